@@ -1,0 +1,1 @@
+"""Wengert side by side with its peers: `python -m benchmarks.run` prints one table."""

@@ -1,0 +1,74 @@
+"""The NumPy namespace that rules and `impl`s see as `xp`: NumPy's own functions, and the few that NumPy lacks.
+
+Everything has the name and the signature that the library's own operation of that name has, so that one rule runs on
+raw arrays and on Tensors alike. SciPy is imported when one of its functions is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array, DTypeLike
+
+globals().update({_name: getattr(np, _name) for _name in np.__all__ if not _name.startswith("_")})
+
+_SPECIAL = ("erf", "erfc", "erfinv", "expit", "log_expit", "gammaln", "digamma", "polygamma", "xlogy", "ndtr")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SPECIAL:
+        import scipy.special
+
+        function = globals()[name] = getattr(scipy.special, name)
+        return function
+    raise AttributeError(f"the NumPy backend has no function {name!r}")
+
+
+def astype(x: Array, dtype: DTypeLike) -> Array:
+    """Convert to `dtype`; the array itself if nothing changes."""
+    return x.astype(dtype, copy=False)
+
+
+def to_host(x: Array) -> np.ndarray:
+    """Return the array in the host's memory."""
+    return np.asarray(x)
+
+
+def index(x: Array, *, key: Any) -> Array:
+    """Read a region by a basic key."""
+    return x[key]
+
+
+def gather(x: Array, *, key: Any) -> Array:
+    """Read elements by a key that holds integer arrays."""
+    return x[key]
+
+
+def scatter_add(x: Array, value: Array, *, key: Any) -> Array:
+    """Add `value` into a copy of `x` at `key`; repeated positions add up."""
+    out = np.array(x)
+    np.add.at(out, key, value)
+    return out
+
+
+def read_region(x: Array, *, steps: Any, key: Any) -> Array:
+    """Follow view steps, then read by a key."""
+    for primitive, params in steps:
+        x = primitive.impl(_this, x, **params)
+    return x[key]
+
+
+def write_region(x: Array, value: Array, *, steps: Any, key: Any) -> Array:
+    """Write `value` into the region that steps and key lead to, in a copy of `x`."""
+    out = np.array(x, order="K")
+    region = out
+    for primitive, params in steps:
+        region = primitive.impl(_this, region, **params)
+    region[key] = value
+    return out
+
+
+_this = sys.modules[__name__]

@@ -1,0 +1,46 @@
+"""Where the core learns of the class that boxes arrays, and of the namespace of operations on boxes.
+
+`Tensor` stands above the operations, and the operations above the core; so the class and the namespace are handed
+down here once, when `wengert.tensor` is imported, and nothing below imports upwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..typing import Array, Namespace
+
+Tensor: Any = None
+"""The class of boxed arrays; its instances carry `_data` (a raw array) and `_node` (a tape Node or None)."""
+BorrowedTensor: Any = None
+"""Its subclass for arrays whose memory belongs to somebody else; it leaves the fast path until it is copied."""
+operations: Namespace = None
+"""The namespace of the library's own operations: the `xp` of rules that must be differentiable themselves."""
+
+
+
+def install(tensor_type: type, borrowed_type: type, namespace: Namespace) -> None:
+    """Hand the Tensor classes and the namespace of operations down to the layers below."""
+    global Tensor, BorrowedTensor, operations
+    Tensor, BorrowedTensor, operations = tensor_type, borrowed_type, namespace
+
+
+def box(data: Array, node: Any = None) -> Any:
+    """Return a Tensor over raw `data`, recorded as the output of `node` (None: untracked)."""
+    tensor = Tensor()
+    tensor._data = data
+    tensor._node = node
+    return tensor
+
+
+def borrow(data: Array) -> Any:
+    """Return an untracked Tensor over memory that somebody else can write to; it owns none until it has to."""
+    tensor = BorrowedTensor()
+    tensor._alias = data
+    tensor._node = None
+    return tensor
+
+
+def data_of(tensor: Any) -> Array:
+    """Return the raw array of an exact or borrowed Tensor."""
+    return tensor._alias if type(tensor) is BorrowedTensor else tensor._data

@@ -1,0 +1,247 @@
+"""The general dispatcher: every call that the fast path leaves comes here.
+
+It picks the innermost transform among the arguments (tracers know their trace), lifts arrays, numbers and sequences,
+computes, and records. The fast paths of `declare.fastpath` are this function with everything but exact Tensors and
+Python scalars taken out.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..config import settings
+from ..errors import DTypeError, ShapeError
+from . import boxing
+from .aliasing import register
+from .primitive import Primitive
+from .recording import is_recording
+from .tape import PROJECTION, Node, make_node, next_sequence, user_frame
+
+_SCALARS = frozenset((bool, int, float, complex))
+NO_PARAMS: dict[str, Any] = {}
+
+
+def lift(value: Any, name: str) -> Any:
+    """Return raw data for an argument that is not a Tensor: arrays and numbers as they are, sequences as arrays."""
+    kind = type(value)
+    if kind is np.ndarray or kind in _SCALARS:
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return from_sequence(value, name)
+    if hasattr(value, "__array_namespace__") or hasattr(value, "__cuda_array_interface__"):
+        return value
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    raise DTypeError(f"{name}: an argument of type {kind.__name__} is neither a Tensor, an array nor a number")
+
+
+def from_sequence(value: Any, name: str) -> np.ndarray:
+    """Convert nested sequences of Python numbers to an array of the default dtype (floats) or NumPy's (integers)."""
+    if _holds_tensor(value):
+        return boxing.operations.stack([boxing.operations.asarray(item) for item in value])
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name}: the nested sequence has rows of different lengths: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{name}: a sequence of {array.dtype} is not numeric")
+    if array.dtype == np.float64 and not _holds_array(value):
+        array = array.astype(settings.default_dtype)
+    return array
+
+
+def _holds_tensor(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(v, boxing.Tensor) or _holds_tensor(v) for v in value)
+
+
+def _holds_array(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_array(v) for v in value)
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = NO_PARAMS) -> Any:
+    """Apply a primitive to arguments of any kind: the single choke point of everything off the fast path."""
+    tensor_type = boxing.Tensor
+    innermost = None
+    data: list[Any] = []
+    nodes: list[Any] = []
+    for arg in args:
+        if type(arg) is tensor_type:
+            data.append(arg._data)
+            nodes.append(arg._node)
+        elif type(arg) is boxing.BorrowedTensor:
+            data.append(arg._alias)
+            nodes.append(None)
+        elif isinstance(arg, tensor_type):
+            trace = arg.trace
+            if innermost is None or trace.level > innermost.level:
+                innermost = trace
+        else:
+            raw = lift(arg, primitive.name)
+            if isinstance(raw, tensor_type):
+                return bind(primitive, tuple([lift_sequence(a, primitive.name) for a in args]), params)
+            data.append(raw)
+            nodes.append(None)
+    if innermost is not None:
+        return innermost.process(primitive, args, params)
+    return execute(primitive, args, tuple(data), tuple(nodes), params)
+
+
+def lift_sequence(value: Any, name: str) -> Any:
+    """Lift sequences that hold Tensors to Tensors; everything else stays."""
+    return from_sequence(value, name) if isinstance(value, (list, tuple)) else value
+
+
+def execute(
+    primitive: Primitive, args: tuple[Any, ...], data: tuple[Any, ...], nodes: tuple[Any, ...], params: dict[str, Any]
+) -> Any:
+    """Compute a primitive on raw data and record it if an input is tracked."""
+    record = False
+    for node in nodes:
+        if node is not None:
+            record = is_recording() and primitive.kind != "nondifferentiable"
+            break
+    if record:
+        data = own(primitive, args, data)
+    elif all([type(value) in _SCALARS for value in data]):
+        data = tuple([default_scalar(value) for value in data])
+    xp = backend.numpy if data and type(data[0]) is np.ndarray else _namespace(data)
+    if primitive.view:
+        data = (_as_array(args[0], data[0]),)
+    try:
+        out = primitive.impl(xp, *data, **params)
+    except Exception as error:
+        raise explain(primitive.name, data, error) from error
+    if primitive.multiple:
+        return _box_outputs(primitive, data, nodes, out, params, record)
+    if not hasattr(out, "dtype"):
+        out = np.asarray(out)
+    node = None
+    if record and out.dtype.kind in "fc":
+        node = make_node(primitive, nodes, primitive.rules["plan"].gather(data, nodes, out), out, params)
+    if not primitive.view or type(out) is not np.ndarray:
+        return boxing.box(out, node)
+    return _box_view(primitive, args[0], data[0], out, node, params)
+
+
+def _as_array(tensor: Any, value: Any) -> Any:
+    """Turn a NumPy scalar into a 0-d array before a view of it is taken, so that both share memory."""
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+        if type(tensor) is boxing.Tensor:
+            tensor._data = value
+    return value
+
+
+def _box_view(
+    primitive: Primitive, source: Any, data: Any, out: Any, node: Node | None, params: dict[str, Any]
+) -> Any:
+    shares = out is data or (out.base is not None and (out.base is data or out.base is data.base))
+    if type(source) is not boxing.Tensor:
+        return boxing.borrow(out) if shares else boxing.box(out, node)
+    view = boxing.box(out, node)
+    if shares:
+        register(view, source, primitive, params)
+    return view
+
+
+def _namespace(data: tuple[Any, ...]) -> Any:
+    for value in data:
+        if hasattr(value, "dtype"):
+            return backend.namespace_of(value)
+    return backend.numpy
+
+
+def own(primitive: Primitive, args: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy what the tape would keep but somebody else could still write to: bare arrays and borrowed Tensors."""
+    owned = []
+    for i, (arg, value) in enumerate(zip(args, data)):
+        name = primitive.arguments[0 if primitive.variadic else i]
+        if name in primitive.residuals and type(value) is np.ndarray:
+            if type(arg) is boxing.BorrowedTensor:
+                arg.become_owner()
+                value = arg._data
+            elif not isinstance(arg, boxing.Tensor):
+                value = value.copy()
+        owned.append(value)
+    return tuple(owned)
+
+
+def default_scalar(value: Any) -> Any:
+    """Give a Python number that met no array the default dtype of its kind."""
+    return np.asarray(value, settings.default_dtype) if type(value) is float else np.asarray(value)
+
+
+def _box_outputs(
+    primitive: Primitive, data: tuple[Any, ...], nodes: tuple[Any, ...], outs: Any, params: dict[str, Any], record: bool
+) -> tuple[Any, ...]:
+    if not record:
+        return tuple([boxing.box(out) for out in outs])
+    saved = primitive.rules["plan"].gather(data, nodes, outs)
+    whole = make_node(primitive, nodes, saved, _Several(outs), params)
+    return tuple([boxing.box(out, projection(whole, i, out)) for i, out in enumerate(outs)])
+
+
+class _Several:
+    """Stands for the joint output of an operation with several outputs, which has no one shape or dtype."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, outs: Any) -> None:
+        self.shape = tuple([out.shape for out in outs])
+        self.dtype = tuple([out.dtype for out in outs])
+
+
+def projection(whole: Node, index: int, out: Any) -> Node | None:
+    """Return the Node of one output of an operation with several outputs (None for integer outputs)."""
+    if out.dtype.kind not in "fc":
+        return None
+    node = Node()
+    node.primitive = PROJECTION
+    node.inputs = (whole,)
+    node.saved = index
+    node.params = NO_PARAMS
+    node.shape = out.shape
+    node.dtype = out.dtype
+    node.sequence = next_sequence()
+    node.code = whole.code
+    node.instruction = whole.instruction
+    return node
+
+
+def here() -> str:
+    """Return "file:line" of the innermost line of user code."""
+    frame = user_frame(sys._getframe(1))
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def explain(name: str, data: tuple[Any, ...], error: Exception) -> Exception:
+    """Turn an array library's error into one that names the operation and the shapes or dtypes that did not fit."""
+    if isinstance(error, (ShapeError, DTypeError)):
+        return error
+    arrays = [value for value in data if hasattr(value, "shape")]
+    shapes = " and ".join(str(value.shape) for value in arrays)
+    if isinstance(error, TypeError):
+        dtypes = " and ".join(str(value.dtype) for value in arrays)
+        return DTypeError(f"{name}: cannot be computed on dtype {dtypes}: {_first_line(error)}")
+    if isinstance(error, np.exceptions.AxisError):
+        return error
+    if isinstance(error, ValueError):
+        if "broadcast" in str(error):
+            return ShapeError(
+                f"{name}: shapes {shapes} do not broadcast together; aligned from the right, the extents "
+                "of every axis must be equal, or one of them 1"
+            )
+        return ShapeError(f"{name}: shapes {shapes} do not fit: {_first_line(error)}")
+    return error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

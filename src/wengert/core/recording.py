@@ -1,0 +1,21 @@
+"""Whether operations are recorded here: one context variable, which is per thread (and per task) by nature.
+
+Reading a context variable costs about 15 ns, less than a thread-local attribute; the fast path reads it only after it
+has seen a tracked input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+_recording: ContextVar[bool] = ContextVar("wengert_recording", default=True)
+
+is_recording: Callable[[], bool] = _recording.get
+
+
+def set_recording(mode: bool) -> bool:
+    """Switch recording on or off in this thread (or task); return what it was."""
+    before = _recording.get()
+    _recording.set(mode)
+    return before

@@ -1,0 +1,308 @@
+"""The tape and the one reverse sweep.
+
+A Node stands for the value that an operation produced. Nodes point to the Nodes of their inputs, never forwards, and
+carry a sequence number, so the sweep needs no sort and no recursion: it takes the youngest pending Node from a heap.
+Nothing here knows a Tensor from the inside, or any operation by name.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from ..errors import GradientError
+from . import boxing
+from .primitive import Primitive
+from .vspace import Accumulator, OutputBars, Scatter, densify, settle
+
+next_sequence: Callable[[], int] = count(1).__next__
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+class Node:
+    """One entry of the tape: the primitive, the Nodes of its inputs, and what its rules need.
+
+    `code` and `instruction` say which line of whose code made the value; they are resolved only when asked for.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "code",
+        "dtype",
+        "inputs",
+        "instruction",
+        "params",
+        "primitive",
+        "saved",
+        "sequence",
+        "shape",
+    )
+    code: CodeType
+    instruction: int
+    dtype: Any
+    shape: tuple[int, ...]
+    inputs: tuple[Node | None, ...]
+    params: dict[str, Any]
+    primitive: Any
+    saved: Any
+    sequence: int
+
+    def __repr__(self) -> str:
+        name = "leaf" if self.primitive is None else self.primitive.name
+        return f"<Node {self.sequence}: {name} {self.shape} made at {location(self)}>"
+
+
+class Leaf(Node):
+    """A Node without an operation: gradients end here. It refers to its Tensor weakly, so that no cycle arises."""
+
+    __slots__ = ("after_accumulate", "hooks", "tensor_reference")
+    tensor_reference: Callable[[], Any]
+    hooks: dict[int, Callable[[Any], Any]] | None
+    after_accumulate: dict[int, Callable[[Any], None]] | None
+
+    def __init__(self, tensor: Any, data: Any, frame: FrameType) -> None:
+        self.primitive = None
+        self.inputs = ()
+        self.saved = ()
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.sequence = next_sequence()
+        self.hooks = None
+        self.after_accumulate = None
+        self.tensor_reference = weakref.ref(tensor)
+        frame = user_frame(frame)
+        self.code = frame.f_code
+        self.instruction = frame.f_lasti
+
+
+def user_frame(frame: FrameType) -> FrameType:
+    """Return the innermost frame at or above `frame` that does not belong to this package."""
+    here: FrameType | None = frame
+    while here is not None and here.f_code.co_filename.startswith(PACKAGE):
+        here = here.f_back
+    return here or frame
+
+
+def location(node: Node) -> str:
+    """Return "file:line" of the code that made the Node's value."""
+    try:
+        positions = list(node.code.co_positions())
+        line = positions[node.instruction // 2][0]
+    except (AttributeError, IndexError):
+        return "an unknown line"
+    return f"{node.code.co_filename}:{line if line is not None else node.code.co_firstlineno}"
+
+
+def make_node(primitive: Primitive, inputs: tuple[Node | None, ...], saved: Any, out: Any, params: Any) -> Node:
+    """Record one operation (the general path; the fast paths of `declare.fastpath` do the same inline)."""
+    node = Node()
+    node.primitive = primitive
+    node.inputs = inputs
+    node.saved = saved
+    node.params = params
+    node.shape = out.shape
+    node.dtype = out.dtype
+    node.sequence = next_sequence()
+    frame = user_frame(sys._getframe(2))
+    node.code = frame.f_code
+    node.instruction = frame.f_lasti
+    return node
+
+
+def _freed(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
+    raise GradientError(
+        f"backward ran a second time through a tape that was already freed: the value made at {location(node)} has "
+        "given up what its derivative needs. Pass retain_graph=True to the earlier backward() or grad() if the same "
+        "computation must be differentiated again, or recompute the value, or detach() it if it is meant as a constant"
+    )
+
+
+FREED = Primitive("freed", "freed", _freed)
+FREED.pull = FREED.pull_masked = FREED.pull_tracked = _freed
+
+
+def _project_pull(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
+    return (OutputBars({node.saved: out_bar}),)
+
+
+PROJECTION = Primitive("output", "projection", _freed)
+PROJECTION.pull = PROJECTION.pull_masked = PROJECTION.pull_tracked = _project_pull
+
+
+class _Hooked:
+    """Stands in for a Node's primitive while hooks are registered on its value; the sweep itself knows no hooks."""
+
+    __slots__ = ("hooks", "primitive")
+    masks = True  # a hook may put zeros into a cotangent
+
+    def __init__(self, primitive: Any) -> None:
+        self.primitive = primitive
+        self.hooks: dict[int, Callable[[Any], Any]] = {}
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    def pull(self, node: Node, out_bar: Any) -> tuple[Any, ...]:
+        return self.primitive.pull(node, run_hooks(self.hooks, node, out_bar))
+
+    def pull_masked(self, node: Node, out_bar: Any) -> tuple[Any, ...]:
+        return self.primitive.pull_masked(node, run_hooks(self.hooks, node, out_bar))
+
+    def pull_tracked(self, node: Node, out_bar: Any, masked: bool) -> tuple[Any, ...]:
+        return self.primitive.pull_tracked(node, run_hooks(self.hooks, node, out_bar), masked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.primitive, name)
+
+
+def hooks_of(node: Node) -> dict[int, Callable[[Any], Any]]:
+    """Return the (mutable) dict of hooks that see the cotangent of the Node's value, made on first use."""
+    if isinstance(node, Leaf):
+        if node.hooks is None:
+            node.hooks = {}
+        return node.hooks
+    if type(node.primitive) is not _Hooked:
+        node.primitive = _Hooked(node.primitive)
+    return node.primitive.hooks
+
+
+def run_hooks(hooks: dict[int, Callable[[Any], Any]], node: Node, bar: Any) -> Any:
+    """Hand a cotangent to the user's hooks, boxed; a hook may return a replacement of the same shape and dtype."""
+    tracked = isinstance(bar, boxing.Tensor)
+    current = bar if tracked else boxing.box(densify(bar))
+    for hook in list(hooks.values()):
+        answer = hook(current)
+        if answer is None:
+            continue
+        if not isinstance(answer, boxing.Tensor):
+            answer = boxing.box(np.asarray(answer))
+        if answer.shape != node.shape or answer.dtype != node.dtype:
+            raise GradientError(
+                f"a hook returned a gradient of shape {answer.shape} and dtype {answer.dtype}; the Tensor made at "
+                f"{location(node)} needs shape {node.shape} and dtype {node.dtype}"
+            )
+        current = answer
+    return current if tracked else current._data
+
+
+class Swept:
+    """What a sweep found: cotangents of leaves, and of the other Nodes that were asked for."""
+
+    __slots__ = ("leaves", "targets")
+
+    def __init__(self) -> None:
+        self.leaves: dict[Leaf, Any] = {}
+        self.targets: dict[Node, Any] = {}
+
+
+def sweep(
+    seeds: Iterable[tuple[Node, Any]],
+    *,
+    retain: bool = False,
+    tracked: bool = False,
+    masked: bool = False,
+    targets: frozenset[Node] = frozenset(),
+) -> Swept:
+    """Sweep the tape backwards from the seeded Nodes.
+
+    Args:
+        seeds: pairs of a Node and its cotangent (raw arrays; Tensors if `tracked`).
+        retain: keep what the Nodes saved, so that another sweep may follow.
+        tracked: compute on Tensors, recording, so that the result can be differentiated again.
+        masked: start with guarded products (a seed holds zeros that must stay zeros).
+        targets: inner Nodes whose cotangents are wanted too; a sweep with targets stops below the oldest of them.
+
+    Returns:
+        Cotangents by leaf and by target; nothing is written to any Tensor.
+    """
+    found = Swept()
+    leaves, pending, heap = found.leaves, {}, []
+    for node, bar in seeds:
+        _accumulate(node, bar, leaves, pending, heap)
+    floor = min((node.sequence for node in targets), default=0)
+    with np.errstate(all="ignore"):
+        while heap:
+            node = heappop(heap)[1]
+            bar = pending.pop(node)
+            primitive = node.primitive
+            if type(bar) is Accumulator:
+                if node in targets or not primitive.takes_accumulators:
+                    bar = bar.dense
+            elif type(bar) is Scatter:
+                bar = densify(bar)
+            if targets:
+                if node in targets:
+                    found.targets[node] = bar
+                if node.sequence <= floor:
+                    continue
+            if tracked:
+                bars = primitive.pull_tracked(node, bar, masked or primitive.masks)
+            elif masked:
+                bars = primitive.pull_masked(node, bar)
+            else:
+                bars = primitive.pull(node, bar)
+            masked = masked or primitive.masks
+            for parent, parent_bar in zip(node.inputs, bars):
+                if parent is None or parent_bar is None:
+                    continue
+                if parent.primitive is None:
+                    known = leaves.get(parent)
+                    leaves[parent] = parent_bar if known is None else known + parent_bar
+                    continue
+                known = pending.get(parent)
+                if known is None:
+                    pending[parent] = parent_bar
+                    heappush(heap, (-parent.sequence, parent))
+                else:
+                    pending[parent] = known + parent_bar
+            if not retain:
+                node.primitive = FREED
+                node.saved = None
+                node.inputs = ()
+    return found
+
+
+def _accumulate(node: Node, bar: Any, leaves: dict[Any, Any], pending: dict[Any, Any], heap: list[Any]) -> None:
+    if node.primitive is None:
+        leaves[node] = leaves[node] + bar if node in leaves else bar
+    elif node in pending:
+        pending[node] = pending[node] + bar
+    else:
+        pending[node] = bar
+        heappush(heap, (-node.sequence, node))
+
+
+def finish_leaves(found: Swept) -> None:
+    """Densify the cotangents of leaves and run their hooks, in place."""
+    for leaf, bar in found.leaves.items():
+        bar = densify(bar)
+        if leaf.hooks:
+            bar = run_hooks(leaf.hooks, leaf, bar)
+        found.leaves[leaf] = bar
+
+
+__all__ = [
+    "FREED",
+    "PROJECTION",
+    "Leaf",
+    "Node",
+    "Swept",
+    "finish_leaves",
+    "hooks_of",
+    "location",
+    "make_node",
+    "next_sequence",
+    "run_hooks",
+    "settle",
+    "sweep",
+    "user_frame",
+]

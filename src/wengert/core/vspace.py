@@ -1,0 +1,142 @@
+"""What the chain rule itself needs of the space that cotangents live in: sums, and the way back from broadcasting.
+
+`Scatter` and `OutputBars` are cotangents that are mostly zero. Keeping them as they are, and adding them into one
+buffer that belongs to the sweep, makes the gradient of reading one slice cost as much as the slice, not the array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array, Namespace, Shape
+
+
+def broadcast_axes(shape: Shape, target: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (leading axes, stretched axes) of `shape` that broadcasting from `target` had introduced."""
+    lead = len(shape) - len(target)
+    stretched = tuple(i + lead for i, n in enumerate(target) if n == 1 and shape[i + lead] != 1)
+    return tuple(range(lead)), stretched
+
+
+def sum_to(xp: Namespace, bar: Any, shape: Shape) -> Any:
+    """Undo broadcasting: sum the cotangent over the axes that `shape` was stretched along."""
+    if bar.shape == shape:
+        return bar
+    lead, stretched = broadcast_axes(bar.shape, shape)
+    if lead or stretched:
+        bar = xp.sum(bar, axis=lead + stretched)
+    return xp.reshape(bar, shape) if bar.shape != shape else bar
+
+
+def settle(xp: Namespace, bar: Any, node: Any) -> Any:
+    """Bring a cotangent to the shape and dtype of the value that `node` stands for."""
+    if bar.shape != node.shape:
+        bar = _stretch_or_sum(xp, bar, node.shape)
+    if bar.dtype != node.dtype:
+        if bar.dtype.kind == "c" and node.dtype.kind != "c":
+            raise NotImplementedError(
+                "a gradient would flow from a complex result into a real input, which this version does not support; "
+                "compute on real and imaginary parts instead"
+            )
+        bar = xp.astype(bar, node.dtype)
+    return bar
+
+
+def _stretch_or_sum(xp: Namespace, bar: Any, shape: Shape) -> Any:
+    if bar.ndim < len(shape) or bar.size < _size(shape):
+        return xp.broadcast_to(bar, shape)
+    return sum_to(xp, bar, shape)
+
+
+def _size(shape: Shape) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
+
+
+def all_finite(array: Array) -> bool:
+    """Return whether a raw real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
+    energy = np.vdot(array, array)
+    if energy - energy == 0:
+        return True
+    return bool(np.isfinite(array).all())
+
+
+def guarded_product(partial: Array, out_bar: Array) -> Array:
+    """Multiply a raw partial by a raw cotangent, where an exactly zero factor on either side wins over inf and NaN."""
+    product = np.multiply(partial, out_bar)
+    if all_finite(product):
+        return product
+    return np.where((np.asarray(out_bar) == 0) | (np.asarray(partial) == 0), product.dtype.type(0), product)
+
+
+class Scatter:
+    """A cotangent that is zero but for one region: `region(buffer)` is a view of it, or `buffer[index]` selects it."""
+
+    __slots__ = ("add_into", "dtype", "shape")
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Shape, dtype: Any, add_into: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.add_into = add_into
+
+    def __add__(self, other: Any) -> Accumulator:
+        return Accumulator(self.shape, self.dtype) + self + other
+
+    __radd__ = __add__
+
+
+class Accumulator:
+    """A dense cotangent whose buffer belongs to the sweep alone, so that it can be added to in place."""
+
+    __slots__ = ("dense",)
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Shape, dtype: Any) -> None:
+        self.dense = np.zeros(shape, dtype)
+
+    @classmethod
+    def of_copy(cls, array: Array) -> Accumulator:
+        """Return an Accumulator that starts from a copy of `array`."""
+        made = cls.__new__(cls)
+        made.dense = np.array(array)
+        return made
+
+    def __add__(self, other: Any) -> Accumulator:
+        if type(other) is Scatter:
+            other.add_into(self.dense)
+        else:
+            self.dense += other
+        return self
+
+    __radd__ = __add__
+
+
+def densify(bar: Any) -> Any:
+    """Return the raw array that a mostly-zero cotangent stands for; other cotangents pass through."""
+    if type(bar) is Scatter:
+        bar = Accumulator(bar.shape, bar.dtype) + bar
+    return bar.dense if type(bar) is Accumulator else bar
+
+
+class OutputBars:
+    """The cotangents of an operation with several outputs, gathered while the sweep meets its outputs one by one."""
+
+    __slots__ = ("bars", "dtype", "shape")
+    __array_ufunc__ = None
+    shape: Any
+    dtype: Any
+
+    def __init__(self, bars: dict[int, Any]) -> None:
+        self.bars = bars
+        self.shape = self.dtype = None
+
+    def __add__(self, other: OutputBars) -> OutputBars:
+        merged = dict(self.bars)
+        for index, bar in other.bars.items():
+            merged[index] = merged[index] + bar if index in merged else bar
+        return OutputBars(merged)

@@ -1,0 +1,163 @@
+"""The eager fast path: one closure per operation, straight for exact Tensors and Python scalars.
+
+These functions are what people feel when they run define-by-run code, so they do in line what `core.dispatch` does in
+general: no keyword arguments, no loops, no isinstance, nothing imported. Anything that is not an exact Tensor or a
+Python number leaves by one branch: tracers, borrowed Tensors, arrays and lists have no `_data` to read, and asking for
+forgiveness is measurably cheaper here than asking for the type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from sys import _getframe
+from typing import Any
+
+from ..core.dispatch import bind, explain
+from ..core.primitive import Primitive
+from ..core.recording import is_recording
+from ..core.tape import Node, next_sequence
+
+Configure = Callable[[Any], None]
+
+NOTHING, INPUT, OUTPUT, BOTH = range(4)
+
+Tensor: Any = None
+
+
+def install(tensor_type: type) -> None:
+    """Learn the class of boxed arrays (once); a global of this module is the cheapest place to read it from."""
+    global Tensor
+    Tensor = tensor_type
+
+
+def unary(primitive: Primitive, kernel: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Configure]:
+    """Return the public function of a one-argument operation, and a function that sets what its tape keeps."""
+    keeps = NOTHING
+
+    def apply(x: Any) -> Any:
+        try:
+            data = x._data
+        except AttributeError:
+            return bind(primitive, (x,))
+        y = Tensor()
+        try:
+            out = y._data = kernel(data)
+        except Exception as error:
+            raise explain(primitive.name, (data,), error) from error
+        parent = x._node
+        if parent is not None and is_recording():
+            node = y._node = Node()
+            node.primitive = primitive
+            node.inputs = (parent,)
+            if keeps == INPUT:
+                node.saved = (data,)
+            elif keeps == OUTPUT:
+                node.saved = (out,)
+            elif keeps == BOTH:
+                node.saved = (data, out)
+            else:
+                node.saved = ()
+            node.shape = parent.shape
+            node.dtype = out.dtype
+            node.sequence = next_sequence()
+            frame = _getframe(1)
+            node.code = frame.f_code
+            node.instruction = frame.f_lasti
+        else:
+            y._node = None
+        return y
+
+    def configure(mode: int) -> None:
+        nonlocal keeps
+        keeps = mode
+
+    return apply, configure
+
+
+def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Callable[[Any, Any], Any], Configure]:
+    """Return the public function of a two-argument operation, and a function that sets what its tape keeps.
+
+    What is kept is always the triple (x, y, out), each entry None unless a tracked input's rule names it.
+    """
+    x_for_x = x_for_y = y_for_x = y_for_y = out_for_x = out_for_y = False
+    crosswise = False
+    nothing = True
+
+    def apply(x: Any, y: Any) -> Any:
+        kind = type(y)
+        try:
+            x_data = x._data
+            x_node = x._node
+        except AttributeError:
+            if kind is not Tensor or (type(x) is not float and type(x) is not int):
+                return bind(primitive, (x, y))
+            x_data = x
+            x_node = None
+        if kind is Tensor:
+            y_data = y._data
+            y_node = y._node
+        elif kind is float or kind is int:
+            y_data = y
+            y_node = None
+        else:
+            return bind(primitive, (x, y))
+        z = Tensor()
+        try:
+            out = z._data = kernel(x_data, y_data)
+        except Exception as error:
+            raise explain(primitive.name, (x_data, y_data), error) from error
+        if (x_node is not None or y_node is not None) and is_recording():
+            node = z._node = Node()
+            node.primitive = primitive
+            node.inputs = (x_node, y_node)
+            if nothing:
+                node.saved = (None, None, None)
+            elif crosswise:
+                node.saved = (x_data if y_node is not None else None, y_data if x_node is not None else None, None)
+            else:
+                x_tracked = x_node is not None
+                y_tracked = y_node is not None
+                node.saved = (
+                    x_data if (x_for_x and x_tracked) or (x_for_y and y_tracked) else None,
+                    y_data if (y_for_x and x_tracked) or (y_for_y and y_tracked) else None,
+                    out if (out_for_x and x_tracked) or (out_for_y and y_tracked) else None,
+                )
+            node.shape = out.shape
+            node.dtype = out.dtype
+            node.sequence = next_sequence()
+            frame = _getframe(1)
+            node.code = frame.f_code
+            node.instruction = frame.f_lasti
+        else:
+            z._node = None
+        return z
+
+    def configure(needs: Any) -> None:
+        nonlocal x_for_x, x_for_y, y_for_x, y_for_y, out_for_x, out_for_y, crosswise, nothing
+        for_x, for_y = needs
+        x_name, y_name = primitive.arguments
+        x_for_x, y_for_x, out_for_x = x_name in for_x, y_name in for_x, "out" in for_x
+        x_for_y, y_for_y, out_for_y = x_name in for_y, y_name in for_y, "out" in for_y
+        nothing = not (for_x or for_y)
+        crosswise = x_for_y and y_for_x and not (x_for_x or y_for_y or out_for_x or out_for_y)
+
+    return apply, configure
+
+
+def general(primitive: Primitive) -> Callable[..., Any]:
+    """Return the public function of any other operation: the general dispatcher, with static parameters by keyword."""
+
+    def apply(*args: Any, **params: Any) -> Any:
+        return bind(primitive, args, params)
+
+    return apply
+
+
+def publish(function: Any, primitive: Primitive, impl: Any) -> Any:
+    """Give a built function its operation's name, module, docstring and record."""
+    function.__name__ = function.__qualname__ = impl.__name__
+    function.__module__ = impl.__module__
+    function.__doc__ = impl.__doc__
+    function.primitive = primitive
+    primitive.call = function
+    return function

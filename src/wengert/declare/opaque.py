@@ -1,0 +1,152 @@
+"""Opaque operations (every rule is written), nondifferentiable ones (none is), and composites (none is needed)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core import boxing
+from ..core.dispatch import bind
+from ..core.primitive import NONDIFFERENTIABLE, OPAQUE, REGISTRY
+from ..core.vspace import settle
+from ..core.zeros import NO_TANGENT, ZERO, is_zero
+from ..errors import DeclarationError
+from ..typing import Rule
+from .batching import batch_elementwise
+from .elementwise import evaluate
+from .residuals import signature
+from .structured import Declaration, install_joint_pull, needs_of, plan_for, raw
+
+
+class opaque:
+    """Declare an operation from which nothing can be derived; decorates `impl(xp, x, ..., *, params)`.
+
+    All of `@op.vjp` (returns the cotangents of all arguments), `@op.jvp` (names `<argument>_dot` for tangents, returns
+    `out_dot`) and `@op.batched` or `@op.batch` are demanded when the module is imported. Where it can, a `vjp` uses
+    `xp.guarded_product` for products with a cotangent, so that masked elements stay exactly zero.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: Any,
+        reference: Any = None,
+        multiple: bool = False,
+        fixed: tuple[str, ...] = (),
+        masks: bool = False,
+    ) -> None:
+        self.options = dict(samples=samples, reference=reference, multiple=multiple, fixed=fixed, masks=masks)
+
+    def __call__(self, impl: Rule) -> Any:
+        declaration = _Opaque(OPAQUE, impl, self.options)
+        declaration.function.vjp = declaration.vjp
+        declaration.function.jvp = declaration.jvp
+        return declaration.function
+
+
+class _Opaque(Declaration):
+    required = ("vjp", "jvp", "batch")
+
+    def vjp(self, rule: Rule) -> Rule:
+        """Declare the cotangents of all arguments, given `out_bar`."""
+        self.primitive.rules["vjp"] = rule
+        return rule
+
+    def jvp(self, rule: Rule) -> Rule:
+        """Declare the tangent of the result, given `<argument>_dot` of the arguments."""
+        self.primitive.rules["jvp"] = rule
+        return rule
+
+    def derive(self) -> None:
+        primitive = self.primitive
+        rule = primitive.rules["vjp"]
+        plan_for(primitive, [needs_of(primitive, rule)] * len(primitive.arguments))
+        install_joint_pull(primitive, rule)
+        jvp_rule = primitive.rules["jvp"]
+        positional, keywords, _ = signature(jvp_rule)
+        known = {"xp", "out", *primitive.arguments, *primitive.parameters, *[f"{a}_dot" for a in primitive.arguments]}
+        if unknown := [name for name in positional + keywords if name not in known]:
+            raise DeclarationError(f"{jvp_rule.__name__}: {primitive.name} has no {', '.join(unknown)}")
+
+        def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
+            out = evaluate(xp, primitive, primals, params)
+            if all([is_zero(t) for t in tangents]):
+                return out, (ZERO,) * len(out) if primitive.multiple else ZERO
+            values = {"xp": xp, "out": out, **params, **dict(zip(primitive.arguments, primals))}
+            for name, x, x_dot in zip(primitive.arguments, primals, tangents):
+                values[f"{name}_dot"] = xp.zeros_like(x) if is_zero(x_dot) else x_dot
+            out_dot = jvp_rule(*[values[n] for n in positional], **{n: values[n] for n in keywords})
+            return out, out_dot if primitive.multiple else settle(xp, out_dot, out)
+
+        primitive.jvp = jvp
+
+
+class nondifferentiable:
+    """Declare an operation without derivative: its result carries no tangent in any mode, and is never recorded.
+
+    Without a declared batching rule, an operation without static parameters is batched element by element, and one
+    with a parameter `axis` (a non-negative integer, or a tuple of them) along shifted axes.
+    """
+
+    def __init__(self, *, samples: Any = None, domain: Any = None, reference: Any = None) -> None:
+        if samples is None and domain is not None:
+            samples = "domain"
+        self.options = dict(samples=samples, domain=domain, reference=reference)
+
+    def __call__(self, impl: Rule) -> Any:
+        return _Nondifferentiable(NONDIFFERENTIABLE, impl, self.options).function
+
+
+class _Nondifferentiable(Declaration):
+    def derive(self) -> None:
+        primitive = self.primitive
+
+        def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
+            return evaluate(xp, primitive, primals, params), NO_TANGENT
+
+        primitive.jvp = jvp
+        if "batch" in primitive.rules:
+            return
+        if not primitive.parameters:
+            primitive.batch = self._batch_elementwise
+        elif "axis" in primitive.parameters:
+            self.batched(self._batched_along_shifted_axes)
+        else:
+            raise DeclarationError(f"nondifferentiable operation {primitive.name!r} needs @{primitive.name}.batched")
+
+    def _batch_elementwise(self, xp: Any, args: Any, axes: Any, params: Any) -> Any:
+        return bind(self.primitive, batch_elementwise(xp, args, axes), params), 0
+
+    def _batched_along_shifted_axes(self, xp: Any, *arrays: Any, axis: Any, **params: Any) -> Any:
+        shifted = axis + 1 if isinstance(axis, int) else tuple([a + 1 for a in axis])
+        return self.primitive.call(*arrays, axis=shifted, **params)
+
+
+class Composite:
+    """The record of a composite: the plain function, and where it is checked."""
+
+    __slots__ = ("domain", "function", "name", "reference", "samples", "special")
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.samples = options["samples"]
+        self.domain = options["domain"]
+        self.reference = options["reference"]
+        self.special = options["special"]
+
+
+def composite(*, samples: Any = None, domain: Any = None, reference: Any = None, special: Any = ()) -> Any:
+    """Declare a plain function of operations: everything follows from the operations; the samples say where to check."""
+    options = {"samples": samples, "domain": domain, "reference": reference, "special": special}
+    if samples is None and domain is None:
+        raise DeclarationError("a composite needs samples=[Sample(...)] or a domain, so that it is checked")
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        REGISTRY.add_composite(function.__name__, Composite(function, options))
+        return function
+
+    return declare
+
+
+__all__ = ["Composite", "boxing", "composite", "nondifferentiable", "opaque", "raw"]

@@ -1,0 +1,47 @@
+"""Every exception class of the library, each naming the mistake and its cure; knows nothing of arrays or derivatives."""
+
+from __future__ import annotations
+
+
+class WengertError(Exception):
+    """Base class of all errors that Wengert raises on purpose."""
+
+
+class DeclarationError(WengertError, TypeError):
+    """An operation was declared incompletely or inconsistently; raised at import, never at run time."""
+
+
+class GradientError(WengertError, RuntimeError):
+    """A gradient was asked for in a way that has no answer (freed tape, missing seed, untracked target)."""
+
+
+class ShapeError(WengertError, ValueError):
+    """Shapes do not fit together; the message names the shapes and the operation."""
+
+
+class DTypeError(WengertError, TypeError):
+    """A dtype cannot be used for what was asked."""
+
+
+class NotDifferentiableError(WengertError, TypeError):
+    """A derivative was asked of something that has none."""
+
+
+class CheckpointError(WengertError, ValueError):
+    """A file is not a checkpoint, or does not fit the object it is loaded into."""
+
+
+class LeakedTracerError(WengertError, RuntimeError):
+    """A tracer was used after the transform that made it had ended."""
+
+
+__all__ = [
+    "CheckpointError",
+    "DTypeError",
+    "DeclarationError",
+    "GradientError",
+    "LeakedTracerError",
+    "NotDifferentiableError",
+    "ShapeError",
+    "WengertError",
+]

@@ -1,0 +1,394 @@
+"""Reading and writing by index: basic keys give views, keys with arrays give copies, writes go through everywhere.
+
+A write is one operation on the tape, `write_region`: the base as it was and the value go in, the base as it is comes
+out, and every live view is led to the new base. The gradient of reading or writing a slice costs as much as the slice:
+the raw sweep adds and clears regions in buffers of its own.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..core import boxing
+from ..core.aliasing import Steps, family, make_writable, refresh_views, region_of
+from ..core.dispatch import bind
+from ..core.recording import is_recording
+from ..core.tape import Leaf, make_node
+from ..core.vspace import Accumulator, Scatter
+from ..declare import Sample, linear
+from ..errors import DTypeError, ShapeError
+from ..typing import Array, Namespace, Shape
+from .creation import asarray
+
+Key = tuple[Any, ...]
+_ALL = builtins.slice(None)
+
+
+def canonical_key(key: Any, shape: Shape) -> tuple[Key, bool]:
+    """Return (key as a tuple of raw parts, whether it is basic): booleans become positions, Tensors arrays.
+
+    Raises:
+        IndexError: a part is no index, or a boolean mask has another shape than what it masks.
+    """
+    parts: list[Any] = []
+    basic = True
+    axis = 0
+    for part in key if isinstance(key, tuple) else (key,):
+        raw = _raw_part(part)
+        if isinstance(raw, np.ndarray):
+            basic = False
+            if raw.dtype == np.bool_:
+                _check_mask(raw, shape, axis)
+                parts.extend(raw.nonzero() if raw.ndim else _zero_dim_mask(raw))
+                axis += raw.ndim
+                continue
+        elif raw is Ellipsis:
+            remaining = [p for p in (key if isinstance(key, tuple) else (key,))]
+            axis = len(shape) - _axes_after_ellipsis(remaining)
+            parts.append(raw)
+            continue
+        parts.append(raw)
+        axis += raw is not None
+    return tuple(parts), basic
+
+
+def _axes_after_ellipsis(parts: list[Any]) -> int:
+    after = parts[[p is Ellipsis for p in parts].index(True) + 1 :]
+    return builtins.sum(
+        getattr(p, "ndim", 1) if getattr(p, "dtype", None) == np.bool_ else int(p is not None) for p in after
+    )
+
+
+def _check_mask(mask: np.ndarray, shape: Shape, axis: int) -> None:
+    if tuple(shape[axis : axis + mask.ndim]) != mask.shape:
+        raise IndexError(f"a boolean mask of shape {mask.shape} does not fit the axes from {axis} on of shape {shape}")
+
+
+def _zero_dim_mask(mask: np.ndarray) -> list[Any]:
+    return [None, np.zeros(int(mask), np.intp)]
+
+
+def _raw_part(part: Any) -> Any:
+    kind = type(part)
+    if kind is int or part is None or part is Ellipsis:
+        return part
+    if kind is builtins.slice:
+        return builtins.slice(_bound(part.start), _bound(part.stop), _bound(part.step))
+    if isinstance(part, boxing.Tensor):
+        part = part.numpy() if not part.requires_grad else part.detach().numpy()
+    if isinstance(part, (list, np.ndarray, bool, np.bool_)):
+        array = np.asarray(part)
+        if array.size == 0 and array.dtype == np.float64:
+            array = array.astype(np.intp)
+        if array.dtype.kind not in "biu":
+            raise IndexError(f"an index array must hold integers or booleans, not {array.dtype}")
+        return array if array.ndim or array.dtype == np.bool_ else int(array)
+    try:
+        return operator.index(part)
+    except TypeError:
+        raise IndexError(
+            f"{part!r} is not an index: integers, slices, Ellipsis, None and arrays of integers or booleans are"
+        ) from None
+
+
+def _bound(value: Any) -> int | None:
+    return None if value is None else operator.index(value.item() if isinstance(value, boxing.Tensor) else value)
+
+
+@linear(
+    samples=[
+        Sample((5,), key=(builtins.slice(1, 4),)),
+        Sample((4, 3), key=(builtins.slice(None, None, -2), 1)),
+        Sample((4, 3), key=(None, Ellipsis, 0)),
+        Sample((3,), key=(2,)),
+    ],
+    view=True,
+    masks=True,
+)
+def index(xp: Namespace, x: Array, *, key: Key) -> Array:
+    """A region read by integers, slices, Ellipsis and None: a view, or a number if every axis is indexed."""
+    return x[key]
+
+
+@index.transpose
+def index_transpose(xp: Namespace, out_bar: Array, x_shape: Shape, x_dtype: Any, key: Key) -> Array:
+    return xp.write_region(xp.zeros(x_shape, dtype=x_dtype), out_bar, steps=(), key=key)
+
+
+@index.raw_pull
+def index_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    key = node.params["key"]
+    parent = node.inputs[0]
+
+    def add_into(buffer: np.ndarray) -> None:
+        buffer[key] += out_bar
+
+    return (Scatter(parent.shape, parent.dtype, add_into),)
+
+
+@index.batched
+def index_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
+    return bind(index.primitive, (x,), {"key": (_ALL, *key)})
+
+
+
+
+@linear(
+    samples=[
+        Sample((4, 3), key=(np.array([2, 0, 2]),)),
+        Sample((4, 3), key=(np.array([[0, 1], [3, 3]]), np.array([1, 0]))),
+        Sample((3, 2, 4), key=(_ALL, np.array([1, 0]), builtins.slice(1, None, 2))),
+    ],
+    masks=True,
+)
+def gather(xp: Namespace, x: Array, *, key: Key) -> Array:
+    """Elements read by arrays of positions, as a copy; positions may repeat."""
+    return x[key]
+
+
+@gather.transpose
+def gather_transpose(xp: Namespace, out_bar: Array, x_shape: Shape, x_dtype: Any, key: Key) -> Array:
+    return xp.scatter_add(xp.zeros(x_shape, dtype=x_dtype), out_bar, key=key)
+
+
+@gather.raw_pull
+def gather_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    key = node.params["key"]
+    parent = node.inputs[0]
+
+    def add_into(buffer: np.ndarray) -> None:
+        np.add.at(buffer, key, out_bar)
+
+    return (Scatter(parent.shape, parent.dtype, add_into),)
+
+
+@gather.batched
+def gather_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
+    return _with_leading_axis(gather, key, x)
+
+
+def _with_leading_axis(operation: Any, key: Key, *args: Any) -> Any:
+    """Apply a keyed operation under one more leading axis, minding where NumPy puts the axes of index arrays."""
+    if _arrays_are_apart(key):
+        size = args[0].shape[0]
+        return boxing.operations.stack([operation(*[a[i] for a in args], key=key) for i in builtins.range(size)])
+    return operation(*args, key=(_ALL, *key))
+
+
+def _arrays_are_apart(key: Key) -> bool:
+    flags = [isinstance(p, np.ndarray) or type(p) is int for p in key]
+    if not any(isinstance(p, np.ndarray) for p in key):
+        return False
+    first, last = flags.index(True), len(flags) - 1 - flags[::-1].index(True)
+    return not all(flags[first : last + 1])
+
+
+@linear(
+    samples=[
+        Sample((4, 3), (3, 3), key=(np.array([2, 0, 2]),)),
+        Sample((4,), (2,), key=(np.array([1, 1]),)),
+        Sample((4, 3), (), key=(np.array([0, 3]), 1)),
+    ]
+)
+def scatter_add(xp: Namespace, x: Array, value: Array, *, key: Key) -> Array:
+    """A copy of `x` with `value` added at the positions of a key; repeated positions add up."""
+    return xp.scatter_add(x, value, key=key)
+
+
+@scatter_add.transpose_of("x")
+def scatter_add_transpose_x(out_bar: Array) -> Array:
+    return out_bar
+
+
+@scatter_add.transpose_of("value")
+def scatter_add_transpose_value(xp: Namespace, out_bar: Array, value_shape: Shape, key: Key) -> Array:
+    return _undo_assignment_broadcast(xp, xp.gather(out_bar, key=key), value_shape)
+
+
+@scatter_add.batched
+def scatter_add_batched(xp: Namespace, x: Array, value: Array, *, key: Key) -> Array:
+    return _with_leading_axis(scatter_add, key, x, _room_for(x[0], key, value))
+
+
+def _room_for(x: Any, key: Key, value: Any) -> Any:
+    """Give a batched value the rank of the region it is assigned to."""
+    region_ndim = np.broadcast_to(np.zeros(()), x.shape)[key].ndim
+    shape = tuple(value.shape)
+    extra = region_ndim - (len(shape) - 1)
+    return boxing.operations.reshape(value, (shape[0],) + (1,) * extra + shape[1:]) if extra > 0 else value
+
+
+def _undo_assignment_broadcast(xp: Namespace, bar: Any, shape: Shape) -> Any:
+    """Sum a region's cotangent to the shape of the value that was assigned to it."""
+    core = shape
+    while len(core) > bar.ndim and core[0] == 1:
+        core = core[1:]
+    lead = bar.ndim - len(core)
+    stretched = [i + lead for i, n in enumerate(core) if n == 1 and bar.shape[i + lead] != 1]
+    if lead or stretched:
+        bar = xp.sum(bar, axis=(*builtins.range(lead), *stretched))
+    return xp.reshape(bar, shape)
+
+
+@linear(
+    samples=[
+        Sample((5,), (3,), steps=(), key=(builtins.slice(1, 4),)),
+        Sample((4, 3), (1, 3), steps=(), key=(np.array([2, 0]),)),
+        Sample((4, 3), (), steps=(), key=(0, Ellipsis)),
+        Sample((4,), (3,), steps=(), key=(np.array([1, 1, 2]),)),
+    ],
+    masks=True,
+)
+def write_region(xp: Namespace, x: Array, value: Array, *, steps: Steps, key: Key) -> Array:
+    """A copy of `x` with `value` written to the region that view steps and a key lead to; the last write wins."""
+    return xp.write_region(x, value, steps=steps, key=key)
+
+
+@write_region.transpose_of("x")
+def write_region_transpose_x(xp: Namespace, out_bar: Array, steps: Steps, key: Key) -> Array:
+    return xp.write_region(out_bar, 0.0, steps=steps, key=key)
+
+
+@write_region.transpose_of("value")
+def write_region_transpose_value(
+    xp: Namespace, out_bar: Array, x_shape: Shape, value_shape: Shape, steps: Steps, key: Key
+) -> Array:
+    region = xp.read_region(out_bar, steps=steps, key=key)
+    winners = _winners(x_shape, steps, key)
+    return _undo_assignment_broadcast(xp, region if winners is None else region * winners, value_shape)
+
+
+def _winners(shape: Shape, steps: Steps, key: Key) -> np.ndarray | None:
+    """Return which entries of a written region survived (None: all): a position written twice keeps its last value."""
+    if not any(isinstance(part, np.ndarray) for part in key):
+        return None
+    target = np.zeros(shape, np.intp)
+    region = region_of(target, steps)
+    order = np.arange(1, region[key].size + 1).reshape(region[key].shape)
+    region[key] = order
+    kept = region[key] == order
+    return None if kept.all() else kept
+
+
+@write_region.raw_pull
+def write_region_raw_pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
+    steps, key = node.params["steps"], node.params["key"]
+    x_node, value_node = node.inputs
+    if type(out_bar) is not Accumulator:
+        out_bar = Accumulator.of_copy(out_bar)
+    region = region_of(out_bar.dense, steps)
+    value_bar = None
+    if value_node is not None:
+        value_bar = region[key].copy() if isinstance(region[key], np.ndarray) else region[key]
+        winners = _winners(node.shape, steps, key)
+        value_bar = _undo_assignment_broadcast(np, value_bar if winners is None else value_bar * winners, value_node.shape)
+        if value_bar.dtype != value_node.dtype:
+            value_bar = value_bar.astype(value_node.dtype)
+    region[key] = 0
+    return (out_bar if x_node is not None else None, value_bar)
+
+
+@write_region.batched
+def write_region_batched(xp: Namespace, x: Array, value: Array, *, steps: Steps, key: Key) -> Array:
+    rows = [
+        bind(write_region.primitive, (x[i], value[i]), {"steps": steps, "key": key})
+        for i in builtins.range(x.shape[0])
+    ]
+    return xp.stack(rows)
+
+
+def read_region(x: Any, *, steps: Steps, key: Key) -> Any:
+    """Follow view steps, then read by a canonical key."""
+    for primitive, params in steps:
+        x = bind(primitive, (x,), params)
+    basic = not any(isinstance(part, np.ndarray) for part in key)
+    return bind(index.primitive if basic else gather.primitive, (x,), {"key": key})
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """Read `x[key]`: a view for basic keys, a copy for keys with arrays, as in NumPy.
+
+    Raises:
+        IndexError: a part of the key is out of range or no index.
+    """
+    canonical, basic = canonical_key(key, x.shape)
+    return bind(index.primitive if basic else gather.primitive, (x,), {"key": canonical})
+
+
+def setitem(x: Any, key: Any, value: Any) -> None:
+    """Write `x[key] = value`, seen by the base and all views of `x`; earlier gradients are never spoiled.
+
+    Raises:
+        IndexError: a part of the key is out of range or no index.
+        ShapeError: the value does not broadcast to the region.
+        DTypeError: a tracked value would be cut off by an integer array.
+    """
+    write(x, canonical_key(key, x.shape)[0], value, "setitem")
+
+
+def overwrite(x: Any, value: Any, name: str) -> Any:
+    """Replace the whole of `x` in place (`x += y`, `out=x`); return `x`."""
+    write(x, (Ellipsis,), value, name)
+    return x
+
+
+def write(target: Any, key: Key, value: Any, name: str) -> None:
+    """Write a value into the region of `target` that a canonical key selects."""
+    if type(target) is boxing.BorrowedTensor:
+        target.become_owner()
+    if type(target) is not boxing.Tensor:
+        target.trace.write(target, key, value)
+        return
+    value = asarray(value)
+    if type(value) not in (boxing.Tensor, boxing.BorrowedTensor):
+        value.trace.write(target, key, value)
+        return
+    data = boxing.data_of(value)
+    base, steps = family(target)
+    if not isinstance(base._data, np.ndarray):
+        base._data = np.asarray(base._data)
+    _check_dtypes(base, value, name)
+    moved = make_writable(base)
+    region = region_of(base._data, steps)
+    if steps and not np.may_share_memory(region, base._data) and region.size:
+        raise DTypeError(f"{name}: this view cannot be written through; make a copy of it first")
+    try:
+        region[key] = data
+    except Exception as error:
+        refresh_views(base, moved)
+        raise _explain_write(error, data, region, key, name) from None
+    _record_write(base, value, data, steps, key)
+    refresh_views(base, moved)
+
+
+def _explain_write(error: Exception, data: Any, region: Any, key: Key, name: str) -> Exception:
+    if isinstance(error, ValueError) and "broadcast" in str(error):
+        shape = np.broadcast_to(np.empty(()), region.shape)[key].shape
+        return ShapeError(
+            f"{name}: a value of shape {data.shape} does not fit the region of shape {shape} that it is written to"
+        )
+    return error
+
+
+def _check_dtypes(base: Any, value: Any, name: str) -> None:
+    if value._node is not None and base.dtype.kind not in "fc" and is_recording():
+        raise DTypeError(
+            f"{name}: a tracked {value.dtype} value would be rounded to {base.dtype} and lose its gradient; make the "
+            "target a floating Tensor, or detach() the value"
+        )
+
+
+def _record_write(base: Any, value: Any, data: Any, steps: Steps, key: Key) -> None:
+    recording = is_recording()
+    if base._node is None and (value._node is None or not recording):
+        return
+    if not recording and isinstance(base._node, Leaf):
+        return  # an optimiser's step: a leaf stays a leaf, with another value
+    params = {"steps": steps, "key": key}
+    nodes = (base._node, value._node if recording else None)
+    saved = write_region.primitive.rules["plan"].gather((base._data, np.asarray(data)), nodes, base._data)
+    base._node = make_node(write_region.primitive, nodes, saved, base._data, params)

@@ -1,0 +1,531 @@
+"""The class of boxed arrays: slots, properties, operators. What they compute is declared in `ops`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .core import backward as core_backward
+from .core import boxing
+from .core.aliasing import make_writable, refresh_views
+from .core.tape import Leaf, hooks_of, location
+from .declare import fastpath
+from .errors import DTypeError, GradientError
+from .ops import interop
+from .typing import Array, DType, DTypeLike, Shape
+
+
+class RemovableHandle:
+    """What registering a hook returns: `remove()` takes the hook away again; a `with` block does so at its end."""
+
+    __slots__ = ("_hooks", "_key")
+    _next_key = 0
+
+    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self._hooks = hooks
+        self._key = RemovableHandle._next_key
+        RemovableHandle._next_key += 1
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        """Take the hook away; doing so twice is harmless."""
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+
+def _in_place(operation: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """Make `x op= y` of `x op y`: the result is written into x, through all views, unless x is a number of NumPy's."""
+
+    def apply(self: Tensor, other: Any) -> Any:
+        out = operation(self, other)
+        if type(self) is Tensor and isinstance(self._data, np.generic):
+            return out
+        if not isinstance(out, Tensor):
+            return out
+        if not np.can_cast(out.dtype, self.dtype, "same_kind"):
+            raise DTypeError(
+                f"{name}: the result has dtype {out.dtype}, which does not fit in place into a Tensor of dtype {self.dtype}; "
+                f"write x = x ... or convert x with .astype({str(out.dtype)!r}) first"
+            )
+        return ops.overwrite(self, out, name)
+
+    apply.__name__ = apply.__qualname__ = name
+    return apply
+
+
+class Tensor:
+    """An array that remembers how it was computed; made by `wg.tensor` or `wg.asarray`, not by this class."""
+
+    __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node")
+    _data: Array
+    _node: Any
+    _alias: Any
+    _grad: Any
+    __array_priority__ = 1000
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the axes."""
+        return self._raw().shape
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements, a NumPy dtype."""
+        return self._raw().dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._raw().ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._raw().size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the elements take."""
+        return self._raw().nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that one element takes."""
+        return self._raw().itemsize
+
+    @property
+    def device(self) -> str:
+        """Where the elements are: "cpu", or "cuda:i"."""
+        raw = self._raw()
+        return "cpu" if isinstance(raw, (np.ndarray, np.generic)) else f"cuda:{raw.device.id}"
+
+    def _raw(self) -> Array:
+        return self._data
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d Tensor: a scalar has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("a 0-d Tensor cannot be iterated over")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    __hash__ = object.__hash__
+
+    # ------------------------------------------------------------------ on the tape
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it is on the tape: a leaf that gradients are wanted for, or computed from one."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Start (or stop) recording what is computed from this leaf; return it.
+
+        Raises:
+            DTypeError: the dtype is not a real floating one.
+            GradientError: it was computed from something tracked; `detach()` gives a leaf.
+        """
+        if requires_grad:
+            if self._node is None:
+                self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
+        elif not self.is_leaf:
+            raise GradientError(f"the Tensor made at {location(self._node)} is not a leaf; detach() gives one without grad")
+        else:
+            self._node = None
+        return self
+
+    def _differentiable_data(self) -> Array:
+        raw = self._raw()
+        if raw.dtype.kind == "c":
+            raise DTypeError("complex Tensors cannot require grad in this version; use their real and imaginary parts")
+        if raw.dtype.kind != "f":
+            raise DTypeError(
+                f"only floating Tensors can require grad, not {raw.dtype}: integers cannot be perturbed. "
+                "Convert first, for example with .astype('float32')"
+            )
+        return raw
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user rather than computed from something tracked."""
+        return self._node is None or isinstance(self._node, Leaf)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` has accumulated here, or None."""
+        try:
+            return self._grad
+        except AttributeError:
+            return None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise DTypeError(f"grad must be a Tensor or None, not {type(value).__name__}")
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise DTypeError(
+                    f"grad must have the Tensor's shape {self.shape} and dtype {self.dtype}, "
+                    f"not {value.shape} and {value.dtype}"
+                )
+        self._grad = value
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Sequence[Tensor] | Tensor | None = None,
+    ) -> None:
+        """Sweep the tape backwards from here and add the gradients into `.grad` of the leaves.
+
+        Args:
+            gradient: the seed, of this Tensor's shape and dtype; may be left out for a scalar.
+            retain_graph: keep the tape for another sweep (default: `create_graph`).
+            create_graph: record the sweep itself, so that the gradients can be differentiated again.
+            inputs: add into these Tensors' `.grad` alone.
+
+        Raises:
+            GradientError: not on the tape, no seed for a non-scalar, or a tape that was freed already.
+            ShapeError, DTypeError: the seed does not fit.
+
+        >>> import wengert as wg
+        >>> x = wg.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        Tensor([2., 4.], dtype=float32)
+        """
+        core_backward.accumulate_gradients(
+            (self,),
+            (gradient,),
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+            create_graph=create_graph,
+            inputs=(inputs,) if isinstance(inputs, Tensor) else inputs,
+        )
+
+    def detach(self) -> Tensor:
+        """The same values, off the tape; a view, so that writes are seen by both.
+
+        >>> import wengert as wg
+        >>> wg.tensor(1.0, requires_grad=True).detach().requires_grad
+        False
+        """
+        return ops.detach(self)
+
+    def retain_grad(self) -> None:
+        """Let `backward()` fill `.grad` here too, though this is not a leaf."""
+        if self._node is None:
+            raise GradientError("retain_grad: this Tensor is not on the tape, so no gradient will ever reach it")
+        if self.is_leaf:
+            return
+        from weakref import ref
+
+        reference = ref(self)
+
+        def retain(gradient: Tensor) -> None:
+            tensor = reference()
+            if tensor is not None:
+                tensor._grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+        hooks_of(self._node)[-1] = retain
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook(gradient)` when the sweep has this Tensor's gradient; a returned Tensor replaces it.
+
+        >>> import wengert as wg
+        >>> x = wg.tensor(3.0, requires_grad=True)
+        >>> handle = x.register_hook(lambda gradient: gradient * 10)
+        >>> (2 * x).backward(); x.grad.item()
+        20.0
+        """
+        if self._node is None:
+            raise GradientError("register_hook: this Tensor is not on the tape, so no gradient will ever reach it")
+        return RemovableHandle(hooks_of(self._node), hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call `hook(tensor)` after `backward()` has added into this leaf's `.grad`."""
+        if not isinstance(self._node, Leaf):
+            raise GradientError("post-accumulate hooks belong on leaves that require grad: only their .grad is accumulated")
+        if self._node.after_accumulate is None:
+            self._node.after_accumulate = {}
+        return RemovableHandle(self._node.after_accumulate, hook)
+
+    # ------------------------------------------------------------------ out of the library
+
+    def numpy(self) -> np.ndarray:
+        """The values as a read-only NumPy array that shares memory; later writes to the Tensor leave it as it is.
+
+        Raises:
+            GradientError: the Tensor is on the tape, which the array would silently leave; `detach()` it first.
+        """
+        self._refuse_to_leave_the_tape("numpy()")
+        array = np.asarray(self._raw()).view()
+        array.flags.writeable = False
+        return array
+
+    def _refuse_to_leave_the_tape(self, name: str) -> None:
+        if self._node is not None:
+            raise GradientError(
+                f"{name}: the Tensor made at {location(self._node)} is on the tape, and its gradient would silently end "
+                f"here. Write x.detach().numpy() if that is meant; NumPy's own functions accept the Tensor as it is"
+            )
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        self._refuse_to_leave_the_tape("conversion to a NumPy array")
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def item(self) -> Any:
+        """The one element as a Python number.
+
+        Raises:
+            ValueError: there is not exactly one element.
+        """
+        if self.size != 1:
+            raise ValueError(f"item() needs a Tensor with one element, not one of shape {self.shape}")
+        return self._raw().item()
+
+    def tolist(self) -> Any:
+        """The values as (nested lists of) Python numbers."""
+        return self._raw().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth value of a Tensor of shape {self.shape} is ambiguous; use .any() or .all(), "
+                "or wg.where for a choice element by element"
+            )
+        return bool(self._raw().item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.size != 1:
+            raise TypeError(f"only an integer Tensor with one element can be an index, not {self.dtype} {self.shape}")
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        try:
+            raw = np.asarray(self._raw())
+        except AttributeError:
+            return "Tensor(<not initialised: make Tensors with wg.tensor(data)>)"
+        text = np.array2string(raw, separator=", ", prefix="Tensor(", suffix=")")
+        parts = [text]
+        if raw.dtype not in (np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)) or not raw.size:
+            parts.append(f"dtype={raw.dtype}")
+        if not raw.size and raw.shape != (0,):
+            parts.insert(1, f"shape={raw.shape}")
+        if self._node is not None:
+            name = "" if isinstance(self._node, Leaf) else f", made by {self._node.primitive.name}"
+            parts.append(f"requires_grad=True{name}")
+        return f"Tensor({', '.join(parts)})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.is_leaf:
+            raise GradientError("only leaves can be copied deeply or pickled; detach() the Tensor first")
+        return _rebuild, (np.array(self._raw()), self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        build, arguments = self.__reduce__()
+        copied = memo[id(self)] = build(*arguments)
+        if self.grad is not None:
+            copied.grad = self.grad.clone().detach()
+        return copied
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self._refuse_to_leave_the_tape("DLPack export")
+        return np.array(self._raw()).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return np.asarray(self._raw()).__dlpack_device__()
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return ops
+
+    def to(self, device: str | DTypeLike) -> Tensor:
+        """Move to a device ("cpu"), or convert to a dtype."""
+        if isinstance(device, str) and (device == "cpu" or device.startswith("cuda")):
+            if device != self.device:
+                raise NotImplementedError(f"moving from {self.device} to {device} is not supported in this version")
+            return self
+        return ops.astype(self, device, copy=False)
+
+    # ------------------------------------------------------------------ writing
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return ops.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        ops.setitem(self, key, value)
+
+    def copy_(self, value: Any) -> Tensor:
+        """Write `value` (broadcast) over all elements, in place and through all views."""
+        return ops.overwrite(self, value, "copy_")
+
+    def fill_(self, value: Any) -> Tensor:
+        """Write one value over all elements, in place and through all views."""
+        return ops.overwrite(self, value, "fill_")
+
+    def zero_(self) -> Tensor:
+        """Write zeros over all elements, in place and through all views."""
+        return ops.overwrite(self, 0, "zero_")
+
+    def update_buffer(self, update: Callable[[np.ndarray], None]) -> None:
+        """Let `update(array)` change the values of an untracked Tensor or a leaf in place, off the tape.
+
+        The array is writable and private while `update` runs: what the tape keeps stays as it was, and views follow.
+        This is how optimisers write parameters without a temporary.
+        """
+        if not self.is_leaf:
+            raise GradientError("update_buffer: only leaves and untracked Tensors can be changed off the tape")
+        base, steps = ops.family(self)
+        if base is not self:
+            fresh = np.array(self._raw())
+            update(fresh)
+            node, self._node = self._node, None
+            ops.overwrite(self, fresh, "update_buffer")
+            self._node = node
+            return
+        if not isinstance(self._data, np.ndarray):
+            self._data = np.array(self._data)
+        moved = make_writable(self)
+        try:
+            update(self._data)
+        finally:
+            refresh_views(self, moved)
+
+    # ------------------------------------------------------------------ NumPy's protocols
+
+    __array_ufunc__ = interop.array_ufunc
+    __array_function__ = interop.array_function
+
+    # ------------------------------------------------------------------ operators
+
+    __add__ = __radd__ = ops.add
+    __sub__ = ops.subtract
+    __mul__ = __rmul__ = ops.multiply
+    __truediv__ = ops.divide
+    __neg__ = ops.negative
+    __pos__ = ops.positive
+    __abs__ = ops.absolute
+    __matmul__ = ops.matmul
+
+    def __rsub__(self, other: Any) -> Any:
+        return ops.subtract(other, self)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return ops.divide(other, self)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return ops.matmul(other, self)
+
+    __iadd__ = _in_place(ops.add, "+=")
+    __isub__ = _in_place(ops.subtract, "-=")
+    __imul__ = _in_place(ops.multiply, "*=")
+    __itruediv__ = _in_place(ops.divide, "/=")
+    __imatmul__ = _in_place(ops.matmul, "@=")
+
+    # ------------------------------------------------------------------ methods
+
+    sum = ops.sum
+    sin = ops.sin
+    cos = ops.cos
+    abs = ops.absolute
+    square = ops.square
+    ravel = ops.ravel
+    flatten = ops.flatten
+    squeeze = ops.squeeze
+    swapaxes = ops.swapaxes
+    expand_dims = ops.expand_dims
+    broadcast_to = ops.broadcast_to
+    flip = ops.flip
+    diagonal = ops.diagonal
+    matmul = ops.matmul
+    astype = ops.astype
+    clone = ops.clone
+    copy = ops.clone
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Give the elements another shape; see `wg.reshape`."""
+        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    view = reshape
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Permute the axes; see `wg.transpose`."""
+        return ops.transpose(self, (axes[0] if len(axes) == 1 and axes[0] is not None else axes) or None)
+
+    permute = transpose
+
+    @property
+    def T(self) -> Tensor:
+        """The Tensor with its axes reversed."""
+        return ops.transpose(self)
+
+    @property
+    def mT(self) -> Tensor:
+        """The Tensor with its last two axes swapped."""
+        return ops.matrix_transpose(self)
+
+
+class BorrowedTensor(Tensor):
+    """A Tensor over memory that somebody else may write to; it becomes an ordinary one when it needs its own."""
+
+    __slots__ = ()
+
+    def _raw(self) -> Array:
+        return self._alias
+
+    def become_owner(self) -> None:
+        """Copy the borrowed memory and become an ordinary Tensor."""
+        data = np.array(self._alias)
+        self.__class__ = Tensor  # type: ignore[assignment]
+        del self._alias
+        self._data = data
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Take a copy, and start recording what is computed from it."""
+        self.become_owner()
+        return self.requires_grad_(requires_grad)
+
+
+def _rebuild(data: np.ndarray, requires_grad: bool) -> Tensor:
+    made = boxing.box(data)
+    return made.requires_grad_() if requires_grad else made
+
+
+boxing.install(Tensor, BorrowedTensor, ops)
+fastpath.install(Tensor)
