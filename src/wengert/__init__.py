@@ -1,5 +1,51 @@
-from .ops import *
-from . import ops
-from .tensor import Tensor
-from .ops import tensor, sum
-from .config import get_default_dtype, set_default_dtype
+"""Wengert: automatic differentiation for Python, define-by-run, on a tape.
+
+Ordinary NumPy-style code is recorded as it runs; the record is swept backwards with the chain rule. The gradient can be
+asked for as `loss.backward()`, with a `GradientTape`, or as `grad(f)`: three faces of one engine.
+
+>>> import wengert as wg
+>>> x = wg.tensor([1.0, 2.0], requires_grad=True)
+>>> wg.sum(x**2).backward()
+>>> x.grad
+Tensor([2., 4.], dtype=float32)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+from . import ops as _ops
+from .config import get_default_dtype as get_default_dtype
+from .config import set_default_dtype as set_default_dtype
+from .ops import *  # noqa: F403 - the operations are re-exported by ops.__all__
+from .tensor import Tensor as Tensor
+
+if TYPE_CHECKING:
+    from . import autograd as autograd
+    from . import data as data
+    from . import io as io
+    from . import nn as nn
+    from . import optim as optim
+    from . import random as random
+    from . import testing as testing
+
+__version__ = "0.1.0"
+
+tensor = _ops.tensor  # importing the module of that name had taken the name
+
+_LAZY = ("autograd", "data", "io", "nn", "optim", "random", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a subpackage when it is first used, so that `import wengert` stays as quick as `import numpy`."""
+    if name in _LAZY:
+        return _import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'wengert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+__all__ = [*_ops.__all__, "Tensor", "get_default_dtype", "set_default_dtype", *_LAZY]

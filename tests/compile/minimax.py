@@ -28,32 +28,33 @@ class Fit(NamedTuple):
     terms: dict[str, int]
 
 
-def remez(fit: Fit, first: int, terms: int, known: list[Any]) -> tuple[list[Any], Any]:
-    """Return the coefficients of t^first ... that, added to the known lower ones, err least; and the error."""
+def remez(fit: Fit, first: int, known: list[Any], start: list[Any]) -> list[Any]:
+    """Return the coefficients of t^first ... that err least when added to the known lower ones; no worse than `start`."""
     low, high = mpf(fit.low), mpf(fit.high)
-    count = terms + 1
     grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / 599) for i in range(600)]
     if low == 0:
         grid[0] = grid[1] / 1000
     values = [fit.function(t) - mp.polyval(known[::-1], t) if known else fit.function(t) for t in grid]
     weights = [fit.weight(t) for t in grid]
-    chosen = [round((len(grid) - 1) * i / (count - 1)) for i in range(count)]
-    coefficients, error = [], mpf(0)
-    for _ in range(12):
-        rows = [[grid[i] ** (first + j) for j in range(terms)] + [(-1) ** k / weights[i]] for k, i in enumerate(chosen)]
-        solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([values[i] for i in chosen])))
-        coefficients = solution[:terms]
-        errors = [
-            w * (v - t**first * mp.polyval(coefficients[::-1], t)) for t, v, w in zip(grid, values, weights, strict=True)
+
+    def errors_of(coefficients: list[Any]) -> list[Any]:
+        return [w * (v - t**first * mp.polyval(coefficients[::-1], t)) for t, v, w in zip(grid, values, weights)]
+
+    best, least = start, max(map(abs, errors_of(start)))
+    chosen = [round(599 * i / len(start)) for i in range(len(start) + 1)]
+    for _ in range(8):
+        rows = [
+            [*(grid[i] ** (first + j) for j in range(len(start))), (-1) ** k / weights[i]] for k, i in enumerate(chosen)
         ]
-        error = max(abs(e) for e in errors)
-        chosen_before, chosen = chosen, _alternating_extrema(errors, count)
-        if len(chosen) < count:
-            chosen = chosen_before
+        solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([values[i] for i in chosen])))
+        errors = errors_of(solution[:-1])
+        error = max(map(abs, errors))
+        if error < least:
+            best, least = solution[:-1], error
+        chosen = _alternating_extrema(errors, len(chosen))
+        if len(chosen) <= len(start) or error < abs(solution[-1]) * mpf("1.001"):
             break
-        if chosen == chosen_before or error < abs(solution[-1]) * mpf("1.001"):
-            break
-    return coefficients, error
+    return best
 
 
 def _alternating_extrema(errors: list[Any], count: int) -> list[int]:
@@ -72,10 +73,10 @@ def _alternating_extrema(errors: list[Any], count: int) -> list[int]:
 def rounded_fit(fit: Fit, dtype: str) -> tuple[list[float], float]:
     """Fit, rounding coefficient after coefficient to `dtype`; return them and log2 of the weighted error."""
     known: list[Any] = []
-    terms = fit.terms[dtype]
-    for first in range(terms):
-        coefficients, _ = remez(fit, first, terms - first, known)
-        known.append(mpf(float(np.dtype(dtype).type(float(coefficients[0])))))
+    rest = [mpf(0)] * fit.terms[dtype]
+    while rest:
+        rest = remez(fit, len(known), known, rest)
+        known.append(mpf(float(np.dtype(dtype).type(float(rest.pop(0))))))
     low, high = mpf(fit.low), mpf(fit.high)
     points = [low + (high - low) * (i + mpf("0.5")) / 3000 for i in range(3000)]
     error = max(abs(fit.weight(t) * (mp.polyval(known[::-1], t) - fit.function(t))) for t in points)
@@ -112,13 +113,17 @@ def _arcsine(z: Any) -> Any:
 
 
 def _error_function(z: Any) -> Any:
-    return mp.erf(mp.sqrt(z)) / mp.sqrt(z)
+    return mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1
 
 
 def _scaled_complement(q: Any) -> Any:
     """(1 + 2x) exp(x^2) erfc(x) where q = (x - 2) / (x + 2)."""
     x = 2 * (1 + q) / (1 - q)
     return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+
+def _relative(q: Any) -> Any:
+    return 1 / _scaled_complement(q)
 
 
 FITS: dict[str, Fit] = {
@@ -130,11 +135,10 @@ FITS: dict[str, Fit] = {
     "logarithm": Fit(_logarithm, 0, "0.02945", lambda z: z / 2, dict(float32=4, float64=7)),
     "logarithm tail": Fit(_logarithm_tail, 0, "0.02945", lambda z: z * z / 2, dict(float64=9)),
     "arctangent": Fit(_arctangent, 0, "0.1716", lambda z: z, dict(float32=5, float64=12)),
-    "arcsine": Fit(_arcsine, 0, "0.25", lambda z: z, dict(float32=5, float64=12)),
+    "arcsine": Fit(_arcsine, 0, "0.25", lambda z: z, dict(float32=5, float64=13)),
     "error function": Fit(_error_function, 0, "0.25", lambda z: mpf(1), dict(float32=5, float64=10)),
-    "scaled complement": Fit(
-        _scaled_complement, "-0.6", "0.864", lambda q: 1 / _scaled_complement(q), dict(float32=10, float64=22)
-    ),
+    "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=24)),
+    "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=11)),
 }
 
 

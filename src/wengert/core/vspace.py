@@ -45,16 +45,10 @@ def settle(xp: Namespace, bar: Any, node: Any) -> Any:
 
 
 def _stretch_or_sum(xp: Namespace, bar: Any, shape: Shape) -> Any:
-    if bar.ndim < len(shape) or bar.size < _size(shape):
+    lead = bar.ndim - len(shape)
+    if lead < 0 or any([n != 1 and n != m for n, m in zip(shape, bar.shape[lead:])]):
         return xp.broadcast_to(bar, shape)
     return sum_to(xp, bar, shape)
-
-
-def _size(shape: Shape) -> int:
-    total = 1
-    for extent in shape:
-        total *= extent
-    return total
 
 
 def all_finite(array: Array) -> bool:
@@ -110,7 +104,7 @@ class Accumulator:
         if type(other) is Scatter:
             other.add_into(self.dense)
         else:
-            self.dense += other
+            self.dense += other.dense if type(other) is Accumulator else other
         return self
 
     __radd__ = __add__

@@ -79,13 +79,14 @@ def direct_kernel(impl: Rule, arguments: tuple[str, ...]) -> Callable[..., Any]:
 class Partial:
     """The local derivative with respect to one argument, in the cheapest form that its rule allows."""
 
-    __slots__ = ("constant", "names", "of", "residual")
+    __slots__ = ("constant", "names", "of", "residual", "single_rule")
 
     def __init__(self, names: tuple[str, ...], of: Callable[[Any, Any], Any], answer: Any, residuals: Any) -> None:
         self.names = names
         self.of = of
         self.constant = answer if type(answer) in (int, float) else None
         self.residual = residuals.index(answer.name) if isinstance(answer, _Symbol) else None
+        self.single_rule: Rule | None = None
 
 
 def _partial_function(rule: Rule, residuals: tuple[str, ...], pick: int | None) -> Callable[[Any, Any], Any]:
@@ -247,9 +248,12 @@ class _Declaration:
     def _partial(self, name: str) -> Partial:
         rule, pick = self.rules[name]
         residuals = self.primitive.residuals
-        return Partial(
+        partial = Partial(
             residual_names(self.primitive, rule), _partial_function(rule, residuals, pick), self._answer(name), residuals
         )
+        if pick == 0 and signature(rule)[0] == ("xp", *residuals) and len(residuals) == 1:
+            partial.single_rule = rule
+        return partial
 
 
 class _TriplePlan(Plan):
@@ -329,16 +333,13 @@ def _derive(primitive: Primitive, singular: bool) -> None:
 def _make_pull(primitive: Primitive, product: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, ...]]:
     bars = [None if p is None else _raw_bar(p, product) for p in primitive.partial_rules]
     if len(bars) == 1:
-        only: Any = bars[0]
-
-        def pull_unary(node: Any, out_bar: Any) -> tuple[Any, ...]:
-            x_bar = only(out_bar, node.saved)
-            if x_bar.dtype is not (parent := node.inputs[0]).dtype:
-                x_bar = settle(_raw, x_bar, parent)
-            return (x_bar,)
-
-        return pull_unary
+        return _make_unary_pull(primitive.partial_rules[0], bars[0], product)
     if len(bars) == 2 and None not in bars:
+        first, second = primitive.partial_rules
+        if first.constant == 1 and second.constant == 1:
+            return _pull_sum
+        if product is _multiply and first.residual == 1 and second.residual == 0:
+            return _pull_product
         return _make_binary_pull(*bars)  # type: ignore[arg-type]
 
     def pull_any(node: Any, out_bar: Any) -> tuple[Any, ...]:
@@ -351,6 +352,58 @@ def _make_pull(primitive: Primitive, product: Callable[[Any, Any], Any]) -> Call
         )
 
     return pull_any
+
+
+def _make_unary_pull(partial: Partial, bar: Any, product: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, ...]]:
+    rule = partial.single_rule
+    if rule is not None and product is _multiply:
+
+        def pull_unary_rule(node: Any, out_bar: Any) -> tuple[Any, ...]:
+            x_bar = out_bar * rule(_raw, node.saved[0])[0]
+            if x_bar.dtype is not (parent := node.inputs[0]).dtype:
+                x_bar = settle(_raw, x_bar, parent)
+            return (x_bar,)
+
+        return pull_unary_rule
+
+    def pull_unary(node: Any, out_bar: Any) -> tuple[Any, ...]:
+        x_bar = bar(out_bar, node.saved)
+        if x_bar.dtype is not (parent := node.inputs[0]).dtype:
+            x_bar = settle(_raw, x_bar, parent)
+        return (x_bar,)
+
+    return pull_unary
+
+
+def _pull_sum(node: Any, out_bar: Any) -> tuple[Any, ...]:
+    """Pull back through x + y: the cotangent itself, twice."""
+    x_node, y_node = node.inputs
+    x_bar = y_bar = None
+    if x_node is not None:
+        x_bar = out_bar
+        if node.shape != x_node.shape or node.dtype is not x_node.dtype:
+            x_bar = settle(_raw, out_bar, x_node)
+    if y_node is not None:
+        y_bar = out_bar
+        if node.shape != y_node.shape or node.dtype is not y_node.dtype:
+            y_bar = settle(_raw, out_bar, y_node)
+    return x_bar, y_bar
+
+
+def _pull_product(node: Any, out_bar: Any) -> tuple[Any, ...]:
+    """Pull back through x * y: the cotangent times the other factor."""
+    x_node, y_node = node.inputs
+    x, y, _ = node.saved
+    x_bar = y_bar = None
+    if x_node is not None:
+        x_bar = out_bar * y
+        if node.shape != x_node.shape or x_bar.dtype is not x_node.dtype:
+            x_bar = settle(_raw, x_bar, x_node)
+    if y_node is not None:
+        y_bar = out_bar * x
+        if node.shape != y_node.shape or y_bar.dtype is not y_node.dtype:
+            y_bar = settle(_raw, y_bar, y_node)
+    return x_bar, y_bar
 
 
 def _make_binary_pull(

@@ -19,7 +19,8 @@ from ..core.tape import Node, next_sequence
 
 Configure = Callable[[Any], None]
 
-NOTHING, INPUT, OUTPUT, BOTH = range(4)
+NOTHING, INPUT, OUTPUT, BOTH, CROSSWISE = range(5)
+_NO_TRIPLE = (None, None, None)
 
 Tensor: Any = None
 
@@ -79,9 +80,10 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
 
     What is kept is always the triple (x, y, out), each entry None unless a tracked input's rule names it.
     """
-    x_for_x = x_for_y = y_for_x = y_for_y = out_for_x = out_for_y = False
-    crosswise = False
-    nothing = True
+    names = primitive.arguments
+    keeps = NOTHING
+    for_x: tuple[str, ...] = ()
+    for_y: tuple[str, ...] = ()
 
     def apply(x: Any, y: Any) -> Any:
         kind = type(y)
@@ -110,17 +112,16 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
             node = z._node = Node()
             node.primitive = primitive
             node.inputs = (x_node, y_node)
-            if nothing:
-                node.saved = (None, None, None)
-            elif crosswise:
+            if keeps == NOTHING:
+                node.saved = _NO_TRIPLE
+            elif keeps == CROSSWISE:
                 node.saved = (x_data if y_node is not None else None, y_data if x_node is not None else None, None)
             else:
-                x_tracked = x_node is not None
-                y_tracked = y_node is not None
+                needed = (for_x if x_node is not None else ()) + (for_y if y_node is not None else ())
                 node.saved = (
-                    x_data if (x_for_x and x_tracked) or (x_for_y and y_tracked) else None,
-                    y_data if (y_for_x and x_tracked) or (y_for_y and y_tracked) else None,
-                    out if (out_for_x and x_tracked) or (out_for_y and y_tracked) else None,
+                    x_data if names[0] in needed else None,
+                    y_data if names[1] in needed else None,
+                    out if "out" in needed else None,
                 )
             node.shape = out.shape
             node.dtype = out.dtype
@@ -133,13 +134,10 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
         return z
 
     def configure(needs: Any) -> None:
-        nonlocal x_for_x, x_for_y, y_for_x, y_for_y, out_for_x, out_for_y, crosswise, nothing
+        nonlocal keeps, for_x, for_y
         for_x, for_y = needs
-        x_name, y_name = primitive.arguments
-        x_for_x, y_for_x, out_for_x = x_name in for_x, y_name in for_x, "out" in for_x
-        x_for_y, y_for_y, out_for_y = x_name in for_y, y_name in for_y, "out" in for_y
-        nothing = not (for_x or for_y)
-        crosswise = x_for_y and y_for_x and not (x_for_x or y_for_y or out_for_x or out_for_y)
+        if for_x or for_y:
+            keeps = CROSSWISE if (for_x, for_y) == ((names[1],), (names[0],)) else BOTH
 
     return apply, configure
 

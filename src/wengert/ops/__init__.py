@@ -73,3 +73,26 @@ from .shaping import (
 from .trigonometric import cos as cos, sin as sin
 
 REGISTRY.seal()
+
+_INTERNAL = {
+    "REGISTRY",
+    "annotations",
+    "family",
+    "gather",
+    "getitem",
+    "guarded_product",
+    "index",
+    "matrix_product",
+    "overwrite",
+    "read_region",
+    "scatter_add",
+    "setitem",
+    "write_region",
+}
+"""What rules and the Tensor class need of this namespace, and users don't."""
+
+__all__ = [  # noqa: PLE0604
+    name
+    for name, value in list(globals().items())
+    if not name.startswith("_") and name not in _INTERNAL and callable(value)
+]
