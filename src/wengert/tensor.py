@@ -11,7 +11,7 @@ import numpy as np
 from . import ops
 from .core import backward as core_backward
 from .core import boxing
-from .core.aliasing import make_writable, refresh_views
+from .core.aliasing import update_buffers
 from .core.tape import Leaf, hooks_of, location
 from .declare import fastpath
 from .errors import DTypeError, GradientError
@@ -409,23 +409,19 @@ class Tensor:
         The array is writable and private while `update` runs: what the tape keeps stays as it was, and views follow.
         This is how optimisers write parameters without a temporary.
         """
-        if not self.is_leaf:
-            raise GradientError("update_buffer: only leaves and untracked Tensors can be changed off the tape")
-        base, steps = ops.family(self)
-        if base is not self:
-            fresh = np.array(self._raw())
-            update(fresh)
-            node, self._node = self._node, None
-            ops.overwrite(self, fresh, "update_buffer")
-            self._node = node
-            return
-        if not isinstance(self._data, np.ndarray):
-            self._data = np.array(self._data)
-        moved = make_writable(self)
-        try:
-            update(self._data)
-        finally:
-            refresh_views(self, moved)
+
+        def update_one(arrays: list[np.ndarray]) -> None:
+            update(arrays[0])
+
+        update_buffers((self,), update_one)
+
+    @staticmethod
+    def update_buffers(tensors: Sequence[Tensor], update: Callable[[list[np.ndarray]], None]) -> None:
+        """Let `update(arrays)` change the values of several distinct Tensors, as `update_buffer` does of one.
+
+        All of them are made ready before `update` runs: if that fails, nothing has been changed.
+        """
+        update_buffers(tensors, update)
 
     # ------------------------------------------------------------------ NumPy's protocols
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..typing import Array, DTypeLike
 
-globals().update({_name: getattr(np, _name) for _name in np.__all__ if not _name.startswith("_")})
+# What NumPy has loaded already: asking for every public name would import its lazy subpackages.
+globals().update({_name: _value for _name, _value in vars(np).items() if callable(_value) and not _name.startswith("_")})
 
 _SPECIAL = ("erf", "erfc", "erfinv", "expit", "log_expit", "gammaln", "digamma", "polygamma", "xlogy", "ndtr")
 
@@ -35,6 +36,22 @@ def astype(x: Array, dtype: DTypeLike) -> Array:
 def to_host(x: Array) -> np.ndarray:
     """Return the array in the host's memory."""
     return np.asarray(x)
+
+
+def all_finite(array: Array) -> bool:
+    """Return whether a real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
+    energy = np.vdot(array, array)
+    if energy - energy == 0:
+        return True
+    return bool(np.isfinite(array).all())
+
+
+def guarded_product(x: Array, y: Array) -> Array:
+    """Multiply, where an exactly zero factor on either side wins over infinity and NaN."""
+    product = np.multiply(x, y)
+    if all_finite(product):
+        return product
+    return np.where((np.asarray(y) == 0) | (np.asarray(x) == 0), product.dtype.type(0), product)
 
 
 def index(x: Array, *, key: Any) -> Array:

@@ -8,19 +8,26 @@ A view of a small part of a large base gets memory of its own: what the tape kee
 base, and a loop that fills an array row by row while reading earlier rows stays linear. Writes keep it coherent.
 """
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
 from .. import backend
+from ..errors import GradientError
 from ..typing import Array, Params
+from . import boxing
 from .primitive import NONDIFFERENTIABLE, Primitive
-from .tape import make_node
+from .recording import set_recording
+from .tape import Leaf, make_node
 
 Steps = tuple[tuple[Primitive, Params], ...]
 _SMALL_PART = 8
@@ -82,10 +89,10 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     if source is not base and source._data.base is not base._data and not _is_view_of(base, steps):
         return  # the source has memory of its own; NumPy would have copied here
     view._alias = View(base, steps)
-    alias = alias_of(base)
-    if alias is None:
-        alias = base._alias = Viewed()
-    alias.add(view)
+    viewed = alias_of(base)
+    if type(viewed) is not Viewed:
+        viewed = base._alias = Viewed()
+    viewed.add(view)
     if view._data.nbytes * _SMALL_PART <= base._data.nbytes:
         view._data = view._data.copy()
 
@@ -95,17 +102,18 @@ def _is_view_of(base: Any, steps: Steps) -> bool:
 
 
 def _references(tensor: Any) -> int:
-    return sys.getrefcount(tensor._data)
+    return getrefcount(tensor._data)
 
 
 class _Blank:
     __slots__ = ("_data",)
 
+    def __init__(self) -> None:
+        self._data = np.zeros(1)
+
 
 def _references_of_an_unshared_buffer() -> int:
-    blank = _Blank()
-    blank._data = np.zeros(1)
-    return _references(blank)
+    return _references(_Blank())
 
 
 _UNSHARED = _references_of_an_unshared_buffer()
@@ -157,6 +165,67 @@ def refresh_views(base: Any, moved: bool) -> None:
             else:
                 node = None
             data = out
-        view._node = node
+        if node is not None or not isinstance(view._node, Leaf):
+            view._node = node
         if not shares:
             view._data = data.copy() if data.nbytes * _SMALL_PART <= base._data.nbytes else data
+
+
+def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], None]) -> None:
+    """Let `update(arrays)` change the values of leaves and untracked Tensors in place, off the tape.
+
+    The arrays are writable and private while `update` runs: what the tape keeps stays as it was, and views follow.
+    The Tensors must be distinct. All are made ready before the first is written, so that running out of memory changes nothing.
+
+    Raises:
+        GradientError: a Tensor was computed from something tracked; nothing is changed.
+    """
+    arrays: list[np.ndarray] = []
+    closing: list[Callable[[], None]] = []
+    for tensor in tensors:
+        # What an optimiser meets in every step, in line: a buffer that nobody else has ever seen or still holds.
+        if getattr(tensor, "_alias", None) is None and getrefcount(tensor._data) == _UNSHARED:
+            data, node = tensor._data, tensor._node
+            if (
+                (node is None or type(node) is Leaf)
+                and type(data) is np.ndarray
+                and data.base is None
+                and data.flags.writeable
+            ):
+                arrays.append(data)
+                continue
+        array, close = _open(tensor)
+        arrays.append(array)
+        closing.append(close)
+    try:
+        update(arrays)
+    finally:
+        for close in closing:
+            close()
+
+
+def _open(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
+    """Return an array that may be written in place of the Tensor's, and what to call afterwards."""
+    if not tensor.is_leaf:
+        raise GradientError("update_buffer: only leaves and untracked Tensors can be changed off the tape")
+    if type(tensor) is boxing.BorrowedTensor:
+        tensor.become_owner()
+    base, _ = family(tensor)
+    if base is not tensor:
+        fresh = np.array(tensor._data)
+        return fresh, partial(_write_through, tensor, fresh)
+    if not isinstance(tensor._data, np.ndarray):
+        tensor._data = np.array(tensor._data)
+    moved = make_writable(tensor)
+    return tensor._data, partial(refresh_views, tensor, moved)
+
+
+def _write_through(view: Any, fresh: np.ndarray) -> None:
+    """Write new values into the region of its base that a view stands for, off the tape."""
+    node, view._node = view._node, None
+    before = set_recording(False)
+    try:
+        boxing.operations.overwrite(view, fresh, "update_buffer")
+    finally:
+        set_recording(before)
+        view._node = node

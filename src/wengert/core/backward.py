@@ -1,5 +1,8 @@
 """Asking the tape for gradients: seeds in, gradients out. Every face of the engine ends here."""
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -52,7 +55,8 @@ def seed_of(output: Any, gradient: Any, *, name: str = "backward") -> tuple[Any,
 
 
 def _start(outputs: Sequence[Any], gradients: Sequence[Any], tracked: bool, name: str) -> tuple[list[Any], bool]:
-    seeds, masked = [], False
+    seeds: list[Any] = []
+    masked = False
     for output, gradient in zip(outputs, gradients):
         seed, may_hold_zeros = seed_of(output, gradient, name=name)
         masked = masked or may_hold_zeros
@@ -85,7 +89,7 @@ def accumulate_gradients(
         found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=_floor(wanted, targets))
         finish_leaves(found)
         arrived = {**found.leaves, **{n: found.targets[n] for n in targets if n in found.targets}}
-        deliveries = []
+        deliveries: list[tuple[Any, Any, Any]] = []
         for node, bar in arrived.items():
             if wanted is not None and node not in wanted:
                 continue
@@ -155,7 +159,7 @@ def gradients_of(
         finish_leaves(found)
     finally:
         set_recording(before)
-    answers = []
+    answers: list[Any] = []
     for node in inputs:
         bar = found.leaves.get(node) if isinstance(node, Leaf) else found.targets.get(node)  # type: ignore[call-overload]
         answers.append(bar if bar is None or isinstance(bar, boxing.Tensor) else _added(None, bar))

@@ -4,6 +4,9 @@
 down here once, when `wengert.tensor` is imported, and nothing below imports upwards.
 """
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -5,6 +5,9 @@ computes, and records. The fast paths of `declare.fastpath` are this function wi
 Python scalars taken out.
 """
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import sys
@@ -22,17 +25,19 @@ from .recording import is_recording
 from .tape import PROJECTION, Node, make_node, next_sequence, user_frame
 
 _SCALARS = frozenset((bool, int, float, complex))
+_ARRAYS: Any = (np.ndarray, np.generic)
+_SEQUENCES: Any = (list, tuple)
 NO_PARAMS: dict[str, Any] = {}
 
 
 def lift(value: Any, name: str) -> Any:
     """Return raw data for an argument that is not a Tensor: arrays and numbers as they are, sequences as arrays."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind is np.ndarray or kind in _SCALARS:
         return value
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, _ARRAYS):
         return value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, _SEQUENCES):
         return from_sequence(value, name)
     if hasattr(value, "__array_namespace__") or hasattr(value, "__cuda_array_interface__"):
         return value
@@ -57,13 +62,13 @@ def from_sequence(value: Any, name: str) -> np.ndarray:
 
 
 def _holds_tensor(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and any(isinstance(v, boxing.Tensor) or _holds_tensor(v) for v in value)
+    return isinstance(value, _SEQUENCES) and any(isinstance(v, boxing.Tensor) or _holds_tensor(v) for v in value)
 
 
 def _holds_array(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, _SEQUENCES):
         return any(_holds_array(v) for v in value)
-    return isinstance(value, (np.ndarray, np.generic))
+    return isinstance(value, _ARRAYS)
 
 
 def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = NO_PARAMS) -> Any:
@@ -96,7 +101,7 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
 
 def lift_sequence(value: Any, name: str) -> Any:
     """Lift sequences that hold Tensors to Tensors; everything else stays."""
-    return from_sequence(value, name) if isinstance(value, (list, tuple)) else value
+    return from_sequence(value, name) if isinstance(value, _SEQUENCES) else value
 
 
 def execute(
@@ -161,7 +166,7 @@ def _namespace(data: tuple[Any, ...]) -> Any:
 
 def own(primitive: Primitive, args: tuple[Any, ...], data: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copy what the tape would keep but somebody else could still write to: bare arrays and borrowed Tensors."""
-    owned = []
+    owned: list[Any] = []
     for i, (arg, value) in enumerate(zip(args, data)):
         name = primitive.arguments[0 if primitive.variadic else i]
         if name in primitive.residuals and type(value) is np.ndarray:

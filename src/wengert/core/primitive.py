@@ -88,11 +88,11 @@ class Primitive:
         self.masks = False
         self.takes_accumulators = False
         self.residuals: tuple[str, ...] = ()
-        self.rules: dict[str, Rule] = {}
+        self.rules: dict[str, Any] = {}
         self.partial_rules: tuple[Any, ...] = ()
         self.pull: Callable[[Any, Any], tuple[Any, ...]] = _missing(name, "reverse rule")
         self.pull_masked = self.pull
-        self.pull_tracked = self.pull
+        self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _missing(name, "reverse rule")
         self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "jvp")
         self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "batch")
         self.call: Callable[..., Any] = _missing(name, "call")

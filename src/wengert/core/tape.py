@@ -5,6 +5,9 @@ carry a sequence number, so the sweep needs no sort and no recursion: it takes t
 Nothing here knows a Tensor from the inside, or any operation by name.
 """
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import sys
@@ -225,7 +228,9 @@ def sweep(
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
     found = Swept()
-    leaves, pending, heap = found.leaves, {}, []
+    leaves: dict[Any, Any] = found.leaves
+    pending: dict[Any, Any] = {}
+    heap: list[Any] = []
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
     floor = min((node.sequence for node in targets), default=0)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Namespace, Shape
+from ..backend.numpy import all_finite as all_finite
+from ..backend.numpy import guarded_product as guarded_product
+from ..typing import Namespace, Shape
 
 
 def broadcast_axes(shape: Shape, target: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -49,22 +51,6 @@ def _stretch_or_sum(xp: Namespace, bar: Any, shape: Shape) -> Any:
     if lead < 0 or any([n != 1 and n != m for n, m in zip(shape, bar.shape[lead:])]):
         return xp.broadcast_to(bar, shape)
     return sum_to(xp, bar, shape)
-
-
-def all_finite(array: Array) -> bool:
-    """Return whether a raw real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
-    energy = np.vdot(array, array)
-    if energy - energy == 0:
-        return True
-    return bool(np.isfinite(array).all())
-
-
-def guarded_product(partial: Array, out_bar: Array) -> Array:
-    """Multiply a raw partial by a raw cotangent, where an exactly zero factor on either side wins over inf and NaN."""
-    product = np.multiply(partial, out_bar)
-    if all_finite(product):
-        return product
-    return np.where((np.asarray(out_bar) == 0) | (np.asarray(partial) == 0), product.dtype.type(0), product)
 
 
 class Scatter:

@@ -29,7 +29,7 @@ def batch_size(args: tuple[Any, ...], axes: tuple[Any, ...]) -> int:
 def batch_elementwise(xp: Any, args: tuple[Any, ...], axes: tuple[Any, ...]) -> tuple[Any, ...]:
     """Align ranks so that broadcasting pairs the mapped axis (in front) with itself alone."""
     rank = max([_ndim(value) - (axis is not None) for value, axis in zip(args, axes)])
-    aligned = []
+    aligned: list[Any] = []
     for value, axis in zip(args, axes):
         if axis is not None:
             value = to_front(xp, value, axis)

@@ -204,10 +204,11 @@ class _Declaration:
                 f"elementwise operation {primitive.name!r} has no partial with respect to {', '.join(missing)}; add "
                 f"@{primitive.name}.partials, or @{primitive.name}.partial({missing[0]!r})"
             )
-        needs, partials = self._needs(), []
+        needs = self._needs()
+        partials: list[Any] = []
         if len(primitive.arguments) == 2:
             primitive.residuals = (*primitive.arguments, "out") if any(needs) else ()
-        plan = Plan(primitive, needs)
+        plan: Plan = Plan(primitive, needs)
         if len(primitive.arguments) == 1:
             primitive.residuals = tuple(n for n in (*primitive.arguments, "out") if n in needs[0])
             plan = Plan(primitive, [primitive.residuals])
@@ -223,7 +224,7 @@ class _Declaration:
         _derive(primitive, self.singular)
 
     def _needs(self) -> list[tuple[str, ...]]:
-        needs = []
+        needs: list[tuple[str, ...]] = []
         for name in self.primitive.arguments:
             if name in self.primitive.fixed:
                 needs.append(())
@@ -240,7 +241,7 @@ class _Declaration:
 
     def _answer(self, name: str) -> Any:
         rule, pick = self.rules[name]
-        answer = _probe(rule, signature(rule)[0])
+        answer: Any = _probe(rule, signature(rule)[0])
         if pick is not None and isinstance(answer, tuple):
             answer = answer[pick]
         return answer

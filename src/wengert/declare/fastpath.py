@@ -6,6 +6,9 @@ Python number leaves by one branch: tracers, borrowed Tensors, arrays and lists 
 forgiveness is measurably cheaper here than asking for the type.
 """
 
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -86,7 +89,7 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
     for_y: tuple[str, ...] = ()
 
     def apply(x: Any, y: Any) -> Any:
-        kind = type(y)
+        kind: Any = type(y)
         try:
             x_data = x._data
             x_node = x._node

@@ -77,14 +77,14 @@ class _Linear(Declaration):
             raise DeclarationError(f"{self.primitive.name} has no argument {argument!r} to declare a transpose for")
 
         def declare(rule: Rule) -> Rule:
-            self.primitive.rules.setdefault("transpose", {})[argument] = rule  # type: ignore[union-attr]
+            self.primitive.rules.setdefault("transpose", {})[argument] = rule
             return rule
 
         return declare
 
     def derive(self) -> None:
         primitive = self.primitive
-        rule = primitive.rules["transpose"]
+        rule: Any = primitive.rules["transpose"]
         if isinstance(rule, dict):
             wanted = [name for name in primitive.arguments if name not in primitive.fixed]
             if missing := [name for name in wanted if name not in rule]:
@@ -134,7 +134,7 @@ class _Bilinear(_Linear):
         primitive = self.primitive
         if len(primitive.arguments) != 2:
             raise DeclarationError(f"bilinear operation {primitive.name!r} must take two arrays")
-        rules: Any = primitive.rules["transpose"]
+        rules = primitive.rules["transpose"]
         calls = [rule_caller(primitive, rules[name]) for name in primitive.arguments]
         others = [primitive.residuals.index(name) for name in reversed(primitive.arguments)]
         primitive.jvp = self._jvp
@@ -163,7 +163,7 @@ class _Bilinear(_Linear):
     def _jvp(self, xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
         (x, y), (x_dot, y_dot) = primals, tangents
         out = evaluate(xp, self.primitive, primals, params)
-        terms = []
+        terms: list[Any] = []
         if not is_zero(x_dot):
             terms.append(evaluate(xp, self.primitive, (x_dot, y), params))
         if not is_zero(y_dot):

@@ -15,8 +15,7 @@ from ..errors import DeclarationError
 from ..typing import Rule, Shape
 from .elementwise import evaluate, product_in
 from .residuals import rule_caller
-from .structured import Declaration, needs_of, plan_for, raw
-from .structured import _install as install_pulls
+from .structured import Declaration, install_pulls, needs_of, plan_for, raw
 
 
 class reduction:

@@ -46,7 +46,7 @@ def residual_names(primitive: Primitive, rule: Rule, extra: tuple[str, ...] = ()
     """
     positional, keywords, variadic = signature(rule)
     known = {*primitive.arguments, "out"} | {a + s for a in primitive.arguments for s in _SUFFIXES}
-    kept = []
+    kept: list[str] = []
     for name in positional + keywords:
         if name in known:
             kept.append(name)
@@ -167,7 +167,7 @@ def boxed_residuals(node: Any) -> tuple[Any, ...]:
     """Return what a Node saved as Tensors that hang on the tape where the values did, so that rules can be recorded."""
     primitive = node.primitive
     inputs = node.inputs
-    boxed = []
+    boxed: list[Any] = []
     for name, value in zip(primitive.residuals, node.saved):
         if value is None or name.endswith(_SUFFIXES):
             boxed.append(value)

@@ -110,7 +110,7 @@ def install_joint_pull(primitive: Primitive, rule: Rule) -> None:
     call = rule_caller(primitive, rule)
 
     def pull_in(xp: Any, node: Any, out_bar: Any, saved: Any) -> tuple[Any, ...]:
-        bars = call(xp, dense_outputs(xp, node, out_bar), saved, node.params)
+        bars: Any = call(xp, dense_outputs(xp, node, out_bar), saved, node.params)
         if single and type(bars) is not tuple:
             bars = (bars,)
         return tuple(
@@ -120,7 +120,7 @@ def install_joint_pull(primitive: Primitive, rule: Rule) -> None:
             ]
         )
 
-    _install(primitive, pull_in)
+    install_pulls(primitive, pull_in)
 
 
 def install_split_pull(primitive: Primitive, rules: dict[str, Rule]) -> None:
@@ -136,10 +136,10 @@ def install_split_pull(primitive: Primitive, rules: dict[str, Rule]) -> None:
                 bars.append(settle(xp, call(xp, out_bar, saved, node.params), parent))
         return tuple(bars)
 
-    _install(primitive, pull_in)
+    install_pulls(primitive, pull_in)
 
 
-def _install(primitive: Primitive, pull_in: Callable[[Any, Any, Any, Any], tuple[Any, ...]]) -> None:
+def install_pulls(primitive: Primitive, pull_in: Callable[[Any, Any, Any, Any], tuple[Any, ...]]) -> None:
     def pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
         return pull_in(raw, node, out_bar, node.saved)
 
@@ -157,7 +157,8 @@ def guard_bilinear(result: Any, factor: Any, out_bar: Any, contract: Callable[[A
     """
     if not hasattr(factor, "dtype") or factor.dtype.kind not in "fc" or all_finite(factor):
         return result
-    bad = ~np.isfinite(factor)
-    finite = np.where(bad, factor.dtype.type(0), factor)
+    bad: Any = ~np.isfinite(factor)
+    finite: Any = np.where(bad, factor.dtype.type(0), factor)
     reached = contract(bad.astype(factor.dtype), (out_bar != 0).astype(out_bar.dtype)) != 0
-    return np.where(reached, result, contract(finite, out_bar))
+    repaired: Any = np.where(reached, result, contract(finite, out_bar))
+    return repaired

@@ -169,6 +169,7 @@ def adjoint(record: Any, case: Case) -> None:
     for i in case.moving:
         dots = push(record, case, directions, only=i)
         forwards, magnitude = inner(dots, weights)
+        demand_like(where, f"the cotangent of argument {i}", bars[i], case.arrays[i])
         backwards, magnitude_back = inner([bars[i]], [directions[i]])
         terms = np.abs(flatten(weights)) @ push_limit(record, case, directions, only=i) if weights else 0.0
         tolerance = terms + rounding(precision(case.arrays, dots), magnitude + magnitude_back)
@@ -238,7 +239,9 @@ def _pull_limit(record: Any, case: Case, seeds: Sequence[Any], directions: Seque
     def vector(arrays: list[Any]) -> np.ndarray:
         return np.atleast_1d(_pulled(record, case.replaced(arrays, ""), seeds, directions))
 
-    return rounding(precision(case.arrays, [w for w in seeds if w is not None]), condition(vector, case.arrays, case.moves))
+    return rounding(
+        precision(case.arrays, [w for w in seeds if w is not None]), condition(vector, case.arrays, case.moves)
+    )
 
 
 def _second_order_against_jvp(

@@ -93,8 +93,7 @@ class Recorded:
     def seeds(self, rng: np.random.Generator) -> list[Any]:
         """Return a random cotangent for every output that can carry one, None for the others."""
         return [
-            np.asarray(rng.uniform(-1, 1, out.shape), out.dtype) if out.dtype.kind == "f" else None
-            for out in self.data
+            np.asarray(rng.uniform(-1, 1, out.shape), out.dtype) if out.dtype.kind == "f" else None for out in self.data
         ]
 
     def out_bar(self, seeds: Sequence[Any]) -> Any:
@@ -148,10 +147,16 @@ def filled(bars: Sequence[Any], case: Case) -> list[Any]:
 
 
 def inner(bars: Sequence[Any], directions: Sequence[Any]) -> tuple[float, float]:
-    """Return an inner product over several arrays, and the sum of its terms' magnitudes, in float64."""
+    """Return an inner product over several arrays, and the sum of its terms' magnitudes, in float64.
+
+    Raises:
+        AssertionError: two shapes differ (they would broadcast, and hide a sum that was forgotten).
+    """
     total = magnitude = 0.0
     for bar, direction in zip(bars, directions):
         if bar is not None and direction is not None:
+            if np.shape(bar) != np.shape(direction):
+                raise AssertionError(f"a gradient has shape {np.shape(bar)} and not {np.shape(direction)}")
             terms = np.asarray(bar, np.float64) * np.asarray(direction, np.float64)
             total += float(terms.sum())
             magnitude += float(np.abs(terms).sum())

@@ -76,7 +76,9 @@ def _no_bars_for_untracked(record: Any, recorded: Recorded, seeds: Sequence[Any]
         ("pull_tracked", node.primitive.pull_tracked(node, recorded.out_bar([_boxed(w) for w in seeds]), False)),
     ):
         if len(bars) != len(recorded.tensors):
-            raise AssertionError(f"{where}: {form} returns {len(bars)} cotangents for {len(recorded.tensors)} arguments")
+            raise AssertionError(
+                f"{where}: {form} returns {len(bars)} cotangents for {len(recorded.tensors)} arguments"
+            )
         for i, bar in enumerate(bars):
             if bar is not None and i not in recorded.tracked:
                 raise AssertionError(f"{where}: {form} computes a cotangent of argument {i}, which is not tracked")
@@ -214,7 +216,9 @@ def _demand_rows(
         if axis is None:
             got = np.broadcast_to(got, expected.shape)
         elif not 0 <= axis < got.ndim:
-            raise AssertionError(f"{where}: batching says that the mapped axis of a result of shape {got.shape} is {axis}")
+            raise AssertionError(
+                f"{where}: batching says that the mapped axis of a result of shape {got.shape} is {axis}"
+            )
         else:
             got = np.moveaxis(got, axis, 0)
         if got.dtype != expected.dtype:
@@ -229,7 +233,9 @@ def memory(record: Any, case: Case) -> None:
     for name in names:
         chosen = [dict(options).get(name, a) for options, a in zip(arrays, case.arrays)]
         odd = case.replaced(chosen, name)
-        plain_case = case.replaced([np.ascontiguousarray(a).reshape(a.shape) if _is_array(a) else a for a in chosen], name)
+        plain_case = case.replaced(
+            [np.ascontiguousarray(a).reshape(a.shape) if _is_array(a) else a for a in chosen], name
+        )
         _same_in_memory(record, odd, plain_case)
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ..scalar_ir import FLOAT32, FLOAT64, Scalar
 from .machine import (
-    INFINITY,
     absolute,
     copysign,
     fma,
@@ -39,7 +38,7 @@ EXPONENTIAL = {
 # Beyond these the result is zero or infinite by itself; exponents stay small enough to be halved.
 EXP_RANGE = {FLOAT32: (-104.0, 89.0), FLOAT64: (-746.0, 710.0)}
 EXPM1_RANGE = {FLOAT32: (-18.0, 89.0), FLOAT64: (-38.0, 710.0)}
-COSH_LIMIT = {FLOAT32: 89.5, FLOAT64: 711.0}
+COSH_LIMIT = {FLOAT32: 89.5, FLOAT64: 710.6}
 
 
 class Reduced(NamedTuple):
@@ -117,8 +116,9 @@ def sinh(x: Scalar) -> Scalar:
     rising, falling, up, down = _both_exponentials(x)
     base = up - down
     total = fma(up, rising[0], base)
-    rest = fma(up, rising[0], base - total) + fma(up, rising[1], -(down * falling[0]))
-    return copysign(2 * (total + rest), x)
+    lost = fma(up, rising[0], base - total) + fma(up, rising[1], -(down * falling[1]))
+    result = 2 * (total + fma(-down, falling[0], lost))
+    return where(absolute(x) < 2.0**-30, x, copysign(result, x))
 
 
 def cosh(x: Scalar) -> Scalar:
@@ -147,4 +147,4 @@ def tanh(x: Scalar) -> Scalar:
     return copysign(minus / (minus + 2), x)
 
 
-__all__ = ["INFINITY", "cosh", "exp", "exp2", "exp_of_word", "expm1", "sinh", "tanh"]
+__all__ = ["cosh", "exp", "exp2", "exp_of_word", "expm1", "sinh", "tanh"]

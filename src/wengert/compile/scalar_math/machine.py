@@ -76,6 +76,11 @@ def sqrt(x: Scalar) -> Scalar:
     return apply("sqrt", x)
 
 
+def rint(x: Scalar) -> Scalar:
+    """Return the nearest integer, ties to even."""
+    return apply("rint", x)
+
+
 def is_nan(x: Scalar) -> Scalar:
     """Return whether x is not a number."""
     return x != x

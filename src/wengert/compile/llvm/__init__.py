@@ -1,0 +1,1 @@
+"""Native code through LLVM: `emit` prints a kernel as LLVM IR, `runtime` compiles and calls it."""

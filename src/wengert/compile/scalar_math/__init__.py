@@ -1,0 +1,64 @@
+"""The functions of mathematics on scalar IR: each brought down to machine operations, with a stated bound on its error.
+
+Every implementation is branch-free, so that a loop over it vectorises. Where one holds only for a range of arguments,
+`FAST_RANGES` says which, and `ANYWHERE` has the slower one that holds everywhere; a kernel runs the first and repeats
+a block of elements with the second when an argument was out of range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..scalar_ir import SIGNATURES, KernelError, Scalar, ScalarFunction, rebuild, with_operands
+from . import arcs, arithmetic, error_function, exponential, logarithmic, trigonometric
+
+Implementation = Callable[..., Scalar]
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    name: getattr(module, name)
+    for module, names in (
+        (arithmetic, "maximum minimum remainder floor_divide hypot cbrt"),
+        (exponential, "exp exp2 expm1 sinh cosh tanh"),
+        (logarithmic, "log log2 log10 log1p power arcsinh arccosh arctanh"),
+        (trigonometric, "sin cos tan"),
+        (arcs, "arcsin arccos arctan arctan2"),
+        (error_function, "erf erfc"),
+    )
+    for name in names.split()
+}
+ANYWHERE: dict[str, Implementation] = {
+    "sin": trigonometric.sin_anywhere,
+    "cos": trigonometric.cos_anywhere,
+    "tan": trigonometric.tan_anywhere,
+}
+FAST_RANGES: dict[str, Implementation] = dict.fromkeys(ANYWHERE, trigonometric.in_fast_range)
+
+
+def lower(function: ScalarFunction, *, anywhere: bool = False) -> tuple[ScalarFunction, Scalar | None]:
+    """Bring a function down to machine operations.
+
+    Args:
+        function: what to bring down.
+        anywhere: use implementations that hold for all arguments.
+
+    Returns:
+        The function, and whether all arguments are in range (None: they always are).
+    """
+    conditions: dict[Scalar, None] = {}
+
+    def change(scalar: Scalar, operands: tuple[Scalar, ...]) -> Scalar:
+        if SIGNATURES[scalar.op].machine:
+            return with_operands(scalar, operands)
+        if scalar.op in ANYWHERE:
+            if anywhere:
+                return ANYWHERE[scalar.op](*operands)
+            conditions[FAST_RANGES[scalar.op](*operands)] = None
+        if scalar.dtype.kind == "i" and scalar.op not in ("maximum", "minimum"):
+            raise KernelError(f"{scalar.op}: not available on integers in a kernel")
+        return IMPLEMENTATIONS[scalar.op](*operands)
+
+    outputs = rebuild(function.outputs, change)
+    in_range: Scalar | None = None
+    for condition in conditions:
+        in_range = condition if in_range is None else in_range & condition
+    return ScalarFunction(function.name, function.inputs, outputs), in_range
