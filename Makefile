@@ -37,6 +37,7 @@ bench: $(BENCH_VENV)/.installed ## measure against PyTorch, JAX, HIPS autograd a
 	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH_ARGS)
 
 docs: $(VENV)/.installed-dev ## run every example in README.md, docs/ and the docstrings
+	$(BIN)/python docs/make_reference.py
 	$(BIN)/python -m pytest -n $(WORKERS) tests/docs
 
 clean: ## remove everything that these targets made

@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation of scalars in plain Python floats: small enough to be believed, slow enough to be simple.
+"""Reverse-mode differentiation of scalars in plain Python floats: small enough to be believed.
 
 `Value`s may be the entries of NumPy object arrays, so that NumPy broadcasts and sums them.
 """

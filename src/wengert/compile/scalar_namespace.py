@@ -7,6 +7,7 @@ operation of the library's own under its own name (`guarded_product`) is its dec
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -59,15 +60,7 @@ def __getattr__(name: str) -> Any:
     raise KernelError(f"the scalar IR has no function {name!r}, so what calls it cannot become a kernel")
 
 
-class _Namespace:
-    """This module as seen by an impl."""
-
-    def __getattr__(self, name: str) -> Any:
-        value = globals().get(name)
-        return __getattr__(name) if value is None else value
-
-
-_this: Any = _Namespace()
+_this: Any = sys.modules[__name__]
 
 
 def _floating(x: Any) -> bool:

@@ -20,13 +20,14 @@ from ..config import settings
 from ..errors import DTypeError, ShapeError
 from . import boxing
 from .aliasing import register
-from .primitive import Primitive
+from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import PROJECTION, Node, make_node, next_sequence, user_frame
 
 _SCALARS = frozenset((bool, int, float, complex))
 _ARRAYS: Any = (np.ndarray, np.generic)
 _SEQUENCES: Any = (list, tuple)
+_UNTRACKED = (None, None)
 NO_PARAMS: dict[str, Any] = {}
 
 
@@ -74,6 +75,10 @@ def _holds_array(value: Any) -> bool:
 def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = NO_PARAMS) -> Any:
     """Apply a primitive to arguments of any kind: the single choke point of everything off the fast path."""
     tensor_type = boxing.Tensor
+    if len(args) == 1 and type(args[0]) is tensor_type:
+        return _bind_one(primitive, args[0], params)
+    if len(args) == 2 and type(args[0]) is tensor_type and type(args[1]) is tensor_type:
+        return _bind_two(primitive, args[0], args[1], params)
     innermost = None
     data: list[Any] = []
     nodes: list[Any] = []
@@ -99,6 +104,46 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
     return execute(primitive, args, tuple(data), tuple(nodes), params)
 
 
+def _bind_one(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
+    """Do what `bind` does for the one argument that nearly all structured operations have: an exact Tensor."""
+    data = x._data
+    if type(data) is not np.ndarray or primitive.multiple:
+        return execute(primitive, (x,), (data,), (x._node,), params)
+    try:
+        out = primitive.impl(backend.numpy, data, **params)
+    except Exception as error:
+        raise explain(primitive.name, (data,), error) from error
+    tensor = boxing.Tensor()
+    tensor._data = out
+    node = x._node
+    if node is not None and is_recording() and primitive.kind != NONDIFFERENTIABLE and out.dtype.kind in "fc":
+        tensor._node = make_node(primitive, (node,), primitive.rules["plan"].gather_one(data, out), out, params)
+    else:
+        tensor._node = None
+    if primitive.view and (base := getattr(out, "base", None)) is not None and (base is data or base is data.base):
+        register(tensor, x, primitive, params)
+    return tensor
+
+
+def _bind_two(primitive: Primitive, x: Any, y: Any, params: dict[str, Any]) -> Any:
+    """Do what `bind` does for two exact Tensors."""
+    x_data, y_data, nodes = x._data, y._data, (x._node, y._node)
+    if type(x_data) is not np.ndarray or primitive.multiple:
+        return execute(primitive, (x, y), (x_data, y_data), nodes, params)
+    try:
+        out = primitive.impl(backend.numpy, x_data, y_data, **params)
+    except Exception as error:
+        raise explain(primitive.name, (x_data, y_data), error) from error
+    tensor = boxing.Tensor()
+    tensor._data = out
+    if nodes != _UNTRACKED and is_recording() and primitive.kind != NONDIFFERENTIABLE and out.dtype.kind in "fc":
+        saved = primitive.rules["plan"].gather((x_data, y_data), nodes, out)
+        tensor._node = make_node(primitive, nodes, saved, out, params)
+    else:
+        tensor._node = None
+    return tensor
+
+
 def lift_sequence(value: Any, name: str) -> Any:
     """Lift sequences that hold Tensors to Tensors; everything else stays."""
     return from_sequence(value, name) if isinstance(value, _SEQUENCES) else value
@@ -111,7 +156,7 @@ def execute(
     record = False
     for node in nodes:
         if node is not None:
-            record = is_recording() and primitive.kind != "nondifferentiable"
+            record = is_recording() and primitive.kind != NONDIFFERENTIABLE
             break
     if record:
         data = own(primitive, args, data)

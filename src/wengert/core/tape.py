@@ -10,9 +10,11 @@ Nothing here knows a Tensor from the inside, or any operation by name.
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -27,7 +29,7 @@ from .primitive import Primitive
 from .vspace import Accumulator, OutputBars, Scatter, densify, settle
 
 next_sequence: Callable[[], int] = count(1).__next__
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 class Node:
@@ -58,6 +60,11 @@ class Node:
     saved: Any
     sequence: int
 
+    @property
+    def whole(self) -> Node:
+        """The Node itself; see `Narrowed`."""
+        return self
+
     def __repr__(self) -> str:
         name = "leaf" if self.primitive is None else self.primitive.name
         return f"<Node {self.sequence}: {name} {self.shape} made at {location(self)}>"
@@ -84,6 +91,33 @@ class Leaf(Node):
         frame = user_frame(frame)
         self.code = frame.f_code
         self.instruction = frame.f_lasti
+
+
+class Narrowed(Node):
+    """What a pull is shown of a Node, `whole`, when cotangents of some of its inputs are not wanted: None in their place.
+
+    Residuals still hang where the values did, so a rule that boxes them looks at `whole`.
+    """
+
+    __slots__ = ("original",)
+    original: Node
+
+    def __init__(self, node: Node, inputs: tuple[Node | None, ...]) -> None:
+        self.original = node
+        self.inputs = inputs
+        self.primitive = node.primitive
+        self.saved = node.saved
+        self.params = node.params
+        self.shape = node.shape
+        self.dtype = node.dtype
+        self.sequence = node.sequence
+        self.code = node.code
+        self.instruction = node.instruction
+
+    @property
+    def whole(self) -> Node:
+        """The Node that this one stands for."""
+        return self.original
 
 
 def user_frame(frame: FrameType) -> FrameType:
@@ -140,31 +174,66 @@ PROJECTION = Primitive("output", "projection", _freed)
 PROJECTION.pull = PROJECTION.pull_masked = PROJECTION.pull_tracked = _project_pull
 
 
+def _pass_on(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
+    return (out_bar,) if node.inputs else ()
+
+
+ARGUMENT = Primitive("argument", "projection", _freed)
+ARGUMENT.pull = ARGUMENT.pull_masked = ARGUMENT.pull_tracked = _pass_on
+
+
+def argument_node(outer: Node | None, data: Any) -> Node:
+    """Return a fresh Node for a value that enters a transformed function; it hangs on the Node of the value outside."""
+    return make_node(ARGUMENT, () if outer is None else (outer,), (), data, {})
+
+
+retained: ContextVar[list[tuple[Node, Any, Any]] | None] = ContextVar("wengert_retained", default=None)
+"""Gradients for `retain_grad`, gathered while a sweep runs for `.grad`'s sake, and delivered if all of it succeeds."""
+
+
 class _Hooked:
     """Stands in for a Node's primitive while hooks are registered on its value; the sweep itself knows no hooks."""
 
-    __slots__ = ("hooks", "primitive")
+    __slots__ = ("hooks", "primitive", "tensor_reference")
     masks = True  # a hook may put zeros into a cotangent
+    takes_accumulators = False
 
     def __init__(self, primitive: Any) -> None:
         self.primitive = primitive
         self.hooks: dict[int, Callable[[Any], Any]] = {}
+        self.tensor_reference: Callable[[], Any] | None = None
 
     @property
     def name(self) -> str:
         return self.primitive.name
 
+    def arrive(self, node: Node, bar: Any) -> Any:
+        """Run the hooks on the whole cotangent of the Node's value; note the outcome down if it is to be retained."""
+        if self.hooks:
+            bar = run_hooks(self.hooks, node, bar)
+        if self.tensor_reference is not None and (gathered := retained.get()) is not None:
+            tensor = self.tensor_reference()
+            if tensor is not None:
+                gathered.append((node, tensor, bar))
+        return bar
+
     def pull(self, node: Node, out_bar: Any) -> tuple[Any, ...]:
-        return self.primitive.pull(node, run_hooks(self.hooks, node, out_bar))
+        return self.primitive.pull(node, self.arrive(node, out_bar))
 
     def pull_masked(self, node: Node, out_bar: Any) -> tuple[Any, ...]:
-        return self.primitive.pull_masked(node, run_hooks(self.hooks, node, out_bar))
+        return self.primitive.pull_masked(node, self.arrive(node, out_bar))
 
     def pull_tracked(self, node: Node, out_bar: Any, masked: bool) -> tuple[Any, ...]:
-        return self.primitive.pull_tracked(node, run_hooks(self.hooks, node, out_bar), masked)
+        return self.primitive.pull_tracked(node, self.arrive(node, out_bar), masked)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.primitive, name)
+
+
+def _hooked(node: Node) -> _Hooked:
+    if type(node.primitive) is not _Hooked:
+        node.primitive = _Hooked(node.primitive)
+    return node.primitive
 
 
 def hooks_of(node: Node) -> dict[int, Callable[[Any], Any]]:
@@ -173,9 +242,18 @@ def hooks_of(node: Node) -> dict[int, Callable[[Any], Any]]:
         if node.hooks is None:
             node.hooks = {}
         return node.hooks
-    if type(node.primitive) is not _Hooked:
-        node.primitive = _Hooked(node.primitive)
-    return node.primitive.hooks
+    return _hooked(node).hooks
+
+
+def retain_gradient(node: Node, tensor: Any) -> None:
+    """Let sweeps for `.grad` fill that of `tensor`, the value of an inner Node, with what its hooks have made of it."""
+    _hooked(node).tensor_reference = weakref.ref(tensor)
+
+
+def is_freed(node: Node) -> bool:
+    """Return whether an earlier sweep has taken what the Node had saved."""
+    primitive = node.primitive
+    return primitive is FREED or (type(primitive) is _Hooked and primitive.primitive is FREED)
 
 
 def run_hooks(hooks: dict[int, Callable[[Any], Any]], node: Node, bar: Any) -> Any:
@@ -214,6 +292,7 @@ def sweep(
     tracked: bool = False,
     masked: bool = False,
     targets: frozenset[Node] = frozenset(),
+    route: Mapping[Node, tuple[Node | None, ...]] | None = None,
 ) -> Swept:
     """Sweep the tape backwards from the seeded Nodes.
 
@@ -222,21 +301,20 @@ def sweep(
         retain: keep what the Nodes saved, so that another sweep may follow.
         tracked: compute on Tensors, recording, so that the result can be differentiated again.
         masked: start with guarded products (a seed holds zeros that must stay zeros).
-        targets: inner Nodes whose cotangents are wanted too; a sweep with targets stops below the oldest of them.
+        targets: inner Nodes whose cotangents are wanted too.
+        route: the Nodes to pull through, each with its inputs, None for those that lead to nothing wanted (see
+            `core.reach`); heeded only with targets. Without it, every Node that is reached is pulled through.
 
     Returns:
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
     found = Swept()
-    leaves: dict[Any, Any] = found.leaves
-    pending: dict[Any, Any] = {}
-    heap: list[Any] = []
+    leaves, pending, heap = found.leaves, {}, []
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
-    floor = min((node.sequence for node in targets), default=0)
     with np.errstate(all="ignore"):
         while heap:
-            node = heappop(heap)[1]
+            node = pulled = heappop(heap)[1]
             bar = pending.pop(node)
             primitive = node.primitive
             if type(bar) is Accumulator:
@@ -246,17 +324,23 @@ def sweep(
                 bar = densify(bar)
             if targets:
                 if node in targets:
+                    if type(primitive) is _Hooked:
+                        bar, primitive = primitive.arrive(node, bar), primitive.primitive
                     found.targets[node] = bar
-                if node.sequence <= floor:
-                    continue
+                if route is not None:
+                    inputs = route.get(node)
+                    if inputs is None:
+                        continue
+                    if inputs is not node.inputs:
+                        pulled = Narrowed(node, inputs)
             if tracked:
-                bars = primitive.pull_tracked(node, bar, masked or primitive.masks)
+                bars = primitive.pull_tracked(pulled, bar, masked or primitive.masks)
             elif masked:
-                bars = primitive.pull_masked(node, bar)
+                bars = primitive.pull_masked(pulled, bar)
             else:
-                bars = primitive.pull(node, bar)
+                bars = primitive.pull(pulled, bar)
             masked = masked or primitive.masks
-            for parent, parent_bar in zip(node.inputs, bars):
+            for parent, parent_bar in zip(pulled.inputs, bars):
                 if parent is None or parent_bar is None:
                     continue
                 if parent.primitive is None:
@@ -272,7 +356,8 @@ def sweep(
             if not retain:
                 node.primitive = FREED
                 node.saved = None
-                node.inputs = ()
+                if route is None:
+                    node.inputs = ()
     return found
 
 
@@ -296,16 +381,22 @@ def finish_leaves(found: Swept) -> None:
 
 
 __all__ = [
+    "ARGUMENT",
     "FREED",
     "PROJECTION",
     "Leaf",
+    "Narrowed",
     "Node",
     "Swept",
+    "argument_node",
     "finish_leaves",
     "hooks_of",
+    "is_freed",
     "location",
     "make_node",
     "next_sequence",
+    "retain_gradient",
+    "retained",
     "run_hooks",
     "settle",
     "sweep",

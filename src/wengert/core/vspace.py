@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend.numpy import all_finite as all_finite
 from ..backend.numpy import guarded_product as guarded_product
-from ..typing import Namespace, Shape
+from ..typing import Array, Namespace, Shape
 
 
 def broadcast_axes(shape: Shape, target: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:

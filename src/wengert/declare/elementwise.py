@@ -263,8 +263,9 @@ class _TriplePlan(Plan):
     __slots__ = ("needs",)
 
     def __init__(self, primitive: Primitive, needs: list[tuple[str, ...]]) -> None:
+        super().__init__(primitive, needs)
         self.needs = needs
-        self.primitive = primitive
+        primitive.residuals = (*primitive.arguments, "out")
 
     def gather(self, data: tuple[Any, ...], nodes: tuple[Any, ...], out: Any) -> tuple[Any, ...]:
         needed: set[str] = set()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import boxing
+from ..core.dispatch import projection
 from ..core.primitive import Primitive
 from ..errors import DeclarationError
 from ..typing import Rule
@@ -64,7 +65,7 @@ def residual_names(primitive: Primitive, rule: Rule, extra: tuple[str, ...] = ()
 class Plan:
     """How to gather what the rules need when an operation is recorded, and which inputs' rules need it."""
 
-    __slots__ = ("entries", "primitive")
+    __slots__ = ("entries", "gather_one", "primitive")
 
     def __init__(self, primitive: Primitive, needs: list[tuple[str, ...]]) -> None:
         self.primitive = primitive
@@ -76,13 +77,16 @@ class Plan:
             (_gatherer(primitive, name), tuple(i for i, needed in enumerate(needs) if name in needed)) for name in names
         ]
 
+        self.gather_one = _single_gatherer(primitive, primitive.residuals)
+
     def gather(self, data: tuple[Any, ...], nodes: tuple[Any, ...], out: Any) -> tuple[Any, ...]:
         """Return what the tape keeps: residuals that only untracked inputs would need stay out."""
         if self.primitive.variadic or len(nodes) == 1:
             return tuple([gatherer(data, out) for gatherer, _ in self.entries])
+        tracked = {i for i, node in enumerate(nodes) if node is not None}
         return tuple(
             [
-                gatherer(data, out) if any([nodes[i] is not None for i in needed_by]) else None
+                gatherer(data, out) if not tracked.isdisjoint(needed_by) else None
                 for gatherer, needed_by in self.entries
             ]
         )
@@ -95,6 +99,46 @@ def _gatherer(primitive: Primitive, name: str) -> Callable[[tuple[Any, ...], Any
         if name.endswith(suffix):
             return _argument_gatherer(primitive, name.removesuffix(suffix), reader)
     return _argument_gatherer(primitive, name, None)
+
+
+def _single_gatherer(primitive: Primitive, names: tuple[str, ...]) -> Callable[[Any, Any], tuple[Any, ...]]:
+    """Return `gather_one(data, out)` for an operation of one argument, without loops for what is usual."""
+    x = primitive.arguments[0]
+    usual = {
+        (): _gather_nothing,
+        (x,): _gather_input,
+        ("out",): _gather_only_out,
+        (f"{x}_shape",): _gather_shape,
+        (f"{x}_shape", f"{x}_dtype"): _gather_shape_and_dtype,
+    }
+    if names in usual and not primitive.variadic:
+        return usual[names]
+    gatherers = [_gatherer(primitive, name) for name in names]
+
+    def gather_any(data: Any, out: Any) -> tuple[Any, ...]:
+        return tuple([gatherer((data,), out) for gatherer in gatherers])
+
+    return gather_any
+
+
+def _gather_nothing(data: Any, out: Any) -> tuple[Any, ...]:
+    return ()
+
+
+def _gather_input(data: Any, out: Any) -> tuple[Any, ...]:
+    return (data,)
+
+
+def _gather_only_out(data: Any, out: Any) -> tuple[Any, ...]:
+    return (out,)
+
+
+def _gather_shape(data: Any, out: Any) -> tuple[Any, ...]:
+    return (data.shape,)
+
+
+def _gather_shape_and_dtype(data: Any, out: Any) -> tuple[Any, ...]:
+    return (data.shape, data.dtype)
 
 
 def _gather_out(data: tuple[Any, ...], out: Any) -> Any:
@@ -163,6 +207,12 @@ def _pick(source: tuple[int, Any], xp: Any, out_bar: Any, saved: Any, params: An
     return out_bar if where == 1 else params[key]
 
 
+def _boxed_output(node: Any, value: Any) -> Any:
+    if node.primitive.multiple:
+        return tuple([boxing.box(out, projection(node, i, out)) for i, out in enumerate(value)])
+    return boxing.box(value, node) if hasattr(value, "dtype") else value
+
+
 def boxed_residuals(node: Any) -> tuple[Any, ...]:
     """Return what a Node saved as Tensors that hang on the tape where the values did, so that rules can be recorded."""
     primitive = node.primitive
@@ -172,7 +222,7 @@ def boxed_residuals(node: Any) -> tuple[Any, ...]:
         if value is None or name.endswith(_SUFFIXES):
             boxed.append(value)
         elif name == "out":
-            boxed.append(boxing.box(value, node) if hasattr(value, "dtype") else value)
+            boxed.append(_boxed_output(node, value))
         elif primitive.variadic:
             boxed.append(tuple([boxing.box(item, parent) for item, parent in zip(value, inputs)]))
         else:

@@ -66,6 +66,7 @@ from .shaping import (
     reshape as reshape,
     rollaxis as rollaxis,
     rot90 as rot90,
+    spread as spread,
     squeeze as squeeze,
     swapaxes as swapaxes,
     transpose as transpose,
@@ -87,6 +88,7 @@ _INTERNAL = {
     "read_region",
     "scatter_add",
     "setitem",
+    "spread",
     "write_region",
 }
 """What rules and the Tensor class need of this namespace, and users don't."""

@@ -315,8 +315,18 @@ def getitem(x: Any, key: Any) -> Any:
     Raises:
         IndexError: a part of the key is out of range or no index.
     """
+    kind = type(key)
+    if kind is int or (kind is builtins.slice and _has_plain_bounds(key)):
+        return bind(index.primitive, (x,), {"key": (key,)})
     canonical, basic = canonical_key(key, x.shape)
     return bind(index.primitive if basic else gather.primitive, (x,), {"key": canonical})
+
+
+_PLAIN_BOUND = (int, type(None))
+
+
+def _has_plain_bounds(key: builtins.slice) -> bool:
+    return type(key.start) in _PLAIN_BOUND and type(key.stop) in _PLAIN_BOUND and type(key.step) in _PLAIN_BOUND
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:

@@ -29,7 +29,7 @@ def sum_over(xp: Namespace, x: Array, *, axis: tuple[int, ...], keepdims: bool) 
 def sum_over_transpose(xp: Namespace, out_bar: Array, x_shape: Shape, axis: tuple[int, ...], keepdims: bool) -> Array:
     if not keepdims:
         out_bar = xp.reshape(out_bar, tuple([1 if i in axis else n for i, n in enumerate(x_shape)]))
-    return xp.broadcast_to(out_bar, x_shape)
+    return xp.spread(out_bar, x_shape)
 
 
 @sum_over.batched

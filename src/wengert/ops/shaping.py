@@ -273,6 +273,11 @@ def broadcast_to(x: ArrayLike, /, shape: Any) -> Any:
     return bind(stretch.primitive, (asarray(x),), {"shape": target})
 
 
+def spread(x: ArrayLike, shape: Any) -> Any:
+    """Broadcast in a rule, where nobody asks for a view (the raw namespace may fill memory instead)."""
+    return broadcast_to(x, shape)
+
+
 def broadcast_arrays(*arrays: ArrayLike) -> list[Any]:
     """Broadcast arrays against each other."""
     tensors = [asarray(a) for a in arrays]

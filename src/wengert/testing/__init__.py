@@ -1,7 +1,7 @@
 """Checks that gradients are right: `check_grads` for anybody's function, `check_rule` for an operation's declaration.
 
-The checks of declarations look at the engine's own records (primitives, Nodes, residuals), so this package alone among
-the topmost layer imports `wengert.core`, `wengert.declare` and `wengert.backend`; `check_grads` uses what everybody can use.
+The checks of declarations look at the engine's own records (primitives, Nodes, residuals), so this package, alone in
+the topmost layer, imports `wengert.core`, `wengert.declare` and `wengert.backend`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def random_for(record: Any, case: Case) -> np.random.Generator:
 def precision(*groups: Sequence[Any]) -> Any:
     """Return the coarsest floating dtype among arrays."""
     dtypes = [np.asarray(a).dtype for group in groups for a in group if isinstance(a, (np.ndarray, np.generic))]
-    return max([d for d in dtypes if d.kind == "f"], key=lambda d: float(np.finfo(d).eps), default=np.dtype(float))
+    floats: list[Any] = [d for d in dtypes if d.kind == "f"]
+    return max(floats, key=lambda d: float(np.finfo(d).eps), default=np.dtype(float))
 
 
 def resolve(reference: Any) -> Callable[..., Any]:
@@ -119,8 +120,8 @@ def demand_derivative(where: str, what: str, got: np.ndarray, estimate: Estimate
     known = estimate.conclusive
     if known.size and known.mean() < ENOUGH:
         raise AssertionError(
-            f"{where}: {what} cannot be judged: its numerical derivative is uncertain by {estimate.error.max():.3g}. Is the "
-            "sample at a kink, a jump or a pole? Move its domain or interval away, or draw distinct entries"
+            f"{where}: {what} cannot be judged: its numerical derivative is uncertain by {estimate.error.max():.3g}. "
+            "Is the sample at a kink, a jump or a pole? Move its domain or interval away, or draw distinct entries"
         )
     demand_close(where, what, got, estimate.value, np.where(known, 4 * estimate.error + limit, np.inf))
 

@@ -29,8 +29,8 @@ def check_grads(
 
     Args:
         f: function of Tensors; returns a Tensor, or a tuple of them.
-        args: its arguments. Floating Tensors, arrays and Python floats are differentiated by; anything else is passed on
-            as it is.
+        args: its arguments. Floating Tensors, arrays and Python floats (and lists of them) are differentiated by;
+            anything else is passed on as it is.
         order: the highest derivative to check.
         modes: "reverse" (the backward sweep) and "forward" (`wg.jvp`, where this version has it).
         name: what messages call the function.

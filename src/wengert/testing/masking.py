@@ -13,11 +13,12 @@ import numpy as np
 
 from .. import backend
 from ..core.primitive import BILINEAR, ELEMENTWISE, REDUCTION, Primitive
+from ..declare.reduction import kept_shape
+from ..declare.residuals import rule_caller
 from .checks import place, random_for
 from .numeric import demand_close, rounding
 from .recording import Recorded, callable_of, compute, dense, filled, plain, push
 from .samples import Case
-from .structure import SUFFIXES
 
 POISONS = (np.inf, -np.inf, np.nan)
 ROUNDED = 4
@@ -103,17 +104,15 @@ def masked(primitive: Primitive, case: Case) -> None:
         _masked_bilinear(primitive, case)
 
 
-def _poisoned(node: Any, names: Sequence[str], entries: Any, poison: float) -> tuple[Any, ...]:
-    """Return what a Node saved with some entries of its floating residuals replaced."""
-    saved = []
-    for name, value in zip(names, node.saved):
-        if not name.endswith(SUFFIXES) and getattr(value, "dtype", None) is not None and value.dtype.kind == "f":
-            place_of = entries(name, value)
-            if place_of is not None:
-                value = np.array(value)
-                value[place_of] = poison
-        saved.append(value)
-    return tuple(saved)
+def _poisoned(saved: tuple[Any, ...], names: Sequence[str], entries: dict[str, Any], poison: float) -> tuple[Any, ...]:
+    """Return what a Node saved with one entry of each named floating residual replaced."""
+    replaced = []
+    for name, value in zip(names, saved):
+        if name in entries and getattr(value, "dtype", None) is not None and value.dtype.kind == "f":
+            value = np.array(value)
+            value[entries[name]] = poison
+        replaced.append(value)
+    return tuple(replaced)
 
 
 def _masked_pulls(recorded: Recorded, w: Any) -> list[tuple[str, list[Any]]]:
@@ -141,11 +140,9 @@ def _masked_elementwise(primitive: Primitive, case: Case) -> None:
             return
         (w,) = recorded.seeds(random_for(primitive, case))
         clean, kept = dense(primitive.pull(node, w))[argument], node.saved
+        entries = {n: entry for n, v in zip(primitive.residuals, kept) if getattr(v, "shape", None) == shape}
         for poison in POISONS:
-            node.saved = kept
-            node.saved = _poisoned(
-                node, primitive.residuals, lambda _, value: entry if value.shape == shape else None, poison
-            )
+            node.saved = _poisoned(kept, primitive.residuals, entries, poison)
             hidden = w.copy()
             hidden[entry] = 0
             expected = clean.copy()
@@ -191,11 +188,24 @@ def _masked_reduction(primitive: Primitive, case: Case) -> None:
     hidden = w.copy()
     hidden[out_entry] = 0
     for poison in POISONS:
-        node.saved = kept
-        node.saved = _poisoned(node, primitive.residuals, lambda name, _: out_entry if name == "out" else entry, poison)
+        node.saved = _poisoned(kept, primitive.residuals, {"x": entry, "out": out_entry}, poison)
         for how, bars in _masked_pulls(recorded, hidden):
             demand_close(where, f"{how} with {poison} behind a zero cotangent", bars[0], expected, limit)
+        infected = np.isnan(_partial_of_reduction(primitive, node, x.shape))
+        for how, bars in _masked_pulls(recorded, w):
+            if not np.isnan(bars[0][infected]).all():
+                raise AssertionError(f"{where}: {how} hides a NaN from a true cotangent")
     node.saved = kept
+
+
+def _partial_of_reduction(primitive: Primitive, node: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the local derivative by every element, unguarded."""
+    saved = list(node.saved)
+    if "out" in primitive.residuals:
+        place_of_out = primitive.residuals.index("out")
+        saved[place_of_out] = np.reshape(saved[place_of_out], kept_shape(shape, node.params["axis"]))
+    partial = rule_caller(primitive, primitive.rules["partials"])(backend.numpy, None, tuple(saved), node.params)
+    return np.broadcast_to(partial, shape)
 
 
 def _masked_bilinear(primitive: Primitive, case: Case) -> None:
@@ -208,19 +218,19 @@ def _masked_bilinear(primitive: Primitive, case: Case) -> None:
         node: Any = recorded.node
         (w,) = recorded.seeds(random_for(primitive, case))
         kept, entry = node.saved, (0,) * case.arrays[other].ndim
+        entries = {primitive.arguments[other]: entry}
         indicator = np.zeros_like(case.arrays[other])
         indicator[entry] = 1
         probe = [np.ones_like(case.arrays[argument])] * 2
         probe[other] = indicator
         reached = compute(primitive, probe, case.params)[0] != 0
         hidden = np.where(reached, 0, w)
-        node.saved = _poisoned(node, primitive.residuals, lambda *_: entry, 0.0)
+        node.saved = _poisoned(kept, primitive.residuals, entries, 0.0)
         expected = dense(primitive.pull(node, hidden))[argument]
         limit = rounding(expected.dtype, np.abs(expected).max(initial=0.0) + 1)
         for poison in POISONS:
-            node.saved = kept
-            node.saved = _poisoned(node, primitive.residuals, lambda *_: entry, poison)
-            for how, bars in _masked_pulls(recorded, hidden)[:1]:
+            node.saved = _poisoned(kept, primitive.residuals, entries, poison)
+            for how, bars in _masked_pulls(recorded, hidden):
                 what = f"{how} of argument {argument} with {poison} behind zero cotangents"
                 demand_close(where, what, bars[argument], expected, limit)
             for how, bars in _masked_pulls(recorded, w):

@@ -79,7 +79,7 @@ def complex_step(function: Callable[[complex], Vector]) -> Vector | None:
             out = function(1j * _IMAGINARY)
         except Exception:
             return None
-    return out.imag / _IMAGINARY if out.dtype.kind == "c" else None
+    return np.imag(out) / _IMAGINARY if out.dtype.kind == "c" else None
 
 
 def derivative(
