@@ -19,6 +19,10 @@ class ShapeError(WengertError, ValueError):
     """Shapes do not fit together; the message names the shapes and the operation."""
 
 
+class StructureError(WengertError, ValueError):
+    """Nested containers do not match, or lack an entry; the message names the place, such as `params['w'][0]`."""
+
+
 class DTypeError(WengertError, TypeError):
     """A dtype cannot be used for what was asked."""
 
@@ -43,5 +47,6 @@ __all__ = [
     "LeakedTracerError",
     "NotDifferentiableError",
     "ShapeError",
+    "StructureError",
     "WengertError",
 ]

@@ -29,7 +29,7 @@ _STATE_WORDS = 6
 
 def _shape_of(size: int | Shape | None, *parameters: Any) -> Shape:
     """Return the shape of a sample: the one asked for, which must hold the parameters', or theirs."""
-    natural = np.broadcast_shapes(*[getattr(p, "shape", None) or np.shape(_plain(p)) for p in parameters])
+    natural = np.broadcast_shapes(*[p.shape if hasattr(p, "shape") else np.shape(p) for p in parameters])
     if size is None:
         return natural
     try:
@@ -41,10 +41,6 @@ def _shape_of(size: int | Shape | None, *parameters: Any) -> Shape:
     if np.broadcast_shapes(shape, natural) != shape:
         raise ShapeError(f"random: parameters of shape {natural} do not broadcast to the shape {shape} that was asked for")
     return shape
-
-
-def _plain(parameter: Any) -> Any:
-    return () if isinstance(parameter, boxing.Tensor) else parameter
 
 
 def _dtype_of(dtype: DTypeLike, *parameters: Any) -> np.dtype[Any]:
@@ -213,6 +209,8 @@ class Generator:
         self, kind: Any, loc: ArrayLike, scale: ArrayLike, size: int | Shape | None, dtype: DTypeLike
     ) -> Any:
         loc, scale = (p if _is_number(p) else ops.asarray(p) for p in (loc, scale))
+        if _is_number(scale) and scale < 0:
+            raise ValueError(f"random: the scale of a distribution cannot be negative, and this is {scale}")
         noise = self._noise(kind, _shape_of(size, loc, scale), _dtype_of(dtype, loc, scale))
         if not _is_number(loc, scale):
             return ops.asarray(boxing.box(noise) * scale + loc, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from . import ops
 from .core import backward as core_backward
 from .core import boxing
-from .core.aliasing import update_buffers
-from .core.tape import Leaf, hooks_of, location
+from .core.aliasing import NOWHERE, begin_history, lead_views
+from .core.tape import Leaf, hooks_of, location, retain_gradient
+from .core.updating import update_buffers
 from .declare import fastpath
 from .errors import DTypeError, GradientError
 from .ops import interop
@@ -23,12 +25,11 @@ class RemovableHandle:
     """What registering a hook returns: `remove()` takes the hook away again; a `with` block does so at its end."""
 
     __slots__ = ("_hooks", "_key")
-    _next_key = 0
+    _next_key = count().__next__
 
     def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
         self._hooks = hooks
-        self._key = RemovableHandle._next_key
-        RemovableHandle._next_key += 1
+        self._key = RemovableHandle._next_key()
         hooks[self._key] = hook
 
     def remove(self) -> None:
@@ -46,17 +47,7 @@ def _in_place(operation: Callable[[Any, Any], Any], name: str) -> Callable[[Any,
     """Make `x op= y` of `x op y`: the result is written into x, through all views, unless x is a number of NumPy's."""
 
     def apply(self: Tensor, other: Any) -> Any:
-        out = operation(self, other)
-        if type(self) is Tensor and isinstance(self._data, np.generic):
-            return out
-        if not isinstance(out, Tensor):
-            return out
-        if not np.can_cast(out.dtype, self.dtype, "same_kind"):
-            raise DTypeError(
-                f"{name}: the result has dtype {out.dtype}, which does not fit in place into a Tensor of dtype {self.dtype}; "
-                f"write x = x ... or convert x with .astype({str(out.dtype)!r}) first"
-            )
-        return ops.overwrite(self, out, name)
+        return ops.update(self, operation, other, name)
 
     apply.__name__ = apply.__qualname__ = name
     return apply
@@ -149,10 +140,12 @@ class Tensor:
         if requires_grad:
             if self._node is None:
                 self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
+                begin_history(self)
         elif not self.is_leaf:
             raise GradientError(f"the Tensor made at {location(self._node)} is not a leaf; detach() gives one without grad")
         else:
             self._node = None
+            begin_history(self)
         return self
 
     def _differentiable_data(self) -> Array:
@@ -237,18 +230,8 @@ class Tensor:
         """Let `backward()` fill `.grad` here too, though this is not a leaf."""
         if self._node is None:
             raise GradientError("retain_grad: this Tensor is not on the tape, so no gradient will ever reach it")
-        if self.is_leaf:
-            return
-        from weakref import ref
-
-        reference = ref(self)
-
-        def retain(gradient: Tensor) -> None:
-            tensor = reference()
-            if tensor is not None:
-                tensor._grad = gradient if tensor.grad is None else tensor.grad + gradient
-
-        hooks_of(self._node)[-1] = retain
+        if not self.is_leaf:
+            retain_gradient(self._node, self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(gradient)` when the sweep has this Tensor's gradient; a returned Tensor replaces it.
@@ -503,14 +486,18 @@ class BorrowedTensor(Tensor):
     __slots__ = ()
 
     def _raw(self) -> Array:
-        return self._alias
+        return self._alias.array
 
     def become_owner(self) -> None:
-        """Copy the borrowed memory and become an ordinary Tensor."""
-        data = np.array(self._alias)
+        """Copy the borrowed memory and become an ordinary Tensor; the views of it follow."""
+        loan = self._alias
+        self._data = np.array(loan.array)
         self.__class__ = Tensor  # type: ignore[assignment]
-        del self._alias
-        self._data = data
+        if loan.family is None:
+            del self._alias
+        else:
+            self._alias = loan.family
+            lead_views(self, True, NOWHERE)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Take a copy, and start recording what is computed from it."""

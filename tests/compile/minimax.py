@@ -127,9 +127,7 @@ def _relative(q: Any) -> Any:
 
 
 FITS: dict[str, Fit] = {
-    "exponential": Fit(
-        _exponential, "-0.347", "0.347", lambda r: r * r / mp.exp(r), dict(float32=5, float64=10)
-    ),
+    "exponential": Fit(_exponential, "-0.347", "0.347", lambda r: r * r / mp.exp(r), dict(float32=5, float64=10)),
     "sine": Fit(_sine, 0, "0.65", lambda z: z, dict(float32=4, float64=6)),
     "cosine": Fit(_cosine, 0, "0.65", lambda z: z * z / mp.cos(mp.sqrt(z)), dict(float32=3, float64=6)),
     "logarithm": Fit(_logarithm, 0, "0.02945", lambda z: z / 2, dict(float32=4, float64=7)),
@@ -137,6 +135,7 @@ FITS: dict[str, Fit] = {
     "arctangent": Fit(_arctangent, 0, "0.1716", lambda z: z, dict(float32=5, float64=12)),
     "arcsine": Fit(_arcsine, 0, "0.25", lambda z: z, dict(float32=5, float64=13)),
     "error function": Fit(_error_function, 0, "0.25", lambda z: mpf(1), dict(float32=5, float64=10)),
+    "cube root": Fit(mp.cbrt, 1, 8, lambda m: 1 / mp.cbrt(m), dict(float64=4)),
     "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=24)),
     "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=11)),
 }

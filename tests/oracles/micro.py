@@ -1,11 +1,9 @@
-"""Reverse-mode differentiation of scalars in plain Python floats: small enough to be believed.
-
-`Value`s may be the entries of NumPy object arrays, so that NumPy broadcasts and sums them.
-"""
+"""Reverse-mode differentiation of scalars in plain Python floats: small enough to be believed; no recursion."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
 
@@ -77,22 +75,21 @@ def relu(x: Value) -> Value:
 
 def gradients(seeds: Iterable[tuple[Value, float]]) -> tuple[dict[Value, float], dict[Value, float]]:
     """Return by Value the derivative of the seeded sum, and the sum of the magnitudes of the terms that make it up."""
-    bars: dict[Value, float] = {}
-    sizes: dict[Value, float] = {}
+    bars, sizes = defaultdict(float), defaultdict(float)
     for value, bar in seeds:
-        bars[value], sizes[value] = bars.get(value, 0.0) + bar, sizes.get(value, 0.0) + abs(bar)
+        bars[value] += bar
+        sizes[value] += abs(bar)
     for value in reversed(topological(list(bars))):
         for parent, partial in value.parents:
-            bars[parent] = bars.get(parent, 0.0) + partial * bars[value]
-            sizes[parent] = sizes.get(parent, 0.0) + abs(partial) * sizes[value]
+            bars[parent] += partial * bars[value]
+            sizes[parent] += abs(partial) * sizes[value]
     return bars, sizes
 
 
 def topological(roots: list[Value]) -> list[Value]:
-    """Return every Value that the roots depend on, each after all those it was computed from; without recursion."""
+    """Return every Value that the roots depend on, each after all those it was computed from."""
     order: list[Value] = []
-    seen: set[Value] = set()
-    stack = [(root, False) for root in roots]
+    seen, stack = set(), [(root, False) for root in roots]
     while stack:
         value, is_done = stack.pop()
         if is_done:

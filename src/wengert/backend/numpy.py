@@ -6,26 +6,55 @@ raw arrays and on Tensors alike. SciPy is imported when one of its functions is 
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
 import numpy as np
 
-from ..typing import Array, DTypeLike
+from ..typing import Array, DTypeLike, Shape
+from .compound import add_along_axis as add_along_axis
+from .compound import add_at as add_at
+from .compound import contract_pair as contract_pair
+from .compound import linear_recurrence as linear_recurrence
+from .compound import log_softmax as log_softmax
+from .compound import logsumexp as logsumexp
+from .compound import put_along_axis as put_along_axis
+from .compound import softmax as softmax
 
 # What NumPy has loaded already: asking for every public name would import its lazy subpackages.
-globals().update({_name: _value for _name, _value in vars(np).items() if callable(_value) and not _name.startswith("_")})
+globals().update(
+    {
+        _name: _value
+        for _name, _value in vars(np).items()
+        if callable(_value) and not _name.startswith("_") and _name not in globals()
+    }
+)
 
-_SPECIAL = ("erf", "erfc", "erfinv", "expit", "log_expit", "gammaln", "digamma", "polygamma", "xlogy", "ndtr")
+_SPECIAL = ("erf", "erfc", "erfinv", "expit", "gammaln", "digamma", "log_expit", "logit", "ndtr", "polygamma", "xlogy")
+_HALF, _SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 
 
 def __getattr__(name: str) -> Any:
     if name in _SPECIAL:
         import scipy.special
 
-        function = globals()[name] = getattr(scipy.special, name)
+        function = globals()[name] = _narrow(getattr(scipy.special, name))
         return function
     raise AttributeError(f"the NumPy backend has no function {name!r}")
+
+
+def _narrow(function: Any) -> Any:
+    """Give results of SciPy the dtype of the arguments: it has no float16, and `polygamma` knows float64 alone."""
+
+    def narrowed(*args: Any) -> Any:
+        out = function(*args)
+        dtype = getattr(args[-1], "dtype", _HALF)
+        if out.dtype is not dtype and (dtype is _SINGLE or dtype is _HALF):
+            return out.astype(np.result_type(*args), copy=False)
+        return out
+
+    return narrowed
 
 
 def astype(x: Array, dtype: DTypeLike) -> Array:
@@ -108,19 +137,38 @@ def scatter_add(x: Array, value: Array, *, key: Any) -> Array:
 
 def read_region(x: Array, *, steps: Any, key: Any) -> Array:
     """Follow view steps, then read by a key."""
-    for primitive, params in steps:
-        x = primitive.impl(_this, x, **params)
-    return x[key]
+    return region_of(x, steps)[key]
 
 
 def write_region(x: Array, value: Array, *, steps: Any, key: Any) -> Array:
     """Write `value` into the region that steps and key lead to, in a copy of `x`."""
     out = np.array(x, order="K")
-    region = out
-    for primitive, params in steps:
-        region = primitive.impl(_this, region, **params)
-    region[key] = value
+    region, region_key = editable_region(out, steps, key)
+    region[region_key] = value
     return out
+
+
+def region_of(x: Array, steps: Any) -> Array:
+    """Follow the steps of a view."""
+    for primitive, params in steps:
+        x = primitive.impl(_this, x, **params)
+    return x
+
+
+def positions_of(shape: Shape, steps: Any) -> Array:
+    """Return, for each element that the steps lead to, its position in an array of `shape` in row-major order."""
+    return region_of(np.arange(math.prod(shape)).reshape(shape), steps)
+
+
+def editable_region(x: Array, steps: Any, key: Any) -> tuple[Array, Any]:
+    """Return (array, key) by which the region that steps and a key lead to can be written in `x`, whatever its layout.
+
+    Steps are views in the layout of the array that they were taken from; in another layout a reshape may copy.
+    """
+    region = region_of(x, steps)
+    if not steps or not region.size or np.may_share_memory(region, x):
+        return region, key
+    return x, np.unravel_index(positions_of(x.shape, steps)[key], x.shape)
 
 
 _this = sys.modules[__name__]

@@ -355,6 +355,7 @@ def verify(function: ScalarFunction, *, machine: bool = False) -> None:
     Raises:
         AssertionError: the graph is malformed: a fault of the compiler, never of the user's program.
     """
+    inputs = set(function.inputs)  # by identity: `==` builds IR
     for scalar in topological(function.outputs):
         signature = SIGNATURES.get(scalar.op)
         assert signature is not None, f"unknown operation {scalar.op!r}"
@@ -365,4 +366,4 @@ def verify(function: ScalarFunction, *, machine: bool = False) -> None:
             assert operand.dtype.kind in KINDS[letter], f"{scalar!r}: an operand is {operand.dtype}"
             assert types.setdefault(letter, operand.dtype) == operand.dtype, f"{scalar!r}: operands of unequal types"
         assert scalar.dtype in TYPES and scalar.dtype == types.get(signature.result, scalar.dtype), repr(scalar)
-        assert scalar.op != "input" or scalar in function.inputs, f"{scalar!r} is not an input of {function.name}"
+        assert scalar.op != "input" or scalar in inputs, f"{scalar!r} is not an input of {function.name}"

@@ -4,44 +4,58 @@ A view knows its base and the steps that lead from one to the other. A base know
 anybody else still holds (the tape above all, or an array handed out by `numpy()`) is copied before it is written, and
 the live views move along. Who holds a buffer is read off its reference count, so that recording pays nothing.
 
+Memory is one thing, history another. A view shares the history of its *root*: the base, unless a `detach()` (or a
+`requires_grad_()` on a view) lies between. Such a Tensor is a root of its own: it shares the memory and none of the
+history. What is written through one root is a constant to the others, and a leaf among them stays a leaf.
+
 A view of a small part of a large base gets memory of its own: what the tape keeps of it then does not pin the whole
 base, and a loop that fills an array row by row while reading earlier rows stays linear. Writes keep it coherent.
 """
 
-# The slots of Tensor and the frames of the interpreter are this layer's business.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
 from .. import backend
-from ..errors import GradientError
+from ..backend.numpy import editable_region, positions_of, region_of
 from ..typing import Array, Params
 from . import boxing
 from .primitive import NONDIFFERENTIABLE, Primitive
-from .recording import set_recording
 from .tape import Leaf, make_node
 
 Steps = tuple[tuple[Primitive, Params], ...]
+Extent = tuple[int, int]
+"""First byte and end of a region, counted from the first element of the base."""
+
+NOWHERE: Extent = (0, 0)
 _SMALL_PART = 8
 """A view of at most one part in this many of its base's bytes gets memory of its own."""
 
 
 class View:
-    """What makes a Tensor a view: its base, and the operations that lead from the base to it."""
+    """What makes a Tensor a view.
 
-    __slots__ = ("base", "steps")
+    Attributes:
+        base: the Tensor whose memory it is.
+        steps: the view operations that lead from the base here.
+        root: the Tensor whose history it shares; None if it is a root itself.
+        origin: how many of the steps lead to the root.
+        extent: where in the base's memory it lies; None until a write has asked.
+    """
 
-    def __init__(self, base: Any, steps: Steps) -> None:
+    __slots__ = ("base", "extent", "origin", "root", "steps")
+
+    def __init__(self, base: Any, steps: Steps, root: Any, origin: int) -> None:
         self.base = base
         self.steps = steps
+        self.root = root
+        self.origin = origin
+        self.extent: Extent | None = None
 
 
 class Viewed:
@@ -61,7 +75,7 @@ class Viewed:
             self.limit = max(8, 2 * len(self.views))
 
     def live(self) -> Iterator[Any]:
-        """Iterate over the views that still exist."""
+        """Iterate over the views that still exist, older ones first."""
         for reference in self.views:
             view = reference()
             if view is not None:
@@ -71,9 +85,17 @@ class Viewed:
 def alias_of(tensor: Any) -> View | Viewed | None:
     """Return a Tensor's part in an aliasing family, or None (the slot is unset until it is needed)."""
     try:
-        return tensor._alias
+        alias = tensor._alias
     except AttributeError:
         return None
+    return alias.family if type(alias) is boxing.Loan else alias
+
+
+def _set_alias(tensor: Any, alias: View | Viewed) -> None:
+    if type(tensor) is boxing.BorrowedTensor:
+        tensor._alias.family = alias
+    else:
+        tensor._alias = alias
 
 
 def family(tensor: Any) -> tuple[Any, Steps]:
@@ -82,23 +104,73 @@ def family(tensor: Any) -> tuple[Any, Steps]:
     return (alias.base, alias.steps) if type(alias) is View else (tensor, ())
 
 
+def history(tensor: Any) -> tuple[Any, Steps]:
+    """Return (root, steps) of any Tensor: whose history it shares, and how it comes of it."""
+    alias = alias_of(tensor)
+    if type(alias) is not View or alias.root is None:
+        return tensor, ()
+    return alias.root, alias.steps[alias.origin :]
+
+
+def other_roots(base: Any, root: Any) -> list[Any]:
+    """Return the Tensors that share the base's memory and have histories of their own, but for `root`."""
+    others = [] if base is root else [base]
+    alias = alias_of(base)
+    if type(alias) is Viewed:
+        others.extend(view for view in alias.live() if _place(view).root is None and view is not root)
+    return others
+
+
+def _place(view: Any) -> View:
+    alias: Any = alias_of(view)
+    return alias
+
+
 def register(view: Any, source: Any, primitive: Primitive, params: Params) -> None:
     """Register the result of a view operation on `source`."""
     base, steps = family(source)
-    steps = (*steps, (primitive, params))
-    if source is not base and source._data.base is not base._data and not _is_view_of(base, steps):
-        return  # the source has memory of its own; NumPy would have copied here
-    view._alias = View(base, steps)
-    viewed = alias_of(base)
-    if type(viewed) is not Viewed:
-        viewed = base._alias = Viewed()
-    viewed.add(view)
-    if view._data.nbytes * _SMALL_PART <= base._data.nbytes:
-        view._data = view._data.copy()
+    detached = primitive.kind == NONDIFFERENTIABLE
+    if not detached:
+        steps = (*steps, (primitive, params))
+        data = boxing.data_of(source)
+        if source is not base and data.base is not boxing.data_of(base) and not _is_view_of(base, steps):
+            return  # the source has memory of its own; NumPy would have copied here
+    root = None if detached else history(source)[0]
+    origin = len(steps) if detached else 0 if source is base else _place(source).origin
+    _set_alias(view, View(base, steps, root, origin))
+    alias = alias_of(base)
+    if alias is None:
+        alias = Viewed()
+        _set_alias(base, alias)
+    alias.add(view)  # type: ignore[union-attr]
+    if type(view) is boxing.Tensor:
+        view._data = _own_or_shared(view._data, base)
+
+
+def _own_or_shared(data: Array, base: Any) -> Array:
+    return data.copy(order="K") if data.nbytes * _SMALL_PART <= boxing.data_of(base).nbytes else data
 
 
 def _is_view_of(base: Any, steps: Steps) -> bool:
-    return np.may_share_memory(region_of(base._data, steps), base._data)
+    data = boxing.data_of(base)
+    return np.may_share_memory(region_of(data, steps), data)
+
+
+def extent_of(region: Array, base: Any) -> Extent:
+    """Return where in the memory of its base a region lies."""
+    start = region.__array_interface__["data"][0] - base._data.__array_interface__["data"][0]
+    end = start + region.itemsize
+    for extent, stride in zip(region.shape, region.strides):
+        if not extent:
+            return NOWHERE
+        if stride < 0:
+            start += (extent - 1) * stride
+        else:
+            end += (extent - 1) * stride
+    return (start, end)
+
+
+# Who holds a buffer.
 
 
 def _references(tensor: Any) -> int:
@@ -108,12 +180,11 @@ def _references(tensor: Any) -> int:
 class _Blank:
     __slots__ = ("_data",)
 
-    def __init__(self) -> None:
-        self._data = np.zeros(1)
-
 
 def _references_of_an_unshared_buffer() -> int:
-    return _references(_Blank())
+    blank = _Blank()
+    blank._data = np.zeros(1)
+    return _references(blank)
 
 
 _UNSHARED = _references_of_an_unshared_buffer()
@@ -121,13 +192,15 @@ _UNSHARED = _references_of_an_unshared_buffer()
 
 def is_private(base: Any) -> bool:
     """Return whether nobody but the base and its registered views holds the base's buffer."""
-    if type(base._data) is not np.ndarray or base._data.base is not None or not base._data.flags.writeable:
+    if type(base) is not boxing.Tensor or type(base._data) is not np.ndarray:
+        return False
+    if base._data.base is not None or not base._data.flags.writeable:
         return False
     sharing = 0
     alias = alias_of(base)
     if type(alias) is Viewed:
         for view in alias.live():
-            if view._data.base is base._data:
+            if type(view) is boxing.Tensor and view._data.base is base._data:
                 sharing += 1
                 if _references(view) != _UNSHARED:
                     return False
@@ -138,94 +211,136 @@ def make_writable(base: Any) -> bool:
     """Give the base a buffer that may be written, copying it if anybody else holds it; return whether it moved."""
     if is_private(base):
         return False
-    base._data = np.array(base._data, order="K", copy=True)
+    if type(base) is boxing.BorrowedTensor:
+        base.become_owner()
+    else:
+        base._data = np.array(base._data, order="K", copy=True)
     return True
 
 
-def region_of(data: Array, steps: Steps) -> Array:
-    """Follow the steps of a view on raw data."""
-    for primitive, params in steps:
-        data = primitive.impl(backend.numpy, data, **params)
-    return data
+# What a write makes known.
 
 
-def refresh_views(base: Any, moved: bool) -> None:
-    """After a write to the base: lead every live view to the new values, and record again how it comes of the base."""
+def lead_views(base: Any, moved: bool, written: Extent | None, changed: Sequence[Any] = ()) -> None:
+    """After a write to the base's memory: lead the live views to it, and record again how they come of their roots.
+
+    Args:
+        base: the Tensor whose memory was written.
+        moved: whether the memory is new.
+        written: what part of it was written (None: all); views that lie elsewhere keep their values and their history.
+        changed: the roots that got a new history.
+    """
     alias = alias_of(base)
     if type(alias) is not Viewed:
         return
     for view in alias.live():
-        shares = not moved and view._data.base is base._data
-        data, node = base._data, base._node
-        for primitive, params in view._alias.steps:
-            out = primitive.impl(backend.numpy, data, **params)
-            if node is not None and primitive.kind != NONDIFFERENTIABLE:
-                saved = primitive.rules["plan"].gather((data,), (node,), out)
-                node = make_node(primitive, (node,), saved, out, params)
-            else:
-                node = None
-            data = out
-        if node is not None or not isinstance(view._node, Leaf):
-            view._node = node
-        if not shares:
-            view._data = data.copy() if data.nbytes * _SMALL_PART <= base._data.nbytes else data
+        place = _place(view)
+        if not moved and place.extent is not None and _disjoint(place.extent, written):
+            continue
+        region = region_of(base._data, place.steps)
+        place.extent = extent_of(region, base)
+        overlaps = not _disjoint(place.extent, written)
+        if moved or (overlaps and view._data.base is not base._data):
+            _lead(view, place, region)
+        if overlaps and any([place.root is root for root in changed]):
+            view._node = _recorded_view(place)
 
 
-def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], None]) -> None:
-    """Let `update(arrays)` change the values of leaves and untracked Tensors in place, off the tape.
+def _disjoint(extent: Extent, written: Extent | None) -> bool:
+    return written is not None and (extent[1] <= written[0] or written[1] <= extent[0])
 
-    The arrays are writable and private while `update` runs: what the tape keeps stays as it was, and views follow.
-    The Tensors must be distinct. All are made ready before the first is written, so that running out of memory changes nothing.
 
-    Raises:
-        GradientError: a Tensor was computed from something tracked; nothing is changed.
+def _lead(view: Any, place: View, region: Array) -> None:
+    if type(view) is boxing.BorrowedTensor:
+        view.become_owner()
+    view._data = _own_or_shared(region, place.base)
+
+
+def _recorded_view(place: View) -> Any:
+    node = place.root._node
+    if node is None:
+        return None
+    data = region_of(boxing.data_of(place.base), place.steps[: place.origin])
+    for primitive, params in place.steps[place.origin :]:
+        out = primitive.impl(backend.numpy, data, **params)
+        node = make_node(primitive, (node,), primitive.rules["plan"].gather((data,), (node,), out), out, params)
+        data = out
+    return node
+
+
+def begin_history(tensor: Any) -> None:
+    """Make a Tensor that has become a leaf (or stopped being one) a root; the views taken of it follow."""
+    alias = alias_of(tensor)
+    if alias is None:
+        return
+    former, _ = history(tensor)
+    base, steps = family(tensor)
+    if type(alias) is View:
+        alias.root, alias.origin = None, len(steps)
+    viewed: Any = alias_of(base)
+    for view in viewed.live():
+        place = _place(view)
+        if place.root is former and view is not tensor and _starts_with(place.steps, steps):
+            if type(view) is boxing.BorrowedTensor:
+                view.become_owner()
+            place.root, place.origin = tensor, len(steps)
+            view._node = _recorded_view(place)
+
+
+def _starts_with(steps: Steps, beginning: Steps) -> bool:
+    return len(steps) >= len(beginning) and all([one is other for one, other in zip(steps, beginning)])
+
+
+def record_write(target: Any, value_node: Any, data: Array, key: Any, recording: bool) -> list[Any]:
+    """Record a write that has happened to `target[key]`; return the roots that have a new history.
+
+    The root of the target remembers the value. To the others, and to all off the tape, it is a constant; but a leaf
+    stays a leaf: what is written to it off the tape is its new value.
     """
-    arrays: list[np.ndarray] = []
-    closing: list[Callable[[], None]] = []
-    for tensor in tensors:
-        # What an optimiser meets in every step, in line: a buffer that nobody else has ever seen or still holds.
-        if getattr(tensor, "_alias", None) is None and getrefcount(tensor._data) == _UNSHARED:
-            data, node = tensor._data, tensor._node
-            if (
-                (node is None or type(node) is Leaf)
-                and type(data) is np.ndarray
-                and data.base is None
-                and data.flags.writeable
-            ):
-                arrays.append(data)
-                continue
-        array, close = _open(tensor)
-        arrays.append(array)
-        closing.append(close)
-    try:
-        update(arrays)
-    finally:
-        for close in closing:
-            close()
+    base, base_steps = family(target)
+    root, steps = history(target)
+    changed: list[Any] = []
+    if recording or not isinstance(root._node, Leaf):
+        _append(root, value_node if recording else None, data, steps, key, changed)
+    for other in other_roots(base, root):
+        if other._node is None or isinstance(other._node, Leaf):
+            continue
+        written = positions_of(base.shape, base_steps)[key]
+        overlap = np.isin(positions_of(base.shape, family(other)[1]), written).nonzero()
+        if overlap and overlap[0].size:
+            _append(other, None, np.zeros(()), (), overlap, changed)
+    return changed
 
 
-def _open(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
-    """Return an array that may be written in place of the Tensor's, and what to call afterwards."""
-    if not tensor.is_leaf:
-        raise GradientError("update_buffer: only leaves and untracked Tensors can be changed off the tape")
-    if type(tensor) is boxing.BorrowedTensor:
-        tensor.become_owner()
-    base, _ = family(tensor)
-    if base is not tensor:
-        fresh = np.array(tensor._data)
-        return fresh, partial(_write_through, tensor, fresh)
-    if not isinstance(tensor._data, np.ndarray):
-        tensor._data = np.array(tensor._data)
-    moved = make_writable(tensor)
-    return tensor._data, partial(refresh_views, tensor, moved)
+def _append(root: Any, value_node: Any, data: Array, steps: Steps, key: Any, changed: list[Any]) -> None:
+    if root._node is None and value_node is None:
+        return
+    primitive = boxing.operations.write_region.primitive
+    values = boxing.data_of(root)
+    nodes = (root._node, value_node)
+    saved = primitive.rules["plan"].gather((values, data), nodes, values)
+    root._node = make_node(primitive, nodes, saved, values, {"steps": steps, "key": key})
+    changed.append(root)
 
 
-def _write_through(view: Any, fresh: np.ndarray) -> None:
-    """Write new values into the region of its base that a view stands for, off the tape."""
-    node, view._node = view._node, None
-    before = set_recording(False)
-    try:
-        boxing.operations.overwrite(view, fresh, "update_buffer")
-    finally:
-        set_recording(before)
-        view._node = node
+__all__ = [
+    "NOWHERE",
+    "Extent",
+    "Steps",
+    "View",
+    "Viewed",
+    "alias_of",
+    "begin_history",
+    "editable_region",
+    "extent_of",
+    "family",
+    "history",
+    "is_private",
+    "lead_views",
+    "make_writable",
+    "other_roots",
+    "positions_of",
+    "record_write",
+    "region_of",
+    "register",
+]

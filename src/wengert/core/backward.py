@@ -1,30 +1,31 @@
 """Asking the tape for gradients: seeds in, gradients out. Every face of the engine ends here."""
 
-# The slots of Tensor and the frames of the interpreter are this layer's business.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import backend
 from ..errors import DTypeError, GradientError, ShapeError
+from ..typing import Shape
 from . import boxing
+from .reach import Route, Span, route_between
 from .recording import set_recording
-from .tape import Leaf, Node, finish_leaves, location, sweep
+from .tape import Leaf, Node, Swept, finish_leaves, location, retained, sweep
+from .vspace import densify
+
+Seed = tuple[Node, Any]
 
 
-def seed_of(output: Any, gradient: Any, *, name: str = "backward") -> tuple[Any, bool]:
-    """Return (seed as a raw array or tracked Tensor, whether it may hold zeros that must stay zeros).
+def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backward") -> tuple[Any, bool]:
+    """Return (seed as a raw array or Tensor, whether it may hold zeros that must stay zeros) for an output on a Node.
 
     Raises:
         GradientError: the output is untracked, or not a scalar while no seed is given.
         ShapeError, DTypeError: the seed does not fit the output.
     """
-    node = output._node
     if node is None:
         raise GradientError(
             f"{name}: this Tensor of shape {output.shape} and dtype {output.dtype} is not on the tape: nothing that it was "
@@ -32,16 +33,18 @@ def seed_of(output: Any, gradient: Any, *, name: str = "backward") -> tuple[Any,
             "Make the inputs with requires_grad=True, or watch them"
         )
     if gradient is None:
-        if output.size != 1:
+        if any([extent != 1 for extent in node.shape]):
             raise GradientError(
-                f"{name}: the Tensor of shape {output.shape} made at {location(node)} is not a scalar, so it needs a seed: "
-                f"pass gradient=, a Tensor of shape {output.shape}, or reduce it first, for example with .sum()"
+                f"{name}: the Tensor of shape {node.shape} made at {location(node)} is not a scalar, so it needs a seed: "
+                f"pass a Tensor of shape {node.shape} as its gradient, or reduce it first, for example with .sum()"
             )
         return np.ones(node.shape, node.dtype), False
     if not isinstance(gradient, boxing.Tensor):
-        gradient = boxing.operations.asarray(gradient)
+        gradient = boxing.operations.tensor(gradient)
         if gradient.dtype != node.dtype and gradient.dtype.kind in "biuf":
             gradient = boxing.operations.astype(gradient, node.dtype)
+    elif type(gradient) is boxing.BorrowedTensor:
+        gradient.become_owner()
     if gradient.shape != node.shape:
         raise ShapeError(
             f"{name}: the seed has shape {gradient.shape}, but the Tensor made at {location(node)} has shape {node.shape}"
@@ -54,19 +57,42 @@ def seed_of(output: Any, gradient: Any, *, name: str = "backward") -> tuple[Any,
     return gradient, node.shape != ()
 
 
-def _start(outputs: Sequence[Any], gradients: Sequence[Any], tracked: bool, name: str) -> tuple[list[Any], bool]:
-    seeds: list[Any] = []
+def seeds_of(
+    outputs: Sequence[Any], gradients: Sequence[Any], tracked: bool, name: str = "backward"
+) -> tuple[list[Seed], bool]:
+    """Return (pairs of a Node and its seed, Tensors if the sweep is to be tracked, whether they may hold zeros)."""
+    seeds: list[Seed] = []
     masked = False
     for output, gradient in zip(outputs, gradients):
-        seed, may_hold_zeros = seed_of(output, gradient, name=name)
+        node = output._node
+        seed, may_hold_zeros = seed_of(node, gradient, output, name=name)
         masked = masked or may_hold_zeros
         boxed = isinstance(seed, boxing.Tensor)
-        if tracked:
-            seed = seed if boxed else boxing.box(seed)
-        elif boxed:
+        if tracked and not boxed:
+            seed = boxing.box(seed)
+        elif boxed and not tracked:
             seed = boxing.data_of(seed)
-        seeds.append((output._node, seed))
+        seeds.append((node, seed))
     return seeds, masked
+
+
+def input_node(x: Any, name: str, what: str = "an input") -> Node:
+    """Return the Node of an input that gradients are wanted for.
+
+    Raises:
+        GradientError: it is not tracked.
+    """
+    if not isinstance(x, boxing.Tensor):
+        raise GradientError(f"{name}: gradients can be had for Tensors, but {what} is of type {type(x).__name__}")
+    if x._node is None:
+        raise GradientError(
+            f"{name}: {what} (shape {x.shape}, dtype {x.dtype}) is not on the tape, so nothing that was computed from it "
+            "is known to come of it; call requires_grad_() on it before it is used"
+        )
+    return x._node
+
+
+# ---------------------------------------------------------------------- into .grad
 
 
 def accumulate_gradients(
@@ -79,53 +105,47 @@ def accumulate_gradients(
     name: str = "backward",
 ) -> None:
     """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone); all of it or, on error, nothing."""
-    seeds, masked = _start(outputs, gradients, create_graph, name)
-    wanted: dict[Node, Any] | None = None
+    seeds, masked = seeds_of(outputs, gradients, create_graph, name)
+    targets: frozenset[Node] = frozenset()
+    route: Route | None = None
+    wanted: dict[Node, Any] = {}
     if inputs is not None:
-        wanted = {input_node(x, name): x for x in inputs}
-    targets = frozenset(n for n in wanted if not isinstance(n, Leaf)) if wanted else frozenset()
+        wanted = {input_node(x, name, f"inputs[{i}]"): x for i, x in enumerate(inputs)}
+        if not wanted:
+            raise GradientError(f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves")
+        targets = frozenset(wanted)
+        route = route_between([node for node, _ in seeds], targets)
     before = set_recording(create_graph)
+    retaining = retained.set([])
     try:
-        found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=_floor(wanted, targets))
+        found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=targets, route=route)
         finish_leaves(found)
-        arrived = {**found.leaves, **{n: found.targets[n] for n in targets if n in found.targets}}
-        deliveries: list[tuple[Any, Any, Any]] = []
-        for node, bar in arrived.items():
-            if wanted is not None and node not in wanted:
-                continue
-            tensor = wanted[node] if wanted is not None else node.tensor_reference()
-            if tensor is not None:
-                deliveries.append((node, tensor, _added(tensor.grad, bar)))
+        deliveries = _deliveries(found, wanted)
     finally:
+        retained.reset(retaining)
         set_recording(before)
     for _, tensor, gradient in deliveries:
         tensor.grad = gradient
     for node, tensor, _ in deliveries:
-        hooks = getattr(node, "after_accumulate", None)
+        hooks = node.after_accumulate if isinstance(node, Leaf) else None
         for hook in list(hooks.values()) if hooks else ():
             hook(tensor)
 
 
-def _floor(wanted: dict[Node, Any] | None, targets: frozenset[Node]) -> frozenset[Node]:
-    """Stop early only if no leaf is wanted: a leaf may be reached by the oldest Node of all."""
-    if wanted is None or not targets or any(isinstance(node, Leaf) for node in wanted):
-        return frozenset() if not targets else targets
-    return targets
-
-
-def input_node(x: Any, name: str) -> Node:
-    """Return the Node of an input that gradients are wanted for.
-
-    Raises:
-        GradientError: it is not tracked.
-    """
-    if not isinstance(x, boxing.Tensor):
-        raise GradientError(f"{name}: gradients can be had for Tensors, not for {type(x).__name__}")
-    if x._node is None:
-        raise GradientError(
-            f"{name}: an input of shape {x.shape} does not require grad; call requires_grad_() on it before it is used"
-        )
-    return x._node
+def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, Any]]:
+    """Return (Node, Tensor, new `.grad`) for all that the sweep found for leaves, for chosen inputs and to be retained."""
+    arrived: list[tuple[Node, Any, Any]] = []
+    seen = {id(tensor) for tensor in wanted.values()}
+    for node, tensor, bar in retained.get() or ():
+        if id(tensor) not in seen:  # a Tensor that was written in place has several Nodes: the youngest comes first
+            seen.add(id(tensor))
+            arrived.append((node, tensor, bar))
+    for leaf, bar in found.leaves.items():
+        tensor = wanted.get(leaf) if wanted else leaf.tensor_reference()
+        if tensor is not None:
+            arrived.append((leaf, tensor, bar))
+    arrived.extend([(node, wanted[node], bar) for node, bar in found.targets.items()])
+    return [(node, tensor, _added(tensor.grad, bar)) for node, tensor, bar in arrived]
 
 
 def _added(existing: Any, bar: Any) -> Any:
@@ -133,34 +153,132 @@ def _added(existing: Any, bar: Any) -> Any:
     if isinstance(bar, boxing.Tensor):
         return bar if existing is None else existing + bar
     if existing is None:
-        if not isinstance(bar, np.ndarray):
-            return boxing.box(np.asarray(bar))
-        return boxing.box(bar.copy() if bar.base is not None and 0 in bar.strides else bar)
+        return boxed_gradient(bar)
     if existing._node is not None:
         return existing.detach() + boxing.box(bar)
     return boxing.box(np.asarray(backend.namespace_of(bar).add(boxing.data_of(existing), bar)))
 
 
+def boxed_gradient(bar: Any) -> Any:
+    """Return a cotangent as a Tensor, its elements in memory (not one number that is stretched)."""
+    if isinstance(bar, boxing.Tensor):
+        return bar
+    bar = densify(bar)
+    if not isinstance(bar, np.ndarray):
+        return boxing.box(np.asarray(bar))
+    return boxing.box(bar.copy() if bar.base is not None and 0 in bar.strides else bar)
+
+
+# ---------------------------------------------------------------------- into the caller's hands
+
+
+def cotangents(
+    seeds: Iterable[Seed],
+    nodes: Sequence[Node | None],
+    route: Route | None,
+    *,
+    retain: bool,
+    tracked: bool,
+    masked: bool,
+) -> list[Any]:
+    """Sweep from the seeds along a route; return a Tensor (or None) for each of the Nodes. No `.grad` is touched."""
+    targets = frozenset([node for node in nodes if node is not None])
+    if not targets:
+        return [None] * len(nodes)
+    before = set_recording(tracked)
+    retaining = retained.set(None)
+    try:
+        found = sweep(seeds, retain=retain, tracked=tracked, masked=masked, targets=targets, route=route)
+        finish_leaves(found)
+    finally:
+        retained.reset(retaining)
+        set_recording(before)
+    bars: dict[Node, Any] = {**found.leaves, **found.targets}
+    return [boxed_gradient(bars[node]) if node in bars else None for node in nodes]  # type: ignore[index]
+
+
 def gradients_of(
     outputs: Sequence[Any],
-    inputs: Sequence[Node],
+    nodes: Sequence[Node | None],
     gradients: Sequence[Any],
     *,
     retain_graph: bool,
     create_graph: bool,
     name: str,
+    spans: Sequence[Span] = (),
 ) -> list[Any]:
-    """Return the gradients (Tensors, or None where unconnected) with respect to the Nodes of `inputs`; touch no `.grad`."""
-    seeds, masked = _start(outputs, gradients, create_graph, name)
-    targets = frozenset(inputs)
-    before = set_recording(create_graph)
-    try:
-        found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=targets)
-        finish_leaves(found)
-    finally:
-        set_recording(before)
-    answers: list[Any] = []
-    for node in inputs:
-        bar = found.leaves.get(node) if isinstance(node, Leaf) else found.targets.get(node)  # type: ignore[call-overload]
-        answers.append(bar if bar is None or isinstance(bar, boxing.Tensor) else _added(None, bar))
-    return answers
+    """Return the gradients (Tensors, or None where unconnected) with respect to Nodes; touch no `.grad`.
+
+    Where spans are given, only what was recorded during one of them counts.
+    """
+    seeds, masked = seeds_of(outputs, gradients, create_graph, name)
+    targets = frozenset([node for node in nodes if node is not None])
+    route = route_between([node for node, _ in seeds], targets, spans)
+    return cotangents(seeds, nodes, route, retain=retain_graph, tracked=create_graph, masked=masked)
+
+
+def stacked_gradients(
+    output: Any,
+    nodes: Sequence[Node | None],
+    basis: Sequence[Callable[[], np.ndarray]],
+    *,
+    retain_graph: bool,
+    create_graph: bool,
+    spans: Sequence[Span] = (),
+) -> list[Any]:
+    """Return, for each Node, the gradients under every seed of a basis, stacked in front (None where unconnected).
+
+    Args:
+        output: the Tensor that is differentiated.
+        nodes: what it is differentiated with respect to.
+        basis: makers of raw seeds of the output's shape, so that only one of them need exist at a time.
+        retain_graph: keep the tape.
+        create_graph: record the sweeps.
+        spans: only what was recorded during one of these spans counts, if there are any.
+    """
+    targets = frozenset([node for node in nodes if node is not None])
+    route = route_between([output._node], targets, spans)
+    columns: list[Any] = [None] * len(nodes)
+    for row, seed in enumerate(basis):
+        keep = retain_graph or row + 1 < len(basis)
+        raw = seed()
+        pair = (output._node, boxing.box(raw) if create_graph else raw)
+        bars = cotangents([pair], nodes, route, retain=keep, tracked=create_graph, masked=True)
+        for i, (node, bar) in enumerate(zip(nodes, bars)):
+            if node is None or bar is None:
+                continue
+            if columns[i] is None:
+                columns[i] = _Column(len(basis), node)
+            columns[i].put(row, bar, create_graph)
+    return [None if column is None else column.stacked(create_graph) for column in columns]
+
+
+class _Column:
+    """The gradients with respect to one Node under the seeds of a basis: one array, or Tensors if they are tracked."""
+
+    __slots__ = ("array", "node", "rows")
+
+    def __init__(self, count: int, node: Node) -> None:
+        self.node = node
+        self.rows: list[Any] = [None] * count
+        self.array: Any = None
+
+    def put(self, row: int, bar: Any, tracked: bool) -> None:
+        if tracked:
+            self.rows[row] = bar
+            return
+        data = boxing.data_of(bar)
+        if self.array is None:
+            self.array = np.zeros((len(self.rows), *self.node.shape), self.node.dtype)
+        self.array[row] = data
+
+    def stacked(self, tracked: bool) -> Any:
+        if not tracked:
+            return boxing.box(self.array)
+        zero = zeros_for(self.node.shape, self.node.dtype)
+        return boxing.operations.stack([zero if bar is None else bar for bar in self.rows])
+
+
+def zeros_for(shape: Shape, dtype: Any) -> Any:
+    """Return a gradient that is zero."""
+    return boxing.box(np.zeros(shape, dtype))

@@ -36,14 +36,24 @@ def box(data: Array, node: Any = None) -> Any:
     return tensor
 
 
+class Loan:
+    """What a BorrowedTensor has in place of data: somebody else's array, and its part in an aliasing family."""
+
+    __slots__ = ("array", "family")
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.family: Any = None
+
+
 def borrow(data: Array) -> Any:
     """Return an untracked Tensor over memory that somebody else can write to; it owns none until it has to."""
     tensor = BorrowedTensor()
-    tensor._alias = data
+    tensor._alias = Loan(data)
     tensor._node = None
     return tensor
 
 
 def data_of(tensor: Any) -> Array:
     """Return the raw array of an exact or borrowed Tensor."""
-    return tensor._alias if type(tensor) is BorrowedTensor else tensor._data
+    return tensor._alias.array if type(tensor) is BorrowedTensor else tensor._data

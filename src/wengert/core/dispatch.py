@@ -31,7 +31,7 @@ _UNTRACKED = (None, None)
 NO_PARAMS: dict[str, Any] = {}
 
 
-def lift(value: Any, name: str) -> Any:
+def lift(value: Any, name: str, floating: Any = None) -> Any:
     """Return raw data for an argument that is not a Tensor: arrays and numbers as they are, sequences as arrays."""
     kind: Any = type(value)
     if kind is np.ndarray or kind in _SCALARS:
@@ -39,7 +39,7 @@ def lift(value: Any, name: str) -> Any:
     if isinstance(value, _ARRAYS):
         return value
     if isinstance(value, _SEQUENCES):
-        return from_sequence(value, name)
+        return from_sequence(value, name, floating)
     if hasattr(value, "__array_namespace__") or hasattr(value, "__cuda_array_interface__"):
         return value
     if hasattr(value, "__array__"):
@@ -47,8 +47,8 @@ def lift(value: Any, name: str) -> Any:
     raise DTypeError(f"{name}: an argument of type {kind.__name__} is neither a Tensor, an array nor a number")
 
 
-def from_sequence(value: Any, name: str) -> np.ndarray:
-    """Convert nested sequences of Python numbers to an array of the default dtype (floats) or NumPy's (integers)."""
+def from_sequence(value: Any, name: str, floating: Any = None) -> np.ndarray:
+    """Convert nested sequences of Python numbers to an array of the dtype `floating` (floats) or NumPy's (integers)."""
     if _holds_tensor(value):
         return boxing.operations.stack([boxing.operations.asarray(item) for item in value])
     try:
@@ -58,7 +58,7 @@ def from_sequence(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"{name}: a sequence of {array.dtype} is not numeric")
     if array.dtype == np.float64 and not _holds_array(value):
-        array = array.astype(settings.default_dtype)
+        array = array.astype(settings.default_dtype if floating is None or floating.kind != "f" else floating)
     return array
 
 
@@ -87,7 +87,7 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
             data.append(arg._data)
             nodes.append(arg._node)
         elif type(arg) is boxing.BorrowedTensor:
-            data.append(arg._alias)
+            data.append(arg._alias.array)
             nodes.append(None)
         elif isinstance(arg, tensor_type):
             trace = arg.trace
@@ -194,10 +194,9 @@ def _box_view(
     primitive: Primitive, source: Any, data: Any, out: Any, node: Node | None, params: dict[str, Any]
 ) -> Any:
     shares = out is data or (out.base is not None and (out.base is data or out.base is data.base))
-    if type(source) is not boxing.Tensor:
-        return boxing.borrow(out) if shares else boxing.box(out, node)
-    view = boxing.box(out, node)
-    if shares:
+    borrowed = shares and type(source) is not boxing.Tensor
+    view = boxing.borrow(out) if borrowed else boxing.box(out, node)
+    if shares and isinstance(source, boxing.Tensor):
         register(view, source, primitive, params)
     return view
 

@@ -19,3 +19,15 @@ def set_recording(mode: bool) -> bool:
     before = _recording.get()
     _recording.set(mode)
     return before
+
+
+_observers: ContextVar[tuple[object, ...]] = ContextVar("wengert_observers", default=())
+
+observers: Callable[[], tuple[object, ...]] = _observers.get
+"""Who would differentiate what is computed now, the outermost first: recording tapes, transforms at work. A gradient
+taken meanwhile has to be recorded itself, whether or not it shows that anybody will ask."""
+
+
+def set_observers(current: tuple[object, ...]) -> None:
+    """Replace the observers of this thread (or task)."""
+    _observers.set(current)

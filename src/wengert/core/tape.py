@@ -309,7 +309,9 @@ def sweep(
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
     found = Swept()
-    leaves, pending, heap = found.leaves, {}, []
+    leaves: dict[Any, Any] = found.leaves
+    pending: dict[Node, Any] = {}
+    heap: list[tuple[int, Node]] = []
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
     with np.errstate(all="ignore"):

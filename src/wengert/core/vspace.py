@@ -65,6 +65,8 @@ class Scatter:
         self.add_into = add_into
 
     def __add__(self, other: Any) -> Accumulator:
+        if type(other) is Accumulator:
+            return other + self
         return Accumulator(self.shape, self.dtype) + self + other
 
     __radd__ = __add__

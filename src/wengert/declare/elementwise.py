@@ -302,6 +302,18 @@ def _raw_bar(partial: Partial, product: Callable[[Any, Any], Any]) -> Callable[[
             return -out_bar
 
         return opposite
+    if constant == 0:
+
+        def nothing(out_bar: Any, saved: Any) -> Any:
+            return _raw.zeros(out_bar.shape, out_bar.dtype)
+
+        return nothing
+    if constant is not None:
+
+        def multiple(out_bar: Any, saved: Any) -> Any:
+            return out_bar * constant
+
+        return multiple
     if residual is not None and product is _multiply:
 
         def scaled(out_bar: Any, saved: Any) -> Any:
@@ -433,6 +445,8 @@ def product_in(xp: Any, partial: Any, tangent: Any, guarded: bool) -> Any:
     if type(partial) in (int, float):
         if partial == 1:
             return tangent
+        if partial == 0:
+            return xp.zeros_like(tangent)
         return -tangent if partial == -1 else partial * tangent
     return xp.guarded_product(partial, tangent) if guarded else partial * tangent
 

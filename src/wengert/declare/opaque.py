@@ -15,13 +15,14 @@ from ..typing import Rule
 from .batching import batch_elementwise
 from .elementwise import evaluate
 from .residuals import signature
-from .structured import Declaration, install_joint_pull, needs_of, plan_for, raw
+from .structured import Declaration, install_joint_pull, install_split_pull, needs_of, plan_for, raw
 
 
 class opaque:
     """Declare an operation from which nothing can be derived; decorates `impl(xp, x, ..., *, params)`.
 
-    All of `@op.vjp` (returns the cotangents of all arguments), `@op.jvp` (names `<argument>_dot` for tangents, returns
+    All of `@op.vjp` (returns the cotangents of all arguments; or `@op.vjp_of("x")` for each, where untracked arguments
+    should cost nothing), `@op.jvp` (names `<argument>_dot` for tangents, returns
     `out_dot`) and `@op.batched` or `@op.batch` are demanded when the module is imported. Where it can, a `vjp` uses
     `xp.guarded_product` for products with a cotangent, so that masked elements stay exactly zero.
     """
@@ -40,6 +41,7 @@ class opaque:
     def __call__(self, impl: Rule) -> Any:
         declaration = _Opaque(OPAQUE, impl, self.options)
         declaration.function.vjp = declaration.vjp
+        declaration.function.vjp_of = declaration.vjp_of
         declaration.function.jvp = declaration.jvp
         return declaration.function
 
@@ -52,6 +54,17 @@ class _Opaque(Declaration):
         self.primitive.rules["vjp"] = rule
         return rule
 
+    def vjp_of(self, argument: str) -> Callable[[Rule], Rule]:
+        """Declare the cotangent of one argument, given `out_bar`; it is not run where that argument is untracked."""
+        if argument not in self.primitive.arguments:
+            raise DeclarationError(f"{self.primitive.name} has no argument {argument!r} to declare a vjp for")
+
+        def declare(rule: Rule) -> Rule:
+            self.primitive.rules.setdefault("vjp", {})[argument] = rule  # type: ignore[union-attr]
+            return rule
+
+        return declare
+
     def jvp(self, rule: Rule) -> Rule:
         """Declare the tangent of the result, given `<argument>_dot` of the arguments."""
         self.primitive.rules["jvp"] = rule
@@ -59,9 +72,19 @@ class _Opaque(Declaration):
 
     def derive(self) -> None:
         primitive = self.primitive
-        rule = primitive.rules["vjp"]
-        plan_for(primitive, [needs_of(primitive, rule)] * len(primitive.arguments))
-        install_joint_pull(primitive, rule)
+        rule: Any = primitive.rules["vjp"]
+        if isinstance(rule, dict):
+            wanted = [name for name in primitive.arguments if name not in primitive.fixed]
+            if missing := [name for name in wanted if name not in rule]:
+                raise DeclarationError(
+                    f"opaque operation {primitive.name!r} has no vjp with respect to {', '.join(missing)}; add "
+                    f"@{primitive.name}.vjp_of({missing[0]!r})"
+                )
+            plan_for(primitive, [needs_of(primitive, rule[n]) if n in rule else () for n in primitive.arguments])
+            install_split_pull(primitive, rule)
+        else:
+            plan_for(primitive, [needs_of(primitive, rule)] * len(primitive.arguments))
+            install_joint_pull(primitive, rule)
         jvp_rule = primitive.rules["jvp"]
         positional, keywords, _ = signature(jvp_rule)
         known = {"xp", "out", *primitive.arguments, *primitive.parameters, *[f"{a}_dot" for a in primitive.arguments]}
@@ -88,10 +111,12 @@ class nondifferentiable:
     with a parameter `axis` (a non-negative integer, or a tuple of them) along shifted axes.
     """
 
-    def __init__(self, *, samples: Any = None, domain: Any = None, reference: Any = None) -> None:
+    def __init__(
+        self, *, samples: Any = None, domain: Any = None, reference: Any = None, view: bool = False
+    ) -> None:
         if samples is None and domain is not None:
             samples = "domain"
-        self.options = dict(samples=samples, domain=domain, reference=reference)
+        self.options = dict(samples=samples, domain=domain, reference=reference, view=view)
 
     def __call__(self, impl: Rule) -> Any:
         return _Nondifferentiable(NONDIFFERENTIABLE, impl, self.options).function

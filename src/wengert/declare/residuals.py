@@ -215,6 +215,7 @@ def _boxed_output(node: Any, value: Any) -> Any:
 
 def boxed_residuals(node: Any) -> tuple[Any, ...]:
     """Return what a Node saved as Tensors that hang on the tape where the values did, so that rules can be recorded."""
+    node = node.whole
     primitive = node.primitive
     inputs = node.inputs
     boxed: list[Any] = []

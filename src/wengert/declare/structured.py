@@ -35,6 +35,7 @@ class Declaration:
         self.function.batched = self.batched
         self.function.batch = self.batch
         self.function.raw_pull = self.raw_pull
+        self.function.raw_pull_masked = self.raw_pull_masked
         REGISTRY.add(primitive, self.complete)
 
     def batched(self, rule: Rule) -> Rule:
@@ -61,6 +62,11 @@ class Declaration:
         self.primitive.rules["raw_pull"] = rule
         return rule
 
+    def raw_pull_masked(self, rule: Rule) -> Rule:
+        """Declare the same for a sweep whose cotangents hold zeros that must win over infinite residuals."""
+        self.primitive.rules["raw_pull_masked"] = rule
+        return rule
+
     def complete(self) -> None:
         primitive = self.primitive
         missing = [name for name in self.required if name not in primitive.rules]
@@ -76,6 +82,8 @@ class Declaration:
         self.derive()
         if "raw_pull" in primitive.rules:
             primitive.pull = primitive.pull_masked = primitive.rules["raw_pull"]
+        if "raw_pull_masked" in primitive.rules:
+            primitive.pull_masked = primitive.rules["raw_pull_masked"]
 
     def derive(self) -> None:
         """Derive everything else from the declared rules."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..core.aliasing import family as family
 from ..core.primitive import REGISTRY
 from .arithmetic import (
     absolute as absolute,
@@ -40,10 +39,8 @@ from .indexing import (
     gather as gather,
     getitem as getitem,
     index as index,
-    overwrite as overwrite,
     read_region as read_region,
     scatter_add as scatter_add,
-    setitem as setitem,
     write_region as write_region,
 )
 from .reductions import sum as sum
@@ -72,6 +69,7 @@ from .shaping import (
     transpose as transpose,
 )
 from .trigonometric import cos as cos, sin as sin
+from .writing import overwrite as overwrite, setitem as setitem, update as update
 
 REGISTRY.seal()
 

@@ -262,7 +262,10 @@ _TOLERANCES: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-8, "equal_nan": False}
 
 
 @nondifferentiable(
-    samples=[Sample(_digits, _digits, **_TOLERANCES), Sample(_odd_values, _odd_values, rtol=0.1, atol=1.0, equal_nan=True)],
+    samples=[
+        Sample(_digits, _digits, **_TOLERANCES),
+        Sample(_odd_values, _odd_values, rtol=0.1, atol=1.0, equal_nan=True),
+    ],
     reference="numpy.isclose",
 )
 def close(xp: Namespace, x: Array, y: Array, *, rtol: float, atol: float, equal_nan: bool) -> Array:
@@ -276,7 +279,10 @@ def close_batch(xp: Namespace, args: Any, axes: Any, rtol: float, atol: float, e
 
 
 @nondifferentiable(
-    samples=[Sample(_digits, _digits, **_TOLERANCES), Sample(_odd_values, _odd_values, rtol=0.1, atol=1.0, equal_nan=True)],
+    samples=[
+        Sample(_digits, _digits, **_TOLERANCES),
+        Sample(_odd_values, _odd_values, rtol=0.1, atol=1.0, equal_nan=True),
+    ],
     reference="numpy.allclose",
 )
 def all_close(xp: Namespace, x: Array, y: Array, *, rtol: float, atol: float, equal_nan: bool) -> Array:

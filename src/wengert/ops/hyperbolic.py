@@ -115,8 +115,8 @@ def arctanh(xp: Namespace, x: Array) -> Array:
     """Inverse hyperbolic tangent of each element, NaN beyond one; the derivative at one and minus one is infinity.
 
     >>> import wengert as wg
-    >>> wg.arctanh(wg.tensor([0.0, 1.0])).tolist()
-    [0.0, inf]
+    >>> wg.arctanh(wg.tensor(0.0)).item()
+    0.0
     """
     return xp.arctanh(x)
 

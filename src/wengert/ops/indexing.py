@@ -1,8 +1,7 @@
-"""Reading and writing by index: basic keys give views, keys with arrays give copies, writes go through everywhere.
+"""Reading by index: basic keys give views, keys with arrays give copies; and what a write is on the tape.
 
-A write is one operation on the tape, `write_region`: the base as it was and the value go in, the base as it is comes
-out, and every live view is led to the new base. The gradient of reading or writing a slice costs as much as the slice:
-the raw sweep adds and clears regions in buffers of its own.
+The gradient of reading or writing a slice costs as much as the slice: the raw sweep adds and clears regions in buffers
+of its own.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
-from ..core.aliasing import Steps, family, make_writable, refresh_views, region_of
+from ..core.aliasing import Steps, editable_region, region_of
 from ..core.dispatch import bind
-from ..core.recording import is_recording
-from ..core.tape import Leaf, make_node
 from ..core.vspace import Accumulator, Scatter
 from ..declare import Sample, linear
-from ..errors import DTypeError, ShapeError
 from ..typing import Array, Namespace, Shape
 from .creation import asarray
 
@@ -79,14 +75,17 @@ def _raw_part(part: Any) -> Any:
     if kind is builtins.slice:
         return builtins.slice(_bound(part.start), _bound(part.stop), _bound(part.step))
     if isinstance(part, boxing.Tensor):
-        part = part.numpy() if not part.requires_grad else part.detach().numpy()
+        part = part.detach().numpy()
     if isinstance(part, (list, np.ndarray, bool, np.bool_)):
         array = np.asarray(part)
         if array.size == 0 and array.dtype == np.float64:
             array = array.astype(np.intp)
         if array.dtype.kind not in "biu":
             raise IndexError(f"an index array must hold integers or booleans, not {array.dtype}")
-        return array if array.ndim or array.dtype == np.bool_ else int(array)
+        if array.dtype == np.bool_:
+            return array
+        # The tape keeps what it is given: a copy, which nobody else can write to.
+        return np.array(array) if array.ndim else int(array)
     try:
         return operator.index(part)
     except TypeError:
@@ -280,16 +279,19 @@ def write_region_raw_pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
     x_node, value_node = node.inputs
     if type(out_bar) is not Accumulator:
         out_bar = Accumulator.of_copy(out_bar)
-    region = region_of(out_bar.dense, steps)
+    region, region_key = editable_region(out_bar.dense, steps, key)
     value_bar = None
     if value_node is not None:
-        value_bar = region[key].copy() if isinstance(region[key], np.ndarray) else region[key]
+        value_bar = np.array(region[region_key])
         winners = _winners(node.shape, steps, key)
         value_bar = _undo_assignment_broadcast(np, value_bar if winners is None else value_bar * winners, value_node.shape)
         if value_bar.dtype != value_node.dtype:
             value_bar = value_bar.astype(value_node.dtype)
-    region[key] = 0
+    region[region_key] = 0
     return (out_bar if x_node is not None else None, value_bar)
+
+
+write_region.primitive.takes_accumulators = True
 
 
 @write_region.batched
@@ -327,78 +329,3 @@ _PLAIN_BOUND = (int, type(None))
 
 def _has_plain_bounds(key: builtins.slice) -> bool:
     return type(key.start) in _PLAIN_BOUND and type(key.stop) in _PLAIN_BOUND and type(key.step) in _PLAIN_BOUND
-
-
-def setitem(x: Any, key: Any, value: Any) -> None:
-    """Write `x[key] = value`, seen by the base and all views of `x`; earlier gradients are never spoiled.
-
-    Raises:
-        IndexError: a part of the key is out of range or no index.
-        ShapeError: the value does not broadcast to the region.
-        DTypeError: a tracked value would be cut off by an integer array.
-    """
-    write(x, canonical_key(key, x.shape)[0], value, "setitem")
-
-
-def overwrite(x: Any, value: Any, name: str) -> Any:
-    """Replace the whole of `x` in place (`x += y`, `out=x`); return `x`."""
-    write(x, (Ellipsis,), value, name)
-    return x
-
-
-def write(target: Any, key: Key, value: Any, name: str) -> None:
-    """Write a value into the region of `target` that a canonical key selects."""
-    if type(target) is boxing.BorrowedTensor:
-        target.become_owner()
-    if type(target) is not boxing.Tensor:
-        target.trace.write(target, key, value)
-        return
-    value = asarray(value)
-    if type(value) not in (boxing.Tensor, boxing.BorrowedTensor):
-        value.trace.write(target, key, value)
-        return
-    data = boxing.data_of(value)
-    base, steps = family(target)
-    if not isinstance(base._data, np.ndarray):
-        base._data = np.asarray(base._data)
-    _check_dtypes(base, value, name)
-    moved = make_writable(base)
-    region = region_of(base._data, steps)
-    if steps and not np.may_share_memory(region, base._data) and region.size:
-        raise DTypeError(f"{name}: this view cannot be written through; make a copy of it first")
-    try:
-        region[key] = data
-    except Exception as error:
-        refresh_views(base, moved)
-        raise _explain_write(error, data, region, key, name) from None
-    _record_write(base, value, data, steps, key)
-    refresh_views(base, moved)
-
-
-def _explain_write(error: Exception, data: Any, region: Any, key: Key, name: str) -> Exception:
-    if isinstance(error, ValueError) and "broadcast" in str(error):
-        shape = np.broadcast_to(np.empty(()), region.shape)[key].shape
-        return ShapeError(
-            f"{name}: a value of shape {data.shape} does not fit the region of shape {shape} that it is written to"
-        )
-    return error
-
-
-def _check_dtypes(base: Any, value: Any, name: str) -> None:
-    if value._node is not None and base.dtype.kind not in "fc" and is_recording():
-        raise DTypeError(
-            f"{name}: a tracked {value.dtype} value would be rounded to {base.dtype} and lose its gradient; make the "
-            "target a floating Tensor, or detach() the value"
-        )
-
-
-def _record_write(base: Any, value: Any, data: Any, steps: Steps, key: Key) -> None:
-    recording = is_recording()
-    if base._node is None and (value._node is None or not recording):
-        return
-    if not recording and isinstance(base._node, Leaf):
-        return  # an optimiser's step: a leaf stays a leaf, with another value
-    params = {"steps": steps, "key": key}
-    nodes = (base._node, value._node if recording else None)
-    saved = write_region.primitive.rules["plan"].gather((base._data, np.asarray(data)), nodes, base._data)
-    base._node = make_node(write_region.primitive, nodes, saved, base._data, params)

@@ -38,9 +38,7 @@ def ceil(xp: Namespace, x: Array) -> Array:
     return xp.ceil(x)
 
 
-@elementwise(
-    reference="numpy.trunc", special=[at(-1.0, out=-1.0, partials=(0.0,)), at(1.0, out=1.0, partials=(0.0,))]
-)
+@elementwise(reference="numpy.trunc", special=[at(-1.0, out=-1.0, partials=(0.0,)), at(1.0, out=1.0, partials=(0.0,))])
 def trunc(xp: Namespace, x: Array) -> Array:
     """Each element without its fraction, rounded towards zero; the derivative is zero, at the jumps too.
 

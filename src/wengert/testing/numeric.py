@@ -17,10 +17,11 @@ Vector = np.ndarray
 
 ROUNDINGS = 64
 """How many roundings, each as large as the argument's own, one operation and its rule may amount to."""
-ROWS = 10
-"""Step halvings of the difference table: from the step that is asked for down to a thousandth of it."""
+ROWS = 9
+"""Rows of the difference table: steps from the one that is asked for down to a few thousandths of it."""
 CONCLUSIVE = 1e-4
 """Relative error above which a difference says nothing (there is a kink or a jump within every step)."""
+_INCOMMENSURABLE = 0.7320508
 _NUDGE = 2.0**-20
 _IMAGINARY = 1e-30
 
@@ -47,15 +48,23 @@ def differences(function: Callable[[float], Vector], step: float) -> Estimate:
     """Differentiate `function` at zero by central differences, Richardson-extrapolated as far as it helps (Ridders).
 
     Every entry keeps the table's best value by the table's own measure, so a kink or jump at some distance spoils only
-    the steps that reach it.
+    the steps that reach it. Two tables with incommensurable steps must agree: one alone can be right by accident.
     """
+    one, other = _table(function, step), _table(function, step * _INCOMMENSURABLE)
+    distance = np.abs(one.value - other.value)
+    agree = distance <= one.error + other.error
+    value = np.where(one.error <= other.error, one.value, other.value)
+    return Estimate(value, np.where(agree, np.minimum(one.error, other.error), np.fmax(distance, one.error)))
+
+
+def _table(function: Callable[[float], Vector], step: float) -> Estimate:
     best = error = above = np.zeros(0)
     column: list[Vector] = []
     for row in range(ROWS):
         width = step / 2.0**row
         ahead, behind = function(width), function(-width)
-        floor = np.finfo(float).eps * (np.abs(ahead) + np.abs(behind)) / width
-        entries = [(ahead - behind) / (2 * width)]
+        floor = float(np.finfo(ahead.dtype).eps) * (np.abs(ahead) + np.abs(behind)) / width
+        entries = [(ahead.astype(np.float64) - behind) / (2 * width)]
         if row == 0:
             best, error = entries[0], np.full(entries[0].shape, np.inf)
         weight = 4.0

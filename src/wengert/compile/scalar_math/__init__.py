@@ -55,7 +55,9 @@ def lower(function: ScalarFunction, *, anywhere: bool = False) -> tuple[ScalarFu
             conditions[FAST_RANGES[scalar.op](*operands)] = None
         if scalar.dtype.kind == "i" and scalar.op not in ("maximum", "minimum"):
             raise KernelError(f"{scalar.op}: not available on integers in a kernel")
-        return IMPLEMENTATIONS[scalar.op](*operands)
+        result = IMPLEMENTATIONS[scalar.op](*operands)
+        assert result.dtype == scalar.dtype, f"{scalar.op} on {scalar.dtype} was brought down to {result.dtype}"
+        return result
 
     outputs = rebuild(function.outputs, change)
     in_range: Scalar | None = None

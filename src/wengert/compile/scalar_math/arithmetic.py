@@ -20,6 +20,9 @@ from .machine import (
     where,
 )
 
+# The cube root on [1, 8], to 2^-7.6: where Newton's method starts. tests/compile/minimax.py, "cube root".
+CUBE_ROOT = (0.6816837611009057, 0.3645283181363003, -0.043310167144723445, 0.002313223951482269)
+
 
 def maximum(x: Scalar, y: Scalar) -> Scalar:
     """The larger; NaN if either is."""
@@ -48,7 +51,8 @@ def floor_divide(x: Scalar, y: Scalar) -> Scalar:
     rest = apply("fmod", x, y)
     wrong_side = (rest != 0) & ((rest < 0) != (y < 0))
     quotient = (x - rest) / y - where(wrong_side, constant(1, x.dtype), 0)
-    whole = rint(quotient)
+    floor = apply("floor", quotient)
+    whole = where(quotient - floor > 0.5, floor + 1, floor)  # the quotient may have been rounded below an integer
     return where(y == 0, x / y, where(quotient == 0, copysign(0, x / y), whole))
 
 
@@ -56,18 +60,18 @@ def hypot(x: Scalar, y: Scalar) -> Scalar:
     """sqrt(x^2 + y^2), without overflow on the way."""
     x, y = absolute(x), absolute(y)
     long, short = where(x < y, y, x), where(x < y, x, y)
-    digits = format_of(x).digits
-    grow = constant(2.0 ** (format_of(x).bias // 2 + digits), x.dtype)
-    shrink = 1 / grow.payload
-    up = where(long < shrink, grow, where(long > grow, shrink, constant(1, x.dtype)))
-    down = where(long < shrink, shrink, where(long > grow, grow, constant(1, x.dtype)))
+    form, one = format_of(x), constant(1, x.dtype)
+    half_range = form.bias // 2
+    grow, shrink = 2.0 ** (half_range + form.digits), 2.0 ** -(half_range + form.digits)
+    small, large = long < 2.0 ** (form.digits - half_range), long > 2.0 ** (half_range - 2)
+    up, down = where(small, grow, where(large, shrink, one)), where(small, shrink, where(large, grow, one))
     long, short = long * up, short * up
     result = sqrt(fma(long, long, short * short)) * down
     return where((x == INFINITY) | (y == INFINITY), INFINITY, result)
 
 
 def cbrt(x: Scalar) -> Scalar:
-    """Cube root: a quadratic in the mantissa, three steps of Newton's method, the last with its residual in full."""
+    """Cube root: a cubic in the mantissa, then Newton's method, the last step with its residual in full."""
     form = format_of(x)
     size = absolute(x)
     tiny = size < form.smallest_normal
@@ -77,8 +81,8 @@ def cbrt(x: Scalar) -> Scalar:
     third = rint((float_of(exponent) - 1) * (1 / 3))
     left = float_of(exponent) - 3 * third  # 0, 1 or 2
     mantissa = mantissa * where(left == 0, constant(1, x.dtype), where(left == 1, constant(2, x.dtype), 4))
-    root = polynomial(mantissa, (0.65, 0.37, -0.0215))
-    for _ in range(3):
+    root = polynomial(mantissa, CUBE_ROOT)
+    for _ in range(1 if form.digits < 24 else 2):
         root = root - (root - mantissa / (root * root)) * (1 / 3)
     square = root * root
     lost = fma(root, root, -square)

@@ -69,20 +69,20 @@ def _quadratic(r: Scalar) -> Scalar:
 
 def exp(x: Scalar) -> Scalar:
     """e^x."""
-    return _exp_of_sum(x, None)
-
-
-def _exp_of_sum(x: Scalar, extra: Scalar | None) -> Scalar:
-    """Return exp(x + extra), where `extra` is below one unit in the last place of x."""
     reduced = _reduce(_clamp(x, *EXP_RANGE[x.dtype]))
-    low = reduced.low if extra is None else reduced.low + extra
-    return scale(1 + (reduced.high + (_quadratic(reduced.high) + low)), reduced.exponent)
+    return _assemble(reduced.high, reduced.low, reduced.exponent)
 
 
 def exp_of_word(high: Scalar, low: Scalar) -> Scalar:
     """e^(high + low) for a double word, whatever its low part where the high part alone overflows or vanishes."""
     lower, upper = EXP_RANGE[high.dtype]
-    return _exp_of_sum(high, where((high > lower) & (high < upper), low, 0))
+    reduced = _reduce(_clamp(high, lower, upper))
+    low = where((high > lower) & (high < upper), reduced.low + low, 0)
+    return _assemble(*quick_two_sum(reduced.high, low), reduced.exponent)
+
+
+def _assemble(high: Scalar, low: Scalar, exponent: Scalar) -> Scalar:
+    return scale(1 + (high + (_quadratic(high) + low)), exponent)
 
 
 def exp2(x: Scalar) -> Scalar:
@@ -94,7 +94,7 @@ def exp2(x: Scalar) -> Scalar:
     part = x - multiple
     high = part * ln2_high
     low = fma(part, ln2_low, fma(part, ln2_high, -high))
-    return scale(1 + (high + (_quadratic(high) + low)), exponent)
+    return _assemble(high, low, exponent)
 
 
 def expm1(x: Scalar) -> Scalar:
@@ -124,7 +124,10 @@ def sinh(x: Scalar) -> Scalar:
 def cosh(x: Scalar) -> Scalar:
     """Hyperbolic cosine."""
     rising, falling, up, down = _both_exponentials(x)
-    return 2 * ((up + down) + fma(up, rising[0], fma(up, rising[1], down * falling[0])))
+    base, base_low = quick_two_sum(up, down)
+    total = fma(up, rising[0], base)
+    lost = fma(up, rising[0], base - total) + fma(up, rising[1], base_low)
+    return 2 * (total + fma(down, falling[0], lost))
 
 
 def _both_exponentials(x: Scalar) -> tuple[tuple[Scalar, Scalar], tuple[Scalar, Scalar], Scalar, Scalar]:

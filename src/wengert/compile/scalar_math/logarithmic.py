@@ -177,7 +177,7 @@ def power(x: Scalar, y: Scalar) -> Scalar:
     result = _magnitude_of_power(size, y)
     infinite_y = absolute(y) == INFINITY
     at_edge = (size == 0) | (size == INFINITY) | infinite_y
-    result = where(at_edge, where((size > 1) == (y > 0), INFINITY, 0), result)
+    result = where(at_edge, where((size > 1) == (y > 0), constant(INFINITY, x.dtype), 0), result)
     whole = rint(y) == y
     half = 0.5 * y
     odd = whole & (rint(half) != half)
@@ -193,8 +193,12 @@ def arcsinh(x: Scalar) -> Scalar:
     size = absolute(x)
     large = size > 2.0 ** (format_of(x).digits + 2)
     square = where(large, 0, size * size)
-    result = log1p(size + square / (1 + sqrt(1 + square))) + where(large, LN2_WORD[0], 0)
+    result = _plus_ln2_where(large, log1p(size + square / (1 + sqrt(1 + square))))
     return copysign(result, x)
+
+
+def _plus_ln2_where(condition: Scalar, x: Scalar) -> Scalar:
+    return where(condition, x + LN2_WORD[0], x)
 
 
 def arccosh(x: Scalar) -> Scalar:
@@ -202,7 +206,7 @@ def arccosh(x: Scalar) -> Scalar:
     large = x > 2.0 ** (format_of(x).digits + 2)
     t = x - 1
     argument = where(large, t, t + sqrt(t * (t + 2)))
-    return where(x < 1, NAN, log1p(argument) + where(large, LN2_WORD[0], 0))
+    return where(x < 1, NAN, _plus_ln2_where(large, log1p(argument)))
 
 
 def arctanh(x: Scalar) -> Scalar:

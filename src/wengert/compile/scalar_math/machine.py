@@ -57,7 +57,8 @@ def fma(x: Any, y: Any, z: Any) -> Scalar:
 
 
 def where(condition: Scalar, x: Any, y: Any) -> Scalar:
-    """Return x where the condition holds, else y."""
+    """Return x where the condition holds, else y; one of them is a Scalar, for two Python numbers have no type."""
+    assert isinstance(x, Scalar) or isinstance(y, Scalar)
     return apply("where", condition, x, y)
 
 

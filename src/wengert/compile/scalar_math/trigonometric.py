@@ -83,9 +83,9 @@ def _reduce(size: Scalar) -> Angle:
     first, second, third, fourth = PI_HALVES[size.dtype]
     multiple, quadrant = nearest_integer(size * TWO_OVER_PI)
     rest = fma(multiple, -first, size)  # exact
-    high = fma(multiple, -second, rest)
-    low = fma(multiple, -second, rest - high)
-    low = fma(multiple, -fourth, fma(multiple, -third, low))
+    product, lost = two_product(multiple, constant(-second, size.dtype))
+    high, low = two_sum(rest, product)
+    low = fma(multiple, -fourth, fma(multiple, -third, low + lost))
     return Angle(quadrant, *quick_two_sum(high, low))
 
 

@@ -1,0 +1,164 @@
+"""Gradients on demand: `grad` returns them, `backward` adds them into `.grad`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .core import boxing, pytree
+from .core.backward import accumulate_gradients, gradients_of, input_node, zeros_for
+from .core.tape import Leaf, Node, location
+from .errors import DTypeError, GradientError, StructureError
+from .typing import PyTree
+
+
+def grad(
+    outputs: PyTree,
+    inputs: PyTree,
+    grad_outputs: PyTree = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> Any:
+    """Return the gradients of the (sum of the) outputs with respect to the inputs; no `.grad` is touched.
+
+    Only what lies between the outputs and the inputs is swept, and freed unless `retain_graph` says otherwise. Hooks
+    on the Tensors that the sweep passes run, those of the inputs included.
+
+    Args:
+        outputs: Tensors on the tape, one or any nesting of tuples, lists and dicts.
+        inputs: Tensors on the tape, leaves or not: one, or any nesting.
+        grad_outputs: a seed for every output, in the same nesting; None where the output is a scalar.
+        retain_graph: keep the tape for another sweep (default: `create_graph`).
+        create_graph: record the sweep itself, so that the gradients can be differentiated again.
+        allow_unused: return None for inputs that the outputs don't depend on (default: `materialize_grads`).
+        materialize_grads: return zeros for them.
+
+    Returns:
+        A tuple of gradients for one Tensor or a sequence of them, as in PyTorch; otherwise the nesting of the inputs.
+
+    Raises:
+        GradientError: an input isn't on the tape or isn't used, an output isn't on the tape or needs a seed, or the tape
+            was freed by an earlier sweep.
+        ShapeError, DTypeError, StructureError: a seed doesn't fit its output.
+
+    >>> import wengert as wg
+    >>> x = wg.tensor([1.0, 2.0], requires_grad=True)
+    >>> (gradient,) = wg.autograd.grad((x * x).sum(), x)
+    >>> gradient
+    Tensor([2., 4.], dtype=float32)
+    >>> w, b = wg.tensor(3.0, requires_grad=True), wg.tensor(1.0, requires_grad=True)
+    >>> wg.autograd.grad(w * 2.0 + b, {"w": w, "b": b})
+    {'w': Tensor(2., dtype=float32), 'b': Tensor(1., dtype=float32)}
+    """
+    name = "autograd.grad"
+    tensors, seeds = _outputs_and_seeds(outputs, grad_outputs, name, "outputs", "grad_outputs")
+    leaves, structure = pytree.flatten(inputs)
+    paths = structure.paths("inputs")
+    if not leaves:
+        raise GradientError(f"{name}: there are no inputs to differentiate with respect to")
+    nodes = [input_node(x, name, path) for x, path in zip(leaves, paths)]
+    gradients = gradients_of(
+        tensors,
+        nodes,
+        seeds,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        name=name,
+    )
+    if materialize_grads:
+        if allow_unused is False:
+            raise GradientError(f"{name}: materialize_grads=True is about unused inputs, which allow_unused=False forbids")
+        gradients = [zeros_for(n.shape, n.dtype) if g is None else g for n, g in zip(nodes, gradients)]
+    elif not allow_unused:
+        _demand_used(gradients, nodes, paths, tensors, name)
+    nested = structure.unflatten(gradients)
+    if isinstance(inputs, boxing.Tensor):
+        return (nested,)
+    return tuple(nested) if type(inputs) is list else nested
+
+
+def backward(
+    tensors: PyTree,
+    grad_tensors: PyTree = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Any] | Any | None = None,
+) -> None:
+    """Add the gradients of the (sum of the) tensors into `.grad` of the leaves, all of them or, on an error, none.
+
+    Args:
+        tensors: Tensors on the tape, one or any nesting.
+        grad_tensors: a seed for each, in the same nesting; None where it is a scalar.
+        retain_graph: keep the tape for another sweep (default: `create_graph`).
+        create_graph: record the sweep itself, so that the gradients can be differentiated again.
+        inputs: add into these Tensors' `.grad` alone.
+
+    Raises:
+        GradientError: a Tensor isn't on the tape or needs a seed, or the tape was freed by an earlier sweep.
+        ShapeError, DTypeError, StructureError: a seed doesn't fit.
+
+    >>> import wengert as wg
+    >>> x = wg.tensor(3.0, requires_grad=True)
+    >>> wg.autograd.backward([x * x, 2 * x])
+    >>> x.grad.item()
+    8.0
+    """
+    name = "autograd.backward"
+    outputs, seeds = _outputs_and_seeds(tensors, grad_tensors, name, "tensors", "grad_tensors")
+    accumulate_gradients(
+        outputs,
+        seeds,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        inputs=None if inputs is None else pytree.flatten(inputs)[0],
+        name=name,
+    )
+
+
+def _outputs_and_seeds(
+    outputs: PyTree, seeds: PyTree, name: str, outputs_name: str, seeds_name: str
+) -> tuple[list[Any], list[Any]]:
+    """Return (the output Tensors, a seed or None for each)."""
+    tensors, structure = pytree.flatten(outputs)
+    for tensor, path in zip(tensors, structure.paths(outputs_name)):
+        if not isinstance(tensor, boxing.Tensor):
+            raise DTypeError(f"{name}: {path} is of type {type(tensor).__name__}, not a Tensor")
+    if not tensors:
+        raise GradientError(f"{name}: there are no {outputs_name} to differentiate")
+    if seeds is None:
+        return tensors, [None] * len(tensors)
+    if isinstance(outputs, boxing.Tensor) and type(seeds) in (tuple, list) and len(seeds) == 1:
+        return tensors, list(seeds)  # one seed for one output, in a sequence of its own, as PyTorch takes it too
+    if type(outputs) is not type(seeds) and {type(outputs), type(seeds)} == {tuple, list}:
+        seeds = type(outputs)(seeds)
+    elif isinstance(seeds, boxing.Tensor) and len(tensors) == 1:
+        return tensors, [seeds]
+    try:
+        return tensors, structure.flatten_like(seeds, seeds_name)
+    except StructureError as error:
+        raise StructureError(f"{name}: {seeds_name} must be nested as {outputs_name} is: {error}") from None
+
+
+def _demand_used(
+    gradients: Sequence[Any], nodes: Sequence[Node], paths: Sequence[str], outputs: Sequence[Any], name: str
+) -> None:
+    """Raise an error that names every input that no output depends on, and where it was made."""
+    unused = [
+        f"{path} ({'a leaf' if isinstance(node, Leaf) else 'computed'}, shape {node.shape}, made at {location(node)})"
+        for path, node, gradient in zip(paths, nodes, gradients)
+        if gradient is None
+    ]
+    if not unused:
+        return
+    ends = " and ".join([location(output._node) for output in outputs[:3]])
+    raise GradientError(
+        f"{name}: {len(unused)} of {len(nodes)} inputs are not used: what was made at {ends} does not depend on "
+        f"{'; '.join(unused)}. Somewhere on the way the value was detached, computed under no_grad(), converted to an "
+        "integer or a NumPy array, or overwritten, or it was never used. Pass allow_unused=True for None in its place, "
+        "or materialize_grads=True for zeros"
+    )
+
+
+__all__ = ["backward", "grad"]

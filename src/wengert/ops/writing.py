@@ -1,0 +1,226 @@
+"""Writing in place: `x[i] = v`, `x += y`, `out=`, seen by the base and all of its views, spoiling no gradient.
+
+A write is one operation on the tape, `write_region`: the root as it was and the value go in, the root as it is comes
+out, and every live view that overlaps is recorded again. Where nothing is tracked, `x += y` runs in place in NumPy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core import boxing
+from ..core.aliasing import (
+    NOWHERE,
+    Extent,
+    Steps,
+    extent_of,
+    family,
+    history,
+    is_private,
+    lead_views,
+    make_writable,
+    other_roots,
+    record_write,
+    region_of,
+)
+from ..core.dispatch import explain, lift
+from ..core.recording import is_recording
+from ..core.tape import Leaf, user_frame
+from ..errors import DTypeError, ShapeError
+from ..typing import Array
+from .indexing import Key, canonical_key
+
+_EVERYTHING: Key = (Ellipsis,)
+
+
+def setitem(x: Any, key: Any, value: Any) -> None:
+    """Write `x[key] = value`, seen by the base and all views of `x`; earlier gradients are never spoiled.
+
+    Raises:
+        IndexError: a part of the key is out of range or no index.
+        ShapeError: the value does not broadcast to the region.
+        DTypeError: a tracked value would be cut off by an integer array.
+    """
+    write(x, canonical_key(key, x.shape)[0], value, "setitem")
+
+
+def overwrite(x: Any, value: Any, name: str) -> Any:
+    """Replace the whole of `x` in place (`copy_`, `out=x`); return `x`."""
+    write(x, _EVERYTHING, value, name)
+    return x
+
+
+def write(target: Any, key: Key, value: Any, name: str) -> None:
+    """Write a value into the region of `target` that a canonical key selects."""
+    if not _is_plain(target):
+        target.trace.write(target, key, value)
+        return
+    if not isinstance(value, boxing.Tensor):
+        value = lift(value, name, floating=target.dtype)
+        if not isinstance(value, boxing.Tensor):
+            value = boxing.borrow(np.asarray(value))
+    elif not _is_plain(value):
+        value.trace.write(target, key, value)
+        return
+    _check_dtypes(target, value, name)
+    base, steps = family(target)
+    if _is_same_region(base, steps, key, target, value):
+        return
+    data = boxing.data_of(value)
+    moved = make_writable(base)
+    region = region_of(base._data, steps)
+    try:
+        region[key] = data
+    except Exception as error:
+        lead_views(base, moved, NOWHERE)
+        raise _explain_write(error, data, region, key, steps, name) from None
+    changed = record_write(target, value._node, data, key, is_recording())
+    lead_views(base, moved, _written_extent(base, region, key), changed)
+
+
+def _is_plain(tensor: Any) -> bool:
+    return type(tensor) is boxing.Tensor or type(tensor) is boxing.BorrowedTensor
+
+
+def _is_same_region(base: Any, steps: Steps, key: Key, target: Any, value: Any) -> bool:
+    """Return whether the value is the very region that is to be written: what Python does last in `x[i] += y`."""
+    value_base, value_steps = family(value)
+    if value_base is not base or history(value)[0] is not history(target)[0] or _holds_array(key):
+        return False
+    data = boxing.data_of(base)
+    source = region_of(data, value_steps)
+    region = region_of(data, steps)[_as_region(key)]
+    return source.shape == region.shape and source.__array_interface__ == region.__array_interface__
+
+
+def _holds_array(key: Key) -> bool:
+    return any([isinstance(part, np.ndarray) for part in key])
+
+
+def _as_region(key: Key) -> Key:
+    """Return a basic key that selects the same as an array, even where a number would come out."""
+    return key if any([part is Ellipsis for part in key]) else (*key, Ellipsis)
+
+
+def _written_extent(base: Any, region: Array, key: Key) -> Extent:
+    return extent_of(region if _holds_array(key) else region[_as_region(key)], base)
+
+
+def _explain_write(error: Exception, data: Any, region: Any, key: Key, steps: Steps, name: str) -> Exception:
+    if not region.flags.writeable:
+        made = " of ".join([primitive.name for primitive, _ in reversed(steps)])
+        return ValueError(
+            f"{name}: this Tensor is a read-only view ({made}): several of its elements are the same memory, so that a write "
+            "to one would change others. Write to a copy: x.clone()"
+        )
+    if isinstance(error, ValueError):
+        shape = np.broadcast_to(np.empty(()), region.shape)[key].shape
+        return ShapeError(
+            f"{name}: a value of shape {data.shape} does not fit the region of shape {shape} that it is written to"
+        )
+    if isinstance(error, TypeError):
+        return DTypeError(f"{name}: a value of dtype {data.dtype} cannot be written to a Tensor of dtype {region.dtype}")
+    return error
+
+
+def _check_dtypes(target: Any, value: Any, name: str) -> None:
+    if value._node is not None and target.dtype.kind not in "fc" and is_recording():
+        raise DTypeError(
+            f"{name}: a tracked {value.dtype} value would be rounded to {target.dtype} and lose its gradient; make the "
+            "target a floating Tensor, or detach() the value"
+        )
+
+
+# Operators in place.
+
+
+def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) -> Any:
+    """Compute `x op= other`: the result is written into x, through all views; a number of NumPy's is rebound instead.
+
+    Raises:
+        ShapeError: the result does not have the shape of x.
+        DTypeError: the result does not fit the dtype of x.
+    """
+    if _is_plain(x) and not isinstance(boxing.data_of(x), np.generic) and _update_untracked(x, operation, other, name):
+        return x
+    out = operation(x, other)
+    if not isinstance(out, boxing.Tensor) or (_is_plain(x) and isinstance(boxing.data_of(x), np.generic)):
+        return out
+    if not np.can_cast(out.dtype, x.dtype, "same_kind"):
+        raise _does_not_fit(out.dtype, x.dtype, name)
+    if out.shape != x.shape:
+        raise ShapeError(f"{name}: the result of shape {out.shape} does not fit in place into a Tensor of shape {x.shape}")
+    if not _adopt(x, out):
+        overwrite(x, out, name)
+    return x
+
+
+def _does_not_fit(dtype: Any, target: Any, name: str) -> DTypeError:
+    return DTypeError(
+        f"{name}: the result has dtype {dtype}, which does not fit in place into a Tensor of dtype {target}; "
+        f"write x = x ... or convert x with .astype({str(dtype)!r}) first"
+    )
+
+
+def _update_untracked(x: Any, operation: Any, other: Any, name: str) -> bool:
+    """Let a universal function of NumPy's write straight into the memory of x; return whether that can be done."""
+    kernel = getattr(operation, "kernel", None)
+    if not isinstance(kernel, np.ufunc) or (isinstance(other, boxing.Tensor) and not _is_plain(other)):
+        return False
+    base, steps = family(x)
+    root = history(x)[0]
+    if is_recording():
+        if root._node is not None or (isinstance(other, boxing.Tensor) and other._node is not None):
+            return False
+    elif root._node is not None and not isinstance(root._node, Leaf):
+        return False
+    if len(other_roots(base, root)) or not (steps or is_private(base)):
+        return False
+    if not isinstance(other, boxing.Tensor):
+        other = lift(other, name, floating=x.dtype)
+        if isinstance(other, boxing.Tensor):
+            return False
+    moved = make_writable(base)
+    region = region_of(base._data, steps)
+    raw = boxing.data_of(other) if isinstance(other, boxing.Tensor) else other
+    try:
+        kernel(region, raw, out=region)
+    except Exception as error:
+        lead_views(base, moved, NOWHERE)
+        raise _explain_update(kernel, region, raw, error, name) from None
+    lead_views(base, moved, _written_extent(base, region, _EVERYTHING))
+    return True
+
+
+def _explain_update(kernel: Any, region: Any, raw: Any, error: Exception, name: str) -> Exception:
+    if isinstance(error, TypeError):
+        return _does_not_fit(np.result_type(region, raw), region.dtype, name)
+    if "non-broadcastable output" in str(error):
+        shape = np.broadcast_shapes(region.shape, np.shape(raw))
+        return ShapeError(f"{name}: the result of shape {shape} does not fit in place into a Tensor of shape {region.shape}")
+    return explain(name, (region, np.asarray(raw)), error)
+
+
+def _adopt(x: Any, out: Any) -> bool:
+    """Make a fresh result the memory and the history of x, where x is a base; return whether that can be done."""
+    base, steps = family(x)
+    if type(x) is not boxing.Tensor or type(out) is not boxing.Tensor or steps or base is not x or other_roots(x, x):
+        return False
+    if out.dtype != x.dtype or not is_private(out) or (x._node is not None and not is_recording()):
+        return False
+    if out._node is not None:
+        frame = user_frame(sys._getframe(2))
+        out._node.code, out._node.instruction = frame.f_code, frame.f_lasti
+    elif x._node is not None:
+        return False
+    x._data, x._node = out._data, out._node
+    out._data = x._data[:0]
+    lead_views(x, True, None, (x,))
+    return True
+
+
+__all__ = ["overwrite", "setitem", "update", "write"]

@@ -1,0 +1,350 @@
+"""Random whole programs, run side by side by Wengert and by the scalar oracle of `tests.oracles.micro`.
+
+A program makes leaves and constants, computes with values over and over, cuts some off the tape (`detach`, `no_grad`),
+and asks for gradients in between: by `backward` into `.grad`, by `wg.autograd.grad`, once or twice through the same
+tape, and of gradients. After every step all values and all `.grad`s are compared.
+
+The oracle computes on NumPy object arrays of scalars, so NumPy broadcasts and sums for it. It keeps the program as a
+list of instructions and can run it again on other leaves, with what was cut off the tape frozen: differences of its
+gradients are second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import wengert as wg
+from tests.oracles import micro
+from wengert.errors import GradientError
+from wengert.testing.numeric import Estimate, derivative
+
+ROUNDINGS = 2.0**14 * np.finfo(np.float64).eps
+"""What a program of some dozens of operations may lose of the magnitude of its terms."""
+LARGEST = 20.0
+"""Values beyond this are only ever squashed, so that no program overflows."""
+SHAPES = ((), (3,), (2, 3), (1, 3), (2, 1))
+
+
+class Oracle:
+    """The functions of `wg` that programs use, on object arrays of the oracle's scalars."""
+
+    exp = staticmethod(np.frompyfunc(micro.exp, 1, 1))
+    log = staticmethod(np.frompyfunc(micro.log, 1, 1))
+    tanh = staticmethod(np.frompyfunc(micro.tanh, 1, 1))
+    sin = staticmethod(np.frompyfunc(micro.sin, 1, 1))
+    relu = staticmethod(np.frompyfunc(micro.relu, 1, 1))
+
+
+UNARY: dict[str, Callable[[Any, Any], Any]] = {
+    "negative": lambda xp, x: -x,
+    "square": lambda xp, x: x * x,
+    "cube": lambda xp, x: x**3 * 0.1,
+    "sin": lambda xp, x: xp.sin(x),
+    "tanh": lambda xp, x: xp.tanh(x),
+    "relu": lambda xp, x: xp.relu(x),
+    "exp": lambda xp, x: xp.exp(xp.tanh(x)),
+    "log": lambda xp, x: xp.log(x * x + 0.5),
+    "root": lambda xp, x: (x * x + 0.5) ** 0.5,
+    "reciprocal": lambda xp, x: 1.0 / (1.0 + x * x),
+    "twice itself": lambda xp, x: x + x,
+    "reversed": lambda xp, x: x[..., ::-1] if x.shape else x * 1.0,
+    "first": lambda xp, x: x[..., :1] if x.shape else x + 0.0,
+    "total": lambda xp, x: total(x),
+    "row sums": lambda xp, x: x.sum(axis=-1, keepdims=True) if x.shape else 2.0 - x,
+}
+SQUASHING = ("sin", "tanh", "exp", "log", "reciprocal")
+BINARY: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "add": lambda xp, x, y: x + y,
+    "subtract": lambda xp, x, y: x - y,
+    "multiply": lambda xp, x, y: x * y,
+    "divide": lambda xp, x, y: x / (1.0 + y * y),
+    "power": lambda xp, x, y: (x * x + 0.5) ** xp.tanh(y),
+    "mean square": lambda xp, x, y: (x - y) ** 2 * 0.5,
+}
+
+
+def total(x: Any) -> Any:
+    return x.sum() if isinstance(x, wg.Tensor) else np.asarray(x.sum(), object)
+
+
+def lifted(numbers: Any) -> np.ndarray:
+    """Return numbers as an object array of the oracle's scalars."""
+    array = np.empty(np.shape(numbers), object)
+    for place in np.ndindex(array.shape):
+        array[place] = micro.Value(float(np.asarray(numbers)[place]))
+    return array
+
+
+def read(values: np.ndarray) -> np.ndarray:
+    """Return the numbers in an object array of the oracle's scalars."""
+    return np.array([value.value for value in values.ravel()]).reshape(values.shape)
+
+
+class Step:
+    """One value of the program: the Tensor, the oracle's array, and how the oracle computes it anew."""
+
+    def __init__(
+        self,
+        tensor: Any,
+        scalars: np.ndarray,
+        function: Callable[..., Any] | None,
+        parents: Sequence[int],
+        *,
+        is_leaf: bool = False,
+        tracked: bool = False,
+    ) -> None:
+        self.tensor = tensor
+        self.scalars = scalars
+        self.function = function
+        self.parents = tuple(parents)
+        self.is_leaf = is_leaf
+        self.tracked = tracked
+        self.freed = False
+        self.grad: np.ndarray | None = None
+        self.size = 0.0
+
+
+class Programs(RuleBasedStateMachine):
+    values = Bundle("values")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+
+    # What the program is made of.
+
+    @initialize(target=values, seed=st.integers(0, 2**16), shape=st.sampled_from(SHAPES))
+    def first_leaf(self, seed: int, shape: tuple[int, ...]) -> int:
+        return self.append_leaf(seed, shape, True)
+
+    @rule(target=values, seed=st.integers(0, 2**16), shape=st.sampled_from(SHAPES), tracked=st.booleans())
+    def leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> int:
+        return self.append_leaf(seed, shape, tracked)
+
+    def append_leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> int:
+        numbers = np.random.default_rng(seed).uniform(-2, 2, shape)
+        tensor = wg.tensor(numbers, requires_grad=tracked)
+        return self.append(Step(tensor, lifted(numbers), None, (), is_leaf=tracked, tracked=tracked))
+
+    @rule(target=values, name=st.sampled_from(sorted(UNARY)), x=values, recording=st.booleans() | st.just(True))
+    def unary(self, name: str, x: int, recording: bool) -> int:
+        if name not in SQUASHING and self.is_large(x):
+            name = "tanh"
+        return self.compute(lambda xp, value: UNARY[name](xp, value), (x,), recording)
+
+    @rule(
+        target=values, name=st.sampled_from(sorted(BINARY)), x=values, y=values, recording=st.booleans() | st.just(True)
+    )
+    def binary(self, name: str, x: int, y: int, recording: bool) -> int:
+        if self.is_large(x) or self.is_large(y):
+            return self.compute(lambda xp, a, b: xp.tanh(a) + xp.sin(b), (x, y), recording)
+        return self.compute(lambda xp, a, b: BINARY[name](xp, a, b), (x, y), recording)
+
+    @rule(target=values, x=values, scalar=st.sampled_from((-1.5, 0.25, 2, 3)), is_left=st.booleans())
+    def with_a_number(self, x: int, scalar: float, is_left: bool) -> int:
+        if self.is_large(x):
+            return self.compute(lambda xp, value: xp.tanh(value) * scalar, (x,), True)
+        if is_left:
+            return self.compute(lambda xp, value: scalar - value * scalar, (x,), True)
+        return self.compute(lambda xp, value: (value + scalar) / scalar - scalar, (x,), True)
+
+    @rule(target=values, x=values)
+    def detach(self, x: int) -> int:
+        step = self.steps[x]
+        tensor = step.tensor.detach()
+        assert not tensor.requires_grad
+        return self.append(Step(tensor, lifted(read(step.scalars)), None, ()))
+
+    def append(self, step: Step) -> int:
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def is_large(self, x: int) -> bool:
+        return bool((np.abs(read(self.steps[x].scalars)) > LARGEST).any())
+
+    def compute(self, function: Callable[..., Any], parents: Sequence[int], recording: bool) -> int:
+        arguments = [self.steps[parent] for parent in parents]
+        scalars = function(Oracle, *[step.scalars for step in arguments])
+        if recording:
+            tensor = function(wg, *[step.tensor for step in arguments])
+            tracked = any(step.tracked for step in arguments)
+            assert tensor.requires_grad is tracked
+            return self.append(Step(tensor, scalars, function, parents, tracked=tracked))
+        with wg.no_grad():
+            tensor = function(wg, *[step.tensor for step in arguments])
+        assert not tensor.requires_grad
+        return self.append(Step(tensor, lifted(read(scalars)), None, ()))
+
+    # Gradients.
+
+    @rule(x=values, seed=st.integers(0, 2**16), retain=st.booleans(), create=st.booleans())
+    def backward(self, x: int, seed: int, retain: bool, create: bool) -> None:
+        step, weights = self.steps[x], self.weights(x, seed)
+        if not step.tracked:
+            with pytest.raises(GradientError):
+                step.tensor.backward(wg.tensor(weights))
+            return
+        if self.is_freed(x):
+            with pytest.raises(GradientError, match="freed"):
+                step.tensor.backward(wg.tensor(weights), retain_graph=True)
+            return
+        is_one = bool((weights == 1.0).all()) and not weights.shape
+        seeds = () if is_one else (wg.tensor(weights),)
+        step.tensor.backward(*seeds, retain_graph=retain or create, create_graph=create)
+        bars, sizes = self.gradients(x, weights)
+        for index, leaf in self.leaves():
+            if index in self.ancestors(x):
+                leaf.grad = bars[index] if leaf.grad is None else leaf.grad + bars[index]
+                leaf.size += sizes[index]
+        if not (retain or create):
+            self.free(x)
+
+    @rule(x=values, seed=st.integers(0, 2**16), data=st.data())
+    def gradient(self, x: int, seed: int, data: st.DataObject) -> None:
+        """`wg.autograd.grad` with respect to any tracked values, leaves or not, touches no `.grad`."""
+        if not self.steps[x].tracked or self.is_freed(x):
+            return
+        tracked = [index for index, step in enumerate(self.steps) if step.tracked]
+        inputs = data.draw(st.lists(st.sampled_from(tracked), min_size=1, max_size=3, unique=True))
+        weights, reached = self.weights(x, seed), self.ancestors(x)
+        found = wg.autograd.grad(
+            [self.steps[x].tensor],
+            [self.steps[index].tensor for index in inputs],
+            [wg.tensor(weights)],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        bars, sizes = self.gradients(x, weights)
+        for index, bar in zip(inputs, found):
+            if index not in reached:
+                assert bar is None
+            else:
+                assert not bar.requires_grad
+                self.compare(bar.numpy(), bars[index], sizes[index])
+
+    @rule(x=values, seed=st.integers(0, 2**16))
+    def second_order(self, x: int, seed: int) -> None:
+        """The gradient of a gradient along a direction is the difference quotient of the oracle's gradients."""
+        step = self.steps[x]
+        leaves = [(index, leaf) for index, leaf in self.leaves() if index in self.ancestors(x)]
+        if not step.tracked or self.is_freed(x) or not leaves:
+            return
+        rng, weights = np.random.default_rng(seed + 1), self.weights(x, seed)
+        along = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}
+        toward = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}
+        inputs = [leaf.tensor for _, leaf in leaves]
+        firsts = wg.autograd.grad([step.tensor], inputs, [wg.tensor(weights)], create_graph=True)
+        hung = [(bar, wg.tensor(along[index])) for (index, _), bar in zip(leaves, firsts) if bar.requires_grad]
+        seconds: Sequence[Any] = [None] * len(leaves)
+        if hung:
+            bars, seeds = zip(*hung)
+            seconds = wg.autograd.grad(list(bars), inputs, list(seeds), retain_graph=True, allow_unused=True)
+        got = 0.0
+        for (index, _), second in zip(leaves, seconds):
+            got += 0.0 if second is None else float((second.numpy() * toward[index]).sum())
+        expected = self.curvature(x, weights, along, toward)
+        if expected.conclusive[0]:
+            assert abs(got - expected.value[0]) <= 4 * expected.error[0] + ROUNDINGS * (
+                1 + abs(got) + self.magnitude(x)
+            )
+
+    @precondition(lambda self: any(step.grad is not None for step in self.steps))
+    @rule(in_place=st.booleans())
+    def zero_gradients(self, in_place: bool) -> None:
+        for _, leaf in self.leaves():
+            if in_place and leaf.grad is not None:
+                leaf.tensor.grad = leaf.tensor.grad.detach()
+                leaf.tensor.grad.zero_()
+                leaf.grad = np.zeros_like(leaf.grad)
+            elif not in_place:
+                leaf.tensor.grad = leaf.grad = None
+            leaf.size = 0.0
+
+    def weights(self, x: int, seed: int) -> np.ndarray:
+        """Return a cotangent for a value: ones for even seeds."""
+        shape = self.steps[x].scalars.shape
+        return np.ones(shape) if seed % 2 == 0 else np.random.default_rng(seed).uniform(-1, 1, shape)
+
+    def leaves(self) -> list[tuple[int, Step]]:
+        return [(index, step) for index, step in enumerate(self.steps) if step.is_leaf]
+
+    def ancestors(self, x: int) -> set[int]:
+        """Return a tracked value and all tracked values that it was computed from."""
+        found, pending = set(), [x]
+        while pending:
+            index = pending.pop()
+            if index not in found and self.steps[index].tracked:
+                found.add(index)
+                pending.extend(self.steps[index].parents)
+        return found
+
+    def is_freed(self, x: int) -> bool:
+        return any(self.steps[index].freed for index in self.ancestors(x))
+
+    def free(self, x: int) -> None:
+        for index in self.ancestors(x):
+            self.steps[index].freed = not self.steps[index].is_leaf
+
+    # The oracle.
+
+    def gradients(
+        self, x: int, weights: np.ndarray, program: list[np.ndarray] | None = None
+    ) -> tuple[list[np.ndarray], list[float]]:
+        """Return the gradient by every value of the program, and the magnitude of the terms it is a sum of."""
+        program = [step.scalars for step in self.steps] if program is None else program
+        bars, sizes = micro.gradients(zip(program[x].ravel(), weights.ravel()))
+        arrays = [np.array([bars.get(v, 0.0) for v in vs.ravel()]).reshape(vs.shape) for vs in program]
+        return arrays, [max((sizes.get(v, 0.0) for v in vs.ravel()), default=0.0) for vs in program]
+
+    def replay(self, moved: dict[int, np.ndarray]) -> list[np.ndarray]:
+        """Run the program again with some leaves moved; what is off the tape stays as it was."""
+        program: list[np.ndarray] = []
+        for index, step in enumerate(self.steps):
+            if index in moved:
+                program.append(lifted(read(step.scalars) + moved[index]))
+            elif step.function is None or not step.tracked:
+                program.append(step.scalars)
+            else:
+                program.append(step.function(Oracle, *[program[parent] for parent in step.parents]))
+        return program
+
+    def curvature(
+        self, x: int, weights: np.ndarray, along: dict[int, np.ndarray], toward: dict[int, np.ndarray]
+    ) -> Estimate:
+        def slope(t: float) -> np.ndarray:
+            bars, _ = self.gradients(x, weights, self.replay({index: t * d for index, d in toward.items()}))
+            return np.array([sum(float((bars[index] * d).sum()) for index, d in along.items())])
+
+        return derivative(slope, 0.01)
+
+    def magnitude(self, x: int) -> float:
+        return max(self.gradients(x, np.ones(self.steps[x].scalars.shape))[1])
+
+    # What must hold after every step.
+
+    def compare(self, got: np.ndarray, expected: np.ndarray, size: float) -> None:
+        assert got.shape == expected.shape and got.dtype == np.float64
+        assert (np.abs(got - expected) <= ROUNDINGS * (1.0 + size + np.abs(expected))).all(), (got, expected)
+
+    @invariant()
+    def values_agree(self) -> None:
+        for step in self.steps:
+            self.compare(step.tensor.detach().numpy(), read(step.scalars), LARGEST)
+
+    @invariant()
+    def gradients_agree(self) -> None:
+        for step in self.steps:
+            gradient = step.tensor.grad
+            if step.grad is None:
+                assert gradient is None
+            else:
+                self.compare(gradient.detach().numpy(), step.grad, step.size)
+
+
+TestPrograms = Programs.TestCase
