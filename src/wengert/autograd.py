@@ -59,6 +59,13 @@ def grad(
     if not leaves:
         raise GradientError(f"{name}: there are no inputs to differentiate with respect to")
     nodes = [input_node(x, name, path) for x, path in zip(leaves, paths)]
+    if materialize_grads and allow_unused is False:
+        raise GradientError(f"{name}: materialize_grads=True is about unused inputs, which allow_unused=False forbids")
+
+    def refuse_unused(lost: frozenset[Node]) -> None:
+        unused = [(path, node) for path, node in zip(paths, nodes) if node in lost]
+        raise GradientError(_unused(unused, len(nodes), tensors, name))
+
     gradients = gradients_of(
         tensors,
         nodes,
@@ -66,13 +73,12 @@ def grad(
         retain_graph=create_graph if retain_graph is None else retain_graph,
         create_graph=create_graph,
         name=name,
+        refuse_unused=None if allow_unused or materialize_grads else refuse_unused,
     )
     if materialize_grads:
-        if allow_unused is False:
-            raise GradientError(f"{name}: materialize_grads=True is about unused inputs, which allow_unused=False forbids")
         gradients = [zeros_for(n.shape, n.dtype) if g is None else g for n, g in zip(nodes, gradients)]
-    elif not allow_unused:
-        _demand_used(gradients, nodes, paths, tensors, name)
+    elif not allow_unused and any([g is None for g in gradients]):
+        refuse_unused(frozenset([node for node, g in zip(nodes, gradients) if g is None]))
     nested = structure.unflatten(gradients)
     if isinstance(inputs, boxing.Tensor):
         return (nested,)
@@ -141,21 +147,16 @@ def _outputs_and_seeds(
         raise StructureError(f"{name}: {seeds_name} must be nested as {outputs_name} is: {error}") from None
 
 
-def _demand_used(
-    gradients: Sequence[Any], nodes: Sequence[Node], paths: Sequence[str], outputs: Sequence[Any], name: str
-) -> None:
-    """Raise an error that names every input that no output depends on, and where it was made."""
-    unused = [
+def _unused(unused: Sequence[tuple[str, Node]], count: int, outputs: Sequence[Any], name: str) -> str:
+    """Return a message that names every input that no output depends on, and where it was made."""
+    named = [
         f"{path} ({'a leaf' if isinstance(node, Leaf) else 'computed'}, shape {node.shape}, made at {location(node)})"
-        for path, node, gradient in zip(paths, nodes, gradients)
-        if gradient is None
+        for path, node in unused
     ]
-    if not unused:
-        return
     ends = " and ".join([location(output._node) for output in outputs[:3]])
-    raise GradientError(
-        f"{name}: {len(unused)} of {len(nodes)} inputs are not used: what was made at {ends} does not depend on "
-        f"{'; '.join(unused)}. Somewhere on the way the value was detached, computed under no_grad(), converted to an "
+    return (
+        f"{name}: {len(named)} of {count} inputs are not used: what was made at {ends} does not depend on "
+        f"{'; '.join(named)}. Somewhere on the way the value was detached, computed under no_grad(), converted to an "
         "integer or a NumPy array, or overwritten, or it was never used. Pass allow_unused=True for None in its place, "
         "or materialize_grads=True for zeros"
     )

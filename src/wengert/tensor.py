@@ -421,6 +421,30 @@ class Tensor:
     __pos__ = ops.positive
     __abs__ = ops.absolute
     __matmul__ = ops.matmul
+    __pow__ = ops.power
+    __mod__ = ops.remainder
+    __floordiv__ = ops.floor_divide
+    __eq__ = ops.equal
+    __ne__ = ops.not_equal
+    __lt__ = ops.less
+    __le__ = ops.less_equal
+    __gt__ = ops.greater
+    __ge__ = ops.greater_equal
+    __and__ = __rand__ = ops.bitwise_and
+    __or__ = __ror__ = ops.bitwise_or
+    __xor__ = __rxor__ = ops.bitwise_xor
+    __invert__ = ops.invert
+    __lshift__ = ops.left_shift
+    __rshift__ = ops.right_shift
+
+    def __rpow__(self, other: Any) -> Any:
+        return ops.power(other, self)
+
+    def __rmod__(self, other: Any) -> Any:
+        return ops.remainder(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return ops.floor_divide(other, self)
 
     def __rsub__(self, other: Any) -> Any:
         return ops.subtract(other, self)
@@ -440,10 +464,31 @@ class Tensor:
     # ------------------------------------------------------------------ methods
 
     sum = ops.sum
-    sin = ops.sin
-    cos = ops.cos
     abs = ops.absolute
     square = ops.square
+    sqrt = ops.sqrt
+    exp = ops.exp
+    expm1 = ops.expm1
+    log = ops.log
+    log1p = ops.log1p
+    sin = ops.sin
+    cos = ops.cos
+    tan = ops.tan
+    sinh = ops.sinh
+    cosh = ops.cosh
+    tanh = ops.tanh
+    sigmoid = ops.sigmoid
+    relu = ops.relu
+    erf = ops.erf
+    sign = ops.sign
+    floor = ops.floor
+    ceil = ops.ceil
+    round = ops.round
+    clip = ops.clip
+    maximum = ops.maximum
+    minimum = ops.minimum
+    nonzero = ops.nonzero
+    conj = ops.conj
     ravel = ops.ravel
     flatten = ops.flatten
     squeeze = ops.squeeze
@@ -468,6 +513,16 @@ class Tensor:
         return ops.transpose(self, (axes[0] if len(axes) == 1 and axes[0] is not None else axes) or None)
 
     permute = transpose
+
+    @property
+    def real(self) -> Tensor:
+        """The real part (itself, for real dtypes)."""
+        return ops.real(self)
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part (zeros, for real dtypes)."""
+        return ops.imag(self)
 
     @property
     def T(self) -> Tensor:

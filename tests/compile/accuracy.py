@@ -52,7 +52,7 @@ def in_float64(name: str) -> Callable[..., Any]:
 
 _MPMATH_NAMES = {
     **{"power": "power", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2"},
-    **{"arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "absolute": "fabs"},
+    **{"arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "ndtr": "ncdf"},
 }
 
 

@@ -63,7 +63,7 @@ _declare("maximum minimum remainder floor_divide", "nn", "n", machine=False)
 _declare("power arctan2 hypot", "ff", "f", machine=False)
 _declare("exp exp2 expm1 log log2 log10 log1p cbrt", "f", "f", machine=False)
 _declare("sin cos tan arcsin arccos arctan", "f", "f", machine=False)
-_declare("sinh cosh tanh arcsinh arccosh arctanh erf erfc", "f", "f", machine=False)
+_declare("sinh cosh tanh arcsinh arccosh arctanh erf erfc ndtr", "f", "f", machine=False)
 
 
 class Scalar:

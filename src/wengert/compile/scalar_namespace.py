@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import ELEMENTWISE, REGISTRY
-from .scalar_ir import BOOL, KernelError, Scalar, apply, constant, convert
+from .scalar_ir import BOOL, FLOAT64, KernelError, Scalar, apply, constant, convert
 from .scalar_ir import power as power
 
 Function = Callable[..., Scalar]
@@ -36,10 +36,10 @@ _DIRECT = """
     add subtract multiply divide negative absolute copysign fmod sqrt rint
     equal not_equal less less_equal maximum minimum remainder floor_divide arctan2 hypot
     exp exp2 expm1 log log2 log10 log1p cbrt sin cos tan arcsin arccos arctan
-    sinh cosh tanh arcsinh arccosh arctanh erf erfc
+    sinh cosh tanh arcsinh arccosh arctanh erf erfc ndtr bitwise_and bitwise_or bitwise_xor
 """
 _ALIASES = {
-    **{"true_divide": "divide", "abs": "absolute", "fabs": "absolute", "mod": "remainder"},
+    **{"true_divide": "divide", "abs": "absolute", "mod": "remainder"},
     **{"acos": "arccos", "asin": "arcsin", "atan": "arctan", "atan2": "arctan2"},
     **{"acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh"},
 }
@@ -182,6 +182,30 @@ def where(condition: Any, x: Any, y: Any) -> Scalar:
     return apply("where", _truth(condition), x, y)
 
 
+def fabs(x: Any) -> Scalar:
+    """Magnitude, floating even of integers."""
+    return apply("absolute", x if _floating(x) else convert(x, FLOAT64))
+
+
+def invert(x: Any) -> Scalar:
+    """The bits, each flipped."""
+    return ~x
+
+
+def left_shift(x: Any, y: Any) -> Scalar:
+    """Bits moved up by y places; zero where none are left."""
+    return where(_in_width(x, y), apply("shift_left", x, y), 0)
+
+
+def right_shift(x: Any, y: Any) -> Scalar:
+    """Bits moved down by y places; the sign stays."""
+    return apply("shift_right", x, where(_in_width(x, y), y, 8 * x.dtype.itemsize - 1))
+
+
+def _in_width(x: Scalar, y: Any) -> Scalar:
+    return logical_and(apply("less_equal", 0, y), apply("less", y, 8 * x.dtype.itemsize))
+
+
 def clip(x: Any, low: Any = None, high: Any = None) -> Any:
     """Bring x into [low, high]; a bound may be None."""
     if low is not None:
@@ -206,7 +230,7 @@ def sign(x: Any) -> Scalar:
 
 def heaviside(x: Any, at_zero: Any) -> Scalar:
     """0 below zero, 1 above, `at_zero` between."""
-    return where(apply("less", x, 0), 0 * at_zero, where(apply("equal", x, 0), at_zero, where(isnan(x), x, 1)))
+    return where(apply("less", x, 0), 0, where(apply("equal", x, 0), at_zero, where(isnan(x), x, 1)))
 
 
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
@@ -259,9 +283,11 @@ def log_expit(x: Any) -> Scalar:
     return apply("minimum", x, 0) - apply("log1p", apply("exp", -apply("absolute", x)))
 
 
-def ndtr(x: Any) -> Scalar:
-    """Distribution function of the standard normal distribution."""
-    return 0.5 * apply("erfc", apply("multiply", x, -math.sqrt(0.5)))
+def logit(x: Any) -> Scalar:
+    """log(x / (1 - x)), without cancellation near 1/2 or underflow near 0 and 1."""
+    distance = apply("subtract", 2 * x, 1)
+    nearest = apply("minimum", x, apply("subtract", 1, x))
+    return apply("copysign", apply("log1p", apply("absolute", distance) / nearest), distance)
 
 
 def xlogy(x: Any, y: Any) -> Scalar:
@@ -273,6 +299,11 @@ def sinc(x: Any) -> Scalar:
     """sin(pi x) / (pi x), one at zero."""
     scaled = pi * where(apply("equal", x, 0), 1.0e-20, x)
     return apply("sin", scaled) / scaled
+
+
+def guarded_product(x: Any, y: Any) -> Scalar:
+    """x y, where an exactly zero factor on either side wins over infinity and NaN."""
+    return where(logical_or(apply("equal", x, 0), apply("equal", y, 0)), 0, apply("multiply", x, y))
 
 
 def zeros_like(x: Scalar, dtype: Any = None) -> Scalar:
@@ -300,6 +331,9 @@ def asarray(x: Any, dtype: Any = None) -> Any:
     return x if dtype is None else convert(x, np.dtype(dtype))
 
 
+array = asarray
+
+
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
     """The value itself: a kernel's Scalars have no shape."""
     return x
@@ -316,3 +350,8 @@ def real(x: Any) -> Any:
 
 
 conj = conjugate = real
+
+
+def imag(x: Scalar) -> Scalar:
+    """Zero: a kernel's Scalars are real."""
+    return zeros_like(x)

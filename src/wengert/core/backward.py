@@ -114,7 +114,7 @@ def accumulate_gradients(
         if not wanted:
             raise GradientError(f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves")
         targets = frozenset(wanted)
-        route = route_between([node for node, _ in seeds], targets)
+        route, _ = route_between([node for node, _ in seeds], targets)
     before = set_recording(create_graph)
     retaining = retained.set([])
     try:
@@ -206,14 +206,18 @@ def gradients_of(
     create_graph: bool,
     name: str,
     spans: Sequence[Span] = (),
+    refuse_unused: Callable[[frozenset[Node]], None] | None = None,
 ) -> list[Any]:
     """Return the gradients (Tensors, or None where unconnected) with respect to Nodes; touch no `.grad`.
 
-    Where spans are given, only what was recorded during one of them counts.
+    Where spans are given, only what was recorded during one of them counts. `refuse_unused` is told of Nodes that no
+    output depends on, before the sweep begins.
     """
     seeds, masked = seeds_of(outputs, gradients, create_graph, name)
     targets = frozenset([node for node in nodes if node is not None])
-    route = route_between([node for node, _ in seeds], targets, spans)
+    route, lost = route_between([node for node, _ in seeds], targets, spans)
+    if lost and refuse_unused is not None:
+        refuse_unused(lost)
     return cotangents(seeds, nodes, route, retain=retain_graph, tracked=create_graph, masked=masked)
 
 
@@ -237,7 +241,7 @@ def stacked_gradients(
         spans: only what was recorded during one of these spans counts, if there are any.
     """
     targets = frozenset([node for node in nodes if node is not None])
-    route = route_between([output._node], targets, spans)
+    route, _ = route_between([output._node], targets, spans)
     columns: list[Any] = [None] * len(nodes)
     for row, seed in enumerate(basis):
         keep = retain_graph or row + 1 < len(basis)

@@ -73,17 +73,26 @@ def route_to(goals: Collection[Node], met: Iterable[Node], spans: Sequence[Span]
     return route
 
 
-def route_between(outputs: Collection[Node], targets: frozenset[Node], spans: Sequence[Span] = ()) -> Route | None:
-    """Return the route from the outputs to the targets; None if every Node on the way leads to a target anyway."""
+def route_between(
+    outputs: Collection[Node], targets: frozenset[Node], spans: Sequence[Span] = ()
+) -> tuple[Route | None, frozenset[Node]]:
+    """Return (the route from the outputs to the targets, the targets that no output depends on).
+
+    The route is None if every Node on the way leads to a target anyway. Behind a Node that an earlier sweep has freed
+    there is no seeing, so where one was met, no target counts as one that nothing depends on.
+    """
     floor = min(map(_sequence, targets), default=inf)
     all_recorded = not spans
     if spans:
         floor = max(floor, spans[0][0])
         all_recorded = len(spans) == 1 and all(node.sequence < spans[0][1] for node in outputs)
     met, strays = survey(outputs, targets, floor)
+    lost = targets - met
+    if lost and any(not node.inputs and is_freed(node) for node in met):
+        lost = frozenset[Node]()
     if all_recorded and not strays and not any(map(is_freed, targets)):
-        return None
-    return route_to(targets, met, spans)
+        return None, lost
+    return route_to(targets, met, spans), lost
 
 
 __all__ = ["Route", "Span", "route_between", "route_to", "survey"]

@@ -105,14 +105,12 @@ class Narrowed(Node):
     def __init__(self, node: Node, inputs: tuple[Node | None, ...]) -> None:
         self.original = node
         self.inputs = inputs
-        self.primitive = node.primitive
         self.saved = node.saved
-        self.params = node.params
         self.shape = node.shape
         self.dtype = node.dtype
-        self.sequence = node.sequence
-        self.code = node.code
-        self.instruction = node.instruction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)  # slots that are not set here
 
     @property
     def whole(self) -> Node:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import Any
 
+from ..core.boxing import box
 from ..core.dispatch import bind, explain
 from ..core.primitive import Primitive
 from ..core.recording import is_recording
@@ -143,6 +144,27 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
             keeps = CROSSWISE if (for_x, for_y) == ((names[1],), (names[0],)) else BOTH
 
     return apply, configure
+
+
+def untracked(primitive: Primitive, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the public function of a nondifferentiable operation on one or two arrays: a comparison, a predicate."""
+
+    def apply_unary(x: Any) -> Any:
+        if type(x) is not Tensor:
+            return bind(primitive, (x,))
+        return box(kernel(x._data))
+
+    def apply_binary(x: Any, y: Any) -> Any:
+        kind: Any = type(y)
+        if type(x) is not Tensor or not (kind is Tensor or kind is float or kind is int):
+            return bind(primitive, (x, y))
+        other = y._data if kind is Tensor else y
+        try:
+            return box(kernel(x._data, other))
+        except Exception as error:
+            raise explain(primitive.name, (x._data, other), error) from error
+
+    return apply_unary if len(primitive.arguments) == 1 else apply_binary
 
 
 def general(primitive: Primitive) -> Callable[..., Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..core import boxing
 from ..core.dispatch import bind
 from ..core.primitive import NONDIFFERENTIABLE, OPAQUE, REGISTRY
@@ -13,7 +15,8 @@ from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import batch_elementwise
-from .elementwise import evaluate
+from .elementwise import direct_kernel, evaluate
+from .fastpath import general, untracked
 from .residuals import signature
 from .structured import Declaration, install_joint_pull, install_split_pull, needs_of, plan_for, raw
 
@@ -123,6 +126,12 @@ class nondifferentiable:
 
 
 class _Nondifferentiable(Declaration):
+    def build(self) -> Callable[..., Any]:
+        """Give comparisons and predicates a fast path: what is one ufunc of NumPy's needs no dispatcher."""
+        primitive = self.primitive
+        kernel = None if primitive.parameters else direct_kernel(primitive.impl, primitive.arguments)
+        return untracked(primitive, kernel) if isinstance(kernel, np.ufunc) else general(primitive)
+
     def derive(self) -> None:
         primitive = self.primitive
 

@@ -31,12 +31,16 @@ class Declaration:
         primitive.fixed = frozenset(options.pop("fixed", ()))
         for name, value in options.items():
             setattr(primitive, name, value)
-        self.function = publish(general(primitive), primitive, impl)
+        self.function = publish(self.build(), primitive, impl)
         self.function.batched = self.batched
         self.function.batch = self.batch
         self.function.raw_pull = self.raw_pull
         self.function.raw_pull_masked = self.raw_pull_masked
         REGISTRY.add(primitive, self.complete)
+
+    def build(self) -> Callable[..., Any]:
+        """Return the public function, before it is named."""
+        return general(self.primitive)
 
     def batched(self, rule: Rule) -> Rule:
         """Declare batching for arguments that all carry the mapped axis in front."""

@@ -53,7 +53,7 @@ class Holder:
             return f"{owner} is a buffer and cannot become {what}; assign a Tensor or None, or delete it first"
         return (
             f"{owner} is a parameter and cannot become {what}: it would no longer be trained. Assign wg.nn.Parameter(x) "
-            "or None; to change its values, write self.{name}.copy_(x) under wg.no_grad(); or delete it first"
+            f"or None; to change its values, write self.{name}.copy_(x) under wg.no_grad(); or delete it first"
         )
 
     def _register(self, name: str, registry: str, value: Any) -> None:

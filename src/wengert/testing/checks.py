@@ -311,7 +311,7 @@ def _dtypes_of(record: Any, case: Case) -> None:
     where, rng = place(record, case), random_for(record, case)
     recorded = Recorded(callable_of(record), case)
     exact = case.cast(np.float64)
-    _demand_precise(where, "the value", recorded.data, record, exact, forward_vector(record, exact))
+    _demand_precise(where, "the value", recorded.data, record, case, forward_vector(record, exact))
     floats = {a.dtype for a in case.arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
     uniform, joint = len(floats) == 1, np.result_type(*floats)
     for y in recorded.data:

@@ -217,7 +217,7 @@ def from_sample(sample: Sample, rng: np.random.Generator) -> tuple[list[Any], fl
             array = form
         elif sample.distinct:
             array = _distinct(rng, form, low, high)
-            step = min(step, (high - low) / (4.0 * (array.size + 1)))
+            step = min(step, (high - low) / (6.0 * max(array.size, 1)))
         else:
             array = uniform(rng, form, low, high)
         arrays.append(array)
@@ -225,8 +225,10 @@ def from_sample(sample: Sample, rng: np.random.Generator) -> tuple[list[Any], fl
 
 
 def _distinct(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
+    """Draw numbers that keep apart by more than two steps, from each other, in magnitude, and from zero."""
     size = math.prod(shape)
-    return rng.permutation(np.linspace(low, high, size + 2)[1:-1]).reshape(shape)
+    spaced = low + (high - low) * (np.arange(size) + 0.31) / max(size, 1)
+    return rng.permutation(spaced).reshape(shape)
 
 
 def layouts(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -150,7 +150,7 @@ def _store(printer: _Printer, value: str, pointer: str, dtype: DType, index: str
 
 def _loop(
     printer: _Printer, label: str, kernel: Kernel, given: list[str], targets: list[str], span: tuple[str, str, str, str],
-    condition: Scalar | None = None,
+    condition: Scalar | None = None, vectorized: bool = True,
 ) -> str:  # fmt: skip
     """Write a loop that computes the function for all elements of a span.
 
@@ -162,6 +162,7 @@ def _loop(
         targets: for each output its address.
         span: label that the loop is entered from, first index, end index, label to leave to; the span is not empty.
         condition: a Scalar of type bool to take the conjunction of.
+        vectorized: whether LLVM is to vectorise it; a loop that runs rarely compiles faster if not.
 
     Returns:
         The name of the conjunction.
@@ -184,7 +185,7 @@ def _loop(
         printer.write(f"  %{label}.and = and i1 %{label}.all, {names[condition]}")
     printer.write(f"  %{label}.next = add nuw nsw i64 %{label}.i, 1")
     printer.write(f"  %{label}.more = icmp slt i64 %{label}.next, {last}")
-    printer.write(f"  br i1 %{label}.more, label %{label}, label %{after}, !llvm.loop !1")
+    printer.write(f"  br i1 %{label}.more, label %{label}, label %{after}, !llvm.loop {'!1' if vectorized else '!4'}")
     return f"%{label}.and"
 
 
@@ -217,7 +218,7 @@ def _blocks(printer: _Printer, fast: Kernel, slow: Kernel, given: list[str], tar
     printer.write("  br i1 %ok, label %checked, label %repeat")
     printer.write("repeat:")
     printer.write("  br label %slow")
-    _loop(printer, "slow", slow, given, targets, ("repeat", "%first", "%last", "repeated"))
+    _loop(printer, "slow", slow, given, targets, ("repeat", "%first", "%last", "repeated"), vectorized=False)
     printer.write("repeated:")
     printer.write("  br label %checked")
     printer.write("checked:")
@@ -271,4 +272,7 @@ METADATA = (
     "!1 = distinct !{!1, !2, !3}",
     '!2 = !{!"llvm.loop.vectorize.enable", i1 true}',
     '!3 = !{!"llvm.loop.parallel_accesses", !0}',
+    "!4 = distinct !{!4, !5, !6}",
+    '!5 = !{!"llvm.loop.vectorize.enable", i1 false}',
+    '!6 = !{!"llvm.loop.unroll.disable"}',
 )

@@ -22,7 +22,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
         (logarithmic, "log log2 log10 log1p power arcsinh arccosh arctanh"),
         (trigonometric, "sin cos tan"),
         (arcs, "arcsin arccos arctan arctan2"),
-        (error_function, "erf erfc"),
+        (error_function, "erf erfc ndtr"),
     )
     for name in names.split()
 }

@@ -1,4 +1,4 @@
-"""erf and erfc: an odd polynomial below 1/2, and exp(-x^2) times a scaled complement beyond.
+"""erf, erfc and ndtr: an odd polynomial below 1/2, and exp(-x^2) times a scaled complement beyond.
 
 Method: (1 + 2x) exp(x^2) erfc(x) as a polynomial in (x - 2) / (x + 2), after M. M. Shepherd and J. G. Laframboise,
 "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf" (Math. Comp. 36, 1981); x^2 is a double word.
@@ -7,7 +7,9 @@ Coefficients: tests/compile/minimax.py, "error function" and "scaled complement"
 
 from __future__ import annotations
 
-from ..scalar_ir import FLOAT32, FLOAT64, Scalar
+import math
+
+from ..scalar_ir import FLOAT32, FLOAT64, Scalar, constant
 from .exponential import exp_of_word
 from .machine import absolute, copysign, fma, polynomial, two_product, where
 
@@ -47,13 +49,18 @@ def _near(x: Scalar) -> Scalar:
     return fma(x, polynomial(x * x, ERROR_FUNCTION[x.dtype]), x)
 
 
+def _scaled(size: Scalar) -> Scalar:
+    """exp(x^2) erfc(x) for x >= 1/2."""
+    ratio = (size - 2) / (size + 2)
+    return polynomial(ratio, SCALED_COMPLEMENT[size.dtype]) / (1 + 2 * size)
+
+
 def _beyond(size: Scalar) -> Scalar:
     """erfc(x) for x >= 1/2; zero from where it vanishes."""
     limit = LIMIT[size.dtype]
     size = where(size > limit, limit, size)
     square, lost = two_product(size, size)
-    ratio = (size - 2) / (size + 2)
-    return exp_of_word(-square, -lost) * (polynomial(ratio, SCALED_COMPLEMENT[size.dtype]) / (1 + 2 * size))
+    return exp_of_word(-square, -lost) * _scaled(size)
 
 
 def erf(x: Scalar) -> Scalar:
@@ -67,3 +74,15 @@ def erfc(x: Scalar) -> Scalar:
     size = absolute(x)
     tail = _beyond(size)
     return where(size < 0.5, 1 - _near(x), where(x < 0, 2 - tail, tail))
+
+
+def ndtr(x: Scalar) -> Scalar:
+    """Distribution function of the normal distribution; x^2 / 2 is a double word, so that the tail is accurate."""
+    limit = math.sqrt(2) * LIMIT[x.dtype]
+    size = absolute(x)
+    size = where(size > limit, limit, size)
+    square, lost = two_product(size, size)
+    argument = math.sqrt(0.5) * size
+    tail = 0.5 * exp_of_word(-0.5 * square, -0.5 * lost) * _scaled(argument)
+    near = fma(0.5, _near(math.sqrt(0.5) * x), constant(0.5, x.dtype))
+    return where(argument < 0.5, near, where(x < 0, tail, 1 - tail))

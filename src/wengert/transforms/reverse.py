@@ -1,0 +1,388 @@
+"""Reverse mode as functions of functions: `grad`, `value_and_grad`, `vjp`.
+
+A function is run once on fresh Nodes that hang on the Nodes of its arguments. Whoever watches from outside (a
+`backward()` that comes later, a tape, another transform) sees through them to what the arguments were computed from;
+what is closed over is seen as it is. So every transform nests in every other, and each knows its own arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import boxing, pytree
+from ..core.backward import Seed, cotangents, seed_of, zeros_for
+from ..core.reach import Route, route_to, survey
+from ..core.recording import is_recording, observers, set_observers, set_recording
+from ..core.tape import Node, argument_node, location, next_sequence
+from ..errors import DTypeError, ShapeError
+from ..typing import PyTree
+
+Argnums = int | Sequence[int]
+
+
+def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """Return a function that computes the gradient of a scalar-valued function.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (the scalar, anything else).
+
+    Returns:
+        A function of the same arguments. It returns Tensors nested as the argument is; a tuple of such if `argnums` is a
+        sequence; with `has_aux`, (the gradient, anything else).
+
+    Raises:
+        DTypeError: an argument is an integer, or the function returns something that is no floating Tensor.
+        ShapeError: the function returns a Tensor that is not a scalar.
+
+    >>> import wengert as wg
+    >>> wg.grad(lambda x: x * x * x)(2.0)
+    Tensor(12., dtype=float32)
+    >>> wg.grad(wg.grad(lambda x: x * x * x))(2.0)
+    Tensor(12., dtype=float32)
+    >>> wg.grad(lambda p: p["w"] * p["b"])({"w": 3.0, "b": 5.0})
+    {'w': Tensor(5., dtype=float32), 'b': Tensor(3., dtype=float32)}
+    """
+    with_value = _differentiated(function, argnums, has_aux, "grad")
+
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, gradients = with_value(*args, **kwargs)
+        return (gradients, value[1]) if has_aux else gradients
+
+    return _named(gradient, function, "grad")
+
+
+def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """Return a function that computes a scalar-valued function and its gradient in one go.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (the scalar, anything else).
+
+    Returns:
+        A function of the same arguments that returns (value, gradient), or ((value, anything else), gradient).
+
+    Raises:
+        DTypeError: an argument is an integer, or the function returns something that is no floating Tensor.
+        ShapeError: the function returns a Tensor that is not a scalar.
+
+    >>> import wengert as wg
+    >>> wg.value_and_grad(lambda x: (x * x).sum())(wg.tensor([1.0, 2.0]))
+    (Tensor(5., dtype=float32), Tensor([2., 4.], dtype=float32))
+    """
+    return _named(_differentiated(function, argnums, has_aux, "value_and_grad"), function, "value_and_grad")
+
+
+def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """Run a function and return what it returns, with the function that pulls cotangents back through that run.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
+        *primals: its arguments. Integers among them pass through; their cotangent is None.
+        has_aux: the function returns (outputs, anything else).
+
+    Returns:
+        (outputs, pullback), with `has_aux` (outputs, pullback, anything else). The pullback takes cotangents nested as the
+        outputs are (None for zero) and returns a tuple of cotangents, one for each primal and nested as it is. It may
+        be called any number of times.
+
+    Raises:
+        DTypeError: the function returns something that is no Tensor.
+
+    >>> import wengert as wg
+    >>> outputs, pullback = wg.vjp(lambda x, y: {"product": x * y}, 3.0, 4.0)
+    >>> outputs
+    {'product': Tensor(12., dtype=float32)}
+    >>> pullback({"product": 1.0})
+    (Tensor(4., dtype=float32), Tensor(3., dtype=float32))
+    """
+    run = _Run("vjp", function, primals, {}, range(len(primals)), has_aux, integers_pass=True)
+    leaves, structure = pytree.flatten(run.outputs)
+    for leaf, path in zip(leaves, structure.paths("its output")):
+        if not isinstance(leaf, boxing.Tensor):
+            raise DTypeError(f"vjp: {run.described} must return Tensors, but {path} is of type {type(leaf).__name__}")
+    aux, aux_structure = pytree.flatten(run.aux)
+    outside = run.leading_outside([*leaves, *aux]) if is_recording() else frozenset[Node]()
+    pullback = Pullback(run, leaves, structure)
+    outputs = structure.unflatten([_shown(leaf, run, outside) for leaf in leaves])
+    if not has_aux:
+        return outputs, pullback
+    return outputs, pullback, aux_structure.unflatten([_shown(leaf, run, outside) for leaf in aux])
+
+
+class Pullback:
+    """Pulls cotangents of a function's outputs back to its arguments; what `vjp` returns."""
+
+    __slots__ = ("_likes", "_nodes", "_route", "_run", "_structure", "_surveyed")
+
+    def __init__(self, run: _Run, outputs: list[Any], structure: pytree.Structure) -> None:
+        self._run = run
+        self._structure = structure
+        self._nodes: list[Node | None] = [output._node for output in outputs]
+        self._likes = [(output.shape, output.dtype) for output in outputs]
+        self._route: Route | None = None
+        self._surveyed: bool | None = None
+        run.outputs = run.aux = None  # a buffer that only the caller holds can be written in place
+
+    def __call__(self, cotangents_of_outputs: PyTree) -> tuple[Any, ...]:
+        """Return a tuple with the cotangent of each primal."""
+        run = self._run
+        given = self._structure.flatten_like(cotangents_of_outputs, "the cotangent")
+        tracked = is_recording() and (
+            self._meets_others() or any([isinstance(bar, boxing.Tensor) and bar.requires_grad for bar in given])
+        )
+        seeds: list[Seed] = []
+        masked = False
+        for node, like, bar in zip(self._nodes, self._likes, given):
+            if bar is None:
+                continue
+            if node is None:
+                _check_unused_seed(bar, like)
+                continue
+            seed, may_hold_zeros = seed_of(node, bar, None, name="pullback")
+            masked = masked or may_hold_zeros
+            seeds.append((node, seed if tracked else boxing.data_of(seed)))
+        self._meets_others()
+        bars = cotangents(seeds, run.nodes, self._route, retain=True, tracked=tracked, masked=masked)
+        return run.gradients(bars)
+
+    def _meets_others(self) -> bool:
+        if self._surveyed is None:
+            self._route, self._surveyed = self._run.survey([node for node in self._nodes if node is not None])
+        return self._surveyed
+
+    def __repr__(self) -> str:
+        return f"<pullback of {self._run.described}>"
+
+
+def _check_unused_seed(bar: Any, like: tuple[Any, Any]) -> None:
+    shape = bar.shape if hasattr(bar, "shape") else np.shape(bar)
+    if shape != like[0]:
+        raise ShapeError(f"pullback: a cotangent has shape {shape}, but its output has shape {like[0]}")
+
+
+class _Run:
+    """One run of a function on fresh arguments.
+
+    Attributes:
+        name: the transform at work.
+        described: the function's name, for messages.
+        nodes: the Nodes of the arguments' leaves; None for those that cannot be perturbed.
+        outputs: what the function returned, not yet fit to be shown outside.
+        aux: what else it returned.
+        start: the sequence number at which the run began; older Nodes belong to others.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        chosen: Sequence[int],
+        has_aux: bool,
+        integers_pass: bool = False,
+    ) -> None:
+        self.name = name
+        self.described = f"{getattr(function, '__name__', type(function).__name__)}()"
+        self.nodes: list[Node | None] = []
+        self._likes: list[tuple[Any, Any]] = []
+        self._structures: list[pytree.Structure] = []
+        self._integers_pass = integers_pass
+        outside = is_recording()
+        self.start = next_sequence()
+        entered = list(args)
+        for i in chosen:
+            entered[i] = self._enter(args[i], _parameter(function, i), outside)
+        watching = observers()
+        set_observers((*watching, self))
+        set_recording(True)
+        try:
+            returned = function(*entered, **kwargs)
+        finally:
+            set_recording(outside)
+            set_observers(watching)
+        self.outputs, self.aux = _without_aux(returned, self, has_aux), returned[1] if has_aux else None
+
+    def _enter(self, argument: PyTree, parameter: str, outside: bool) -> PyTree:
+        """Return an argument as the function sees it: each leaf a Tensor of its own over the caller's memory."""
+        leaves, structure = pytree.flatten(argument)
+        self._structures.append(structure)
+        entered: list[Any] = []
+        for i, leaf in enumerate(leaves):
+            tensor = self._tensor(leaf, structure, i, parameter)
+            data = tensor._data
+            self._likes.append((data.shape, data.dtype))
+            if data.dtype.kind != "f":
+                self._refuse(data.dtype, structure.paths(parameter)[i])
+                self.nodes.append(None)
+                entered.append(tensor)
+                continue
+            node = argument_node(tensor._node if outside else None, data)
+            self.nodes.append(node)
+            entered.append(boxing.box(data, node))
+        return structure.unflatten(entered)
+
+    def _tensor(self, leaf: Any, structure: pytree.Structure, i: int, parameter: str) -> Any:
+        if type(leaf) is boxing.Tensor:
+            return leaf
+        try:
+            return boxing.operations.tensor(leaf)
+        except (TypeError, ValueError) as error:
+            where = structure.paths(parameter)[i]
+            raise DTypeError(f"{self.name}: {where} is of type {type(leaf).__name__}, no number or array: {error}") from None
+
+    def _refuse(self, dtype: Any, where: str) -> None:
+        if dtype.kind == "c":
+            raise DTypeError(
+                f"{self.name}: {where} is {dtype}; this version differentiates with respect to real Tensors. Use the "
+                "real and the imaginary part as two arguments"
+            )
+        if not self._integers_pass:
+            raise DTypeError(
+                f"{self.name}: {where} has dtype {dtype}, and integers cannot be perturbed. Convert it to a float, for "
+                "example 3.0 for 3 or .astype('float32'), or pass it as an argument that argnums leaves out"
+            )
+
+    def survey(self, outputs: Sequence[Node]) -> tuple[Route | None, bool]:
+        """Return (the route from the outputs to the arguments, whether anything older than the run is met)."""
+        targets = frozenset([node for node in self.nodes if node is not None])
+        met, strays = survey(outputs, targets, self.start)
+        return (route_to(targets, met) if strays else None), bool(strays)
+
+    def leading_outside(self, values: Sequence[Any]) -> frozenset[Node]:
+        """Return those Nodes of values, and between them and the arguments, that lead to anything older than the run."""
+        nodes = [value._node for value in values if isinstance(value, boxing.Tensor) and value._node is not None]
+        met, strays = survey(nodes, frozenset(), self.start)
+        return strays.union(route_to(strays, met)) if strays else frozenset()
+
+    def gradients(self, bars: Sequence[Any]) -> tuple[Any, ...]:
+        """Return cotangents nested as the arguments are: zeros where none arrived, None for integers."""
+        filled = [
+            None if node is None else zeros_for(*like) if bar is None else bar
+            for node, like, bar in zip(self.nodes, self._likes, bars)
+        ]
+        nested: list[Any] = []
+        begin = 0
+        for structure in self._structures:
+            nested.append(structure.unflatten(filled[begin : begin + structure.count]))
+            begin += structure.count
+        return tuple(nested)
+
+
+def _without_aux(returned: Any, run: _Run, has_aux: bool) -> Any:
+    if not has_aux:
+        return returned
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+        raise DTypeError(f"{run.name}: with has_aux=True, {run.described} must return (output, aux), not {what}")
+    return returned[0]
+
+
+def _shown(value: Any, run: _Run, outside: frozenset[Node]) -> Any:
+    """Return a value of the run as it is seen from outside: off the tape, unless the tape leads to something older."""
+    if not isinstance(value, boxing.Tensor) or value._node is None:
+        return value
+    if value._node in outside or value._node.sequence < run.start:
+        return value
+    return boxing.box(value._data)
+
+
+def _differentiated(function: Callable[..., Any], argnums: Argnums, has_aux: bool, name: str) -> Callable[..., Any]:
+    single = not isinstance(argnums, Sequence)
+    wanted = _checked_argnums(argnums, name)
+
+    def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        chosen = _positions(wanted, len(args), function, name)
+        run = _Run(name, function, args, kwargs, chosen, has_aux)
+        node = _demand_scalar(run)
+        recording = is_recording()
+        aux, structure = pytree.flatten(run.aux)
+        outside = run.leading_outside(aux) if recording and aux else frozenset[Node]()
+        bars: Sequence[Any] = [None] * len(run.nodes)
+        value = run.outputs
+        if node is not None:
+            route, others = run.survey([node])
+            tracked = recording and others
+            seed = np.ones((), node.dtype)
+            pair = (node, boxing.box(seed) if tracked else seed)
+            value = value if tracked else boxing.box(value._data)
+            retain = tracked or bool(outside)
+            bars = cotangents([pair], run.nodes, route, retain=retain, tracked=tracked, masked=False)
+        gradients = run.gradients(bars)
+        if has_aux:
+            value = value, structure.unflatten([_shown(leaf, run, outside) for leaf in aux])
+        return value, gradients[0] if single else gradients
+
+    return value_and_gradient
+
+
+def _demand_scalar(run: _Run) -> Node | None:
+    """Return the Node of the run's output (None if it is a constant), which must be a floating scalar."""
+    out = run.outputs
+    if not isinstance(out, boxing.Tensor):
+        raise DTypeError(
+            f"{run.name}: {run.described} must return a scalar Tensor, not {type(out).__name__}. A number that came from "
+            "item() or float() has left the tape; return the Tensor itself, and anything else with has_aux=True"
+        )
+    if out.shape != ():
+        made = "" if out._node is None else f" made at {location(out._node)}"
+        raise ShapeError(
+            f"{run.name}: {run.described} must return a scalar, but returned a Tensor of shape {out.shape}{made}. Reduce it, "
+            "for example with .sum() or .mean(), or use vjp for the gradient under a seed of that shape"
+        )
+    if out.dtype.kind != "f":
+        raise DTypeError(f"{run.name}: {run.described} must return a real floating scalar, but its dtype is {out.dtype}")
+    return out._node
+
+
+def _checked_argnums(argnums: Argnums, name: str) -> tuple[int, ...]:
+    try:
+        wanted = tuple([operator.index(i) for i in (argnums if isinstance(argnums, Sequence) else (argnums,))])
+    except TypeError:
+        wanted = ()
+    if not wanted:
+        raise TypeError(f"{name}: argnums must be an integer or a sequence of integers, not {argnums!r}")
+    return wanted
+
+
+def _positions(wanted: tuple[int, ...], count: int, function: Any, name: str) -> list[int]:
+    """Return argnums as positions among `count` arguments."""
+    described = getattr(function, "__name__", "the function")
+    for i in wanted:
+        if not -count <= i < count:
+            raise TypeError(
+                f"{name}: argnums has {i}, but {described} was called with {count} positional "
+                f"argument{'' if count == 1 else 's'}; pass what is to be differentiated by position"
+            )
+    positions = [i % count for i in wanted]
+    if len(set(positions)) != len(positions):
+        raise TypeError(f"{name}: argnums {wanted} names an argument of {described} twice")
+    return positions
+
+
+def _parameter(function: Any, i: int) -> str:
+    """Return the name of a positional parameter, for messages."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    i += getattr(function, "__self__", None) is not None
+    if code is None or i >= code.co_argcount:
+        return f"argument {i}"
+    return code.co_varnames[i]
+
+
+def _named(transformed: Callable[..., Any], function: Any, name: str) -> Callable[..., Any]:
+    functools.update_wrapper(transformed, function, updated=())
+    transformed.__name__ = transformed.__qualname__ = f"{name}({getattr(function, '__name__', 'function')})"
+    return transformed
+
+
+__all__ = ["Pullback", "grad", "value_and_grad", "vjp"]
