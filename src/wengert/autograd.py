@@ -39,8 +39,8 @@ def grad(
         A tuple of gradients for one Tensor or a sequence of them, as in PyTorch; otherwise the nesting of the inputs.
 
     Raises:
-        GradientError: an input isn't on the tape or isn't used, an output isn't on the tape or needs a seed, or the tape
-            was freed by an earlier sweep.
+        GradientError: an input isn't on the tape or isn't used, an output isn't on the tape or needs a seed, or the
+            tape was freed by an earlier sweep.
         ShapeError, DTypeError, StructureError: a seed doesn't fit its output.
 
     >>> import wengert as wg

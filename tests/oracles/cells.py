@@ -193,9 +193,8 @@ class Array:
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         before = owner.copy()
-        self.cells[key] = elementwise(
-            lambda scalar: Cell(scalar.value, {self.realm: scalar} if recording else {}), scalars
-        )
+        written = elementwise(lambda scalar: Cell(scalar.value, {self.realm: scalar} if recording else {}), scalars)
+        self.cells[key] = written if isinstance(self.cells[key], np.ndarray) else written[()]
         for position in np.ndindex(owner.shape):
             new, old = owner[position], before[position]
             if new is not old:

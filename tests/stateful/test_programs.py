@@ -4,14 +4,14 @@ A program makes leaves and constants, computes with values over and over, cuts s
 and asks for gradients in between: by `backward` into `.grad`, by `wg.autograd.grad`, once or twice through the same
 tape, and of gradients. After every step all values and all `.grad`s are compared.
 
-The oracle computes on NumPy object arrays of scalars, so NumPy broadcasts and sums for it. It keeps the program as a
+The oracle computes on NumPy's object arrays of scalars, so NumPy broadcasts and sums for it. It keeps the program as a
 list of instructions and can run it again on other leaves, with what was cut off the tape frozen: differences of its
 gradients are second derivatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,90 @@ LARGEST = 20.0
 SHAPES = ((), (3,), (2, 3), (1, 3), (2, 1))
 
 
-class Oracle:
-    """The functions of `wg` that programs use, on object arrays of the oracle's scalars."""
+class Scalars:
+    """An array of the oracle's scalars with the operators of an array. NumPy's object arrays turn into their one entry
+    when they have no axes; these do not."""
 
-    exp = staticmethod(np.frompyfunc(micro.exp, 1, 1))
-    log = staticmethod(np.frompyfunc(micro.log, 1, 1))
-    tanh = staticmethod(np.frompyfunc(micro.tanh, 1, 1))
-    sin = staticmethod(np.frompyfunc(micro.sin, 1, 1))
-    relu = staticmethod(np.frompyfunc(micro.relu, 1, 1))
+    def __init__(self, entries: Any) -> None:
+        self.entries = np.asarray(entries, object)
+
+    @staticmethod
+    def lift(numbers: Any) -> Scalars:
+        return Scalars(np.frompyfunc(micro.Value, 1, 1)(np.asarray(numbers)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entries.shape
+
+    def __iter__(self) -> Iterator[micro.Value]:
+        return iter(self.entries.ravel())
+
+    def read(self) -> np.ndarray:
+        return self.gather({value: value.value for value in self})
+
+    def gather(self, numbers: Mapping[micro.Value, float]) -> np.ndarray:
+        return np.array([numbers.get(value, 0.0) for value in self]).reshape(self.shape)
+
+    def __getitem__(self, key: Any) -> Scalars:
+        return Scalars(self.entries[key])
+
+    def sum(self, **options: Any) -> Scalars:
+        return Scalars(self.entries.sum(**options))
+
+    def __add__(self, other: Any) -> Scalars:
+        return Scalars(self.entries + entries_of(other))
+
+    def __mul__(self, other: Any) -> Scalars:
+        return Scalars(self.entries * entries_of(other))
+
+    def __sub__(self, other: Any) -> Scalars:
+        return Scalars(self.entries - entries_of(other))
+
+    def __truediv__(self, other: Any) -> Scalars:
+        return Scalars(self.entries / entries_of(other))
+
+    def __pow__(self, other: Any) -> Scalars:
+        return Scalars(self.entries ** entries_of(other))
+
+    def __rsub__(self, other: Any) -> Scalars:
+        return Scalars(other - self.entries)
+
+    def __rtruediv__(self, other: Any) -> Scalars:
+        return Scalars(other / self.entries)
+
+    def __neg__(self) -> Scalars:
+        return Scalars(-self.entries)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def entries_of(other: Any) -> Any:
+    return other.entries if isinstance(other, Scalars) else other
+
+
+class Oracle:
+    """The functions of `wg` that programs use, on the oracle's scalars."""
+
+    @staticmethod
+    def exp(x: Scalars) -> Scalars:
+        return Scalars(np.frompyfunc(micro.exp, 1, 1)(x.entries))
+
+    @staticmethod
+    def log(x: Scalars) -> Scalars:
+        return Scalars(np.frompyfunc(micro.log, 1, 1)(x.entries))
+
+    @staticmethod
+    def tanh(x: Scalars) -> Scalars:
+        return Scalars(np.frompyfunc(micro.tanh, 1, 1)(x.entries))
+
+    @staticmethod
+    def sin(x: Scalars) -> Scalars:
+        return Scalars(np.frompyfunc(micro.sin, 1, 1)(x.entries))
+
+    @staticmethod
+    def relu(x: Scalars) -> Scalars:
+        return Scalars(np.frompyfunc(micro.relu, 1, 1)(x.entries))
 
 
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -55,7 +131,7 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "twice itself": lambda xp, x: x + x,
     "reversed": lambda xp, x: x[..., ::-1] if x.shape else x * 1.0,
     "first": lambda xp, x: x[..., :1] if x.shape else x + 0.0,
-    "total": lambda xp, x: total(x),
+    "total": lambda xp, x: x.sum(),
     "row sums": lambda xp, x: x.sum(axis=-1, keepdims=True) if x.shape else 2.0 - x,
 }
 SQUASHING = ("sin", "tanh", "exp", "log", "reciprocal")
@@ -69,30 +145,13 @@ BINARY: dict[str, Callable[[Any, Any, Any], Any]] = {
 }
 
 
-def total(x: Any) -> Any:
-    return x.sum() if isinstance(x, wg.Tensor) else np.asarray(x.sum(), object)
-
-
-def lifted(numbers: Any) -> np.ndarray:
-    """Return numbers as an object array of the oracle's scalars."""
-    array = np.empty(np.shape(numbers), object)
-    for place in np.ndindex(array.shape):
-        array[place] = micro.Value(float(np.asarray(numbers)[place]))
-    return array
-
-
-def read(values: np.ndarray) -> np.ndarray:
-    """Return the numbers in an object array of the oracle's scalars."""
-    return np.array([value.value for value in values.ravel()]).reshape(values.shape)
-
-
 class Step:
     """One value of the program: the Tensor, the oracle's array, and how the oracle computes it anew."""
 
     def __init__(
         self,
         tensor: Any,
-        scalars: np.ndarray,
+        scalars: Scalars,
         function: Callable[..., Any] | None,
         parents: Sequence[int],
         *,
@@ -130,7 +189,7 @@ class Programs(RuleBasedStateMachine):
     def append_leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> int:
         numbers = np.random.default_rng(seed).uniform(-2, 2, shape)
         tensor = wg.tensor(numbers, requires_grad=tracked)
-        return self.append(Step(tensor, lifted(numbers), None, (), is_leaf=tracked, tracked=tracked))
+        return self.append(Step(tensor, Scalars.lift(numbers), None, (), is_leaf=tracked, tracked=tracked))
 
     @rule(target=values, name=st.sampled_from(sorted(UNARY)), x=values, recording=st.booleans() | st.just(True))
     def unary(self, name: str, x: int, recording: bool) -> int:
@@ -159,14 +218,14 @@ class Programs(RuleBasedStateMachine):
         step = self.steps[x]
         tensor = step.tensor.detach()
         assert not tensor.requires_grad
-        return self.append(Step(tensor, lifted(read(step.scalars)), None, ()))
+        return self.append(Step(tensor, Scalars.lift(step.scalars.read()), None, ()))
 
     def append(self, step: Step) -> int:
         self.steps.append(step)
         return len(self.steps) - 1
 
     def is_large(self, x: int) -> bool:
-        return bool((np.abs(read(self.steps[x].scalars)) > LARGEST).any())
+        return bool((np.abs(self.steps[x].scalars.read()) > LARGEST).any())
 
     def compute(self, function: Callable[..., Any], parents: Sequence[int], recording: bool) -> int:
         arguments = [self.steps[parent] for parent in parents]
@@ -179,7 +238,7 @@ class Programs(RuleBasedStateMachine):
         with wg.no_grad():
             tensor = function(wg, *[step.tensor for step in arguments])
         assert not tensor.requires_grad
-        return self.append(Step(tensor, lifted(read(scalars)), None, ()))
+        return self.append(Step(tensor, Scalars.lift(scalars.read()), None, ()))
 
     # Gradients.
 
@@ -294,20 +353,19 @@ class Programs(RuleBasedStateMachine):
     # The oracle.
 
     def gradients(
-        self, x: int, weights: np.ndarray, program: list[np.ndarray] | None = None
+        self, x: int, weights: np.ndarray, program: list[Scalars] | None = None
     ) -> tuple[list[np.ndarray], list[float]]:
         """Return the gradient by every value of the program, and the magnitude of the terms it is a sum of."""
         program = [step.scalars for step in self.steps] if program is None else program
-        bars, sizes = micro.gradients(zip(program[x].ravel(), weights.ravel()))
-        arrays = [np.array([bars.get(v, 0.0) for v in vs.ravel()]).reshape(vs.shape) for vs in program]
-        return arrays, [max((sizes.get(v, 0.0) for v in vs.ravel()), default=0.0) for vs in program]
+        bars, sizes = micro.gradients(zip(program[x], weights.ravel()))
+        return [scalars.gather(bars) for scalars in program], [scalars.gather(sizes).max() for scalars in program]
 
-    def replay(self, moved: dict[int, np.ndarray]) -> list[np.ndarray]:
+    def replay(self, moved: dict[int, np.ndarray]) -> list[Scalars]:
         """Run the program again with some leaves moved; what is off the tape stays as it was."""
-        program: list[np.ndarray] = []
+        program: list[Scalars] = []
         for index, step in enumerate(self.steps):
             if index in moved:
-                program.append(lifted(read(step.scalars) + moved[index]))
+                program.append(Scalars.lift(step.scalars.read() + moved[index]))
             elif step.function is None or not step.tracked:
                 program.append(step.scalars)
             else:
@@ -335,7 +393,7 @@ class Programs(RuleBasedStateMachine):
     @invariant()
     def values_agree(self) -> None:
         for step in self.steps:
-            self.compare(step.tensor.detach().numpy(), read(step.scalars), LARGEST)
+            self.compare(step.tensor.detach().numpy(), step.scalars.read(), LARGEST)
 
     @invariant()
     def gradients_agree(self) -> None:

@@ -23,6 +23,8 @@ from .llvm.runtime import NativeKernel, compile_object
 from .scalar_ir import KernelError, Scalar, ScalarFunction, constant, input_scalar
 
 Array = np.ndarray
+CONVERSIONS = frozenset({"cast"})
+"""Linear operations that work element by element; their partial is one, and `settle` converts the cotangent back."""
 
 
 class ScalarTracer(Tensor):
@@ -68,7 +70,7 @@ class ElementwiseTrace:
 
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> ScalarTracer:
         """Run an operation on scalar IR and record it: what the dispatcher calls for every operation on tracers."""
-        if primitive.kind not in (ELEMENTWISE, NONDIFFERENTIABLE):
+        if primitive.kind not in (ELEMENTWISE, NONDIFFERENTIABLE) and primitive.name not in CONVERSIONS:
             raise KernelError(
                 f"{primitive.name} is a {primitive.kind} operation; only elementwise ones fuse into one elementwise kernel"
             )
@@ -98,6 +100,8 @@ def scalar_of(name: str, arg: Any) -> Any:
 def partials_of(equation: Equation) -> list[Any]:
     """Return the local derivative for each argument: a Scalar, a number, or None where there is none."""
     primitive = equation.primitive
+    if primitive.name in CONVERSIONS:
+        return [1 if equation.args[0].scalar.dtype.kind == "f" else None]
     values = {name: scalar_of(primitive.name, arg) for name, arg in zip(primitive.arguments, equation.args)}
     values["out"] = equation.out.scalar
     saved = tuple([_residual(name, values) for name in primitive.residuals])

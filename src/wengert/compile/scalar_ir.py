@@ -92,6 +92,11 @@ class Scalar:
         """Convert to another type; the Scalar itself if nothing changes."""
         return convert(self, np.dtype(dtype))
 
+    def __getitem__(self, key: Any) -> Scalar:
+        if key is Ellipsis or (type(key) is tuple and not key):
+            return self
+        raise KernelError("a kernel computes element by element; it cannot index")
+
     __hash__ = object.__hash__
 
     def __add__(self, other: Any) -> Scalar:

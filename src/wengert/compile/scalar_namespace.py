@@ -1,19 +1,17 @@
 """The `xp` that turns an `impl` or a rule into scalar IR: functions under NumPy's names that build expressions.
 
-What is missing here, no kernel can contain: asking for it raises a `KernelError` that names it. An elementwise
-operation of the library's own under its own name (`guarded_product`) is its declared `impl`.
+Names and signatures are those of `backend.numpy`. What is missing here, no kernel can contain: asking for it raises a
+`KernelError` that names it.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..core.primitive import ELEMENTWISE, REGISTRY
 from .scalar_ir import BOOL, FLOAT64, KernelError, Scalar, apply, constant, convert
 from .scalar_ir import power as power
 
@@ -48,19 +46,9 @@ globals().update({name: _direct(op) for name, op in _ALIASES.items()})
 
 
 def __getattr__(name: str) -> Any:
-    if name in REGISTRY and REGISTRY[name].kind == ELEMENTWISE:
-        impl = REGISTRY[name].impl
-
-        def declared(*args: Any) -> Scalar:
-            return impl(_this, *args)
-
-        return declared
     if name.startswith("__"):
         raise AttributeError(name)
-    raise KernelError(f"the scalar IR has no function {name!r}, so what calls it cannot become a kernel")
-
-
-_this: Any = sys.modules[__name__]
+    raise KernelError(f"scalar IR has no function {name!r}, so what calls it cannot become a kernel")
 
 
 def _floating(x: Any) -> bool:

@@ -28,15 +28,15 @@ def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backw
     """
     if node is None:
         raise GradientError(
-            f"{name}: this Tensor of shape {output.shape} and dtype {output.dtype} is not on the tape: nothing that it was "
-            "computed from requires grad, or it was computed under no_grad(), detached, or converted to an integer. "
+            f"{name}: this Tensor of shape {output.shape} and dtype {output.dtype} is not on the tape: nothing that it "
+            "was computed from requires grad, or it was computed under no_grad(), detached, or converted to an integer. "
             "Make the inputs with requires_grad=True, or watch them"
         )
     if gradient is None:
         if any([extent != 1 for extent in node.shape]):
             raise GradientError(
-                f"{name}: the Tensor of shape {node.shape} made at {location(node)} is not a scalar, so it needs a seed: "
-                f"pass a Tensor of shape {node.shape} as its gradient, or reduce it first, for example with .sum()"
+                f"{name}: the Tensor of shape {node.shape} made at {location(node)} is not a scalar, so it needs a "
+                f"seed: pass a Tensor of shape {node.shape} as its gradient, or reduce it first, for example with .sum()"
             )
         return np.ones(node.shape, node.dtype), False
     if not isinstance(gradient, boxing.Tensor):
@@ -47,12 +47,13 @@ def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backw
         gradient.become_owner()
     if gradient.shape != node.shape:
         raise ShapeError(
-            f"{name}: the seed has shape {gradient.shape}, but the Tensor made at {location(node)} has shape {node.shape}"
+            f"{name}: the seed has shape {gradient.shape}, but the Tensor made at {location(node)} has shape "
+            f"{node.shape}"
         )
     if gradient.dtype != node.dtype:
         raise DTypeError(
-            f"{name}: the seed has dtype {gradient.dtype}, but the Tensor made at {location(node)} has dtype {node.dtype}; "
-            f"convert the seed with .astype({str(node.dtype)!r})"
+            f"{name}: the seed has dtype {gradient.dtype}, but the Tensor made at {location(node)} has dtype "
+            f"{node.dtype}; convert the seed with .astype({str(node.dtype)!r})"
         )
     return gradient, node.shape != ()
 
@@ -86,8 +87,8 @@ def input_node(x: Any, name: str, what: str = "an input") -> Node:
         raise GradientError(f"{name}: gradients can be had for Tensors, but {what} is of type {type(x).__name__}")
     if x._node is None:
         raise GradientError(
-            f"{name}: {what} (shape {x.shape}, dtype {x.dtype}) is not on the tape, so nothing that was computed from it "
-            "is known to come of it; call requires_grad_() on it before it is used"
+            f"{name}: {what} (shape {x.shape}, dtype {x.dtype}) is not on the tape, so nothing is known to have been "
+            "computed from it; call requires_grad_() on it before it is used"
         )
     return x._node
 
@@ -104,7 +105,7 @@ def accumulate_gradients(
     inputs: Sequence[Any] | None = None,
     name: str = "backward",
 ) -> None:
-    """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone); all of it or, on error, nothing."""
+    """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone): all of it or, on error, none."""
     seeds, masked = seeds_of(outputs, gradients, create_graph, name)
     targets: frozenset[Node] = frozenset()
     route: Route | None = None
@@ -112,7 +113,9 @@ def accumulate_gradients(
     if inputs is not None:
         wanted = {input_node(x, name, f"inputs[{i}]"): x for i, x in enumerate(inputs)}
         if not wanted:
-            raise GradientError(f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves")
+            raise GradientError(
+                f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves"
+            )
         targets = frozenset(wanted)
         route, _ = route_between([node for node, _ in seeds], targets)
     before = set_recording(create_graph)
@@ -133,7 +136,7 @@ def accumulate_gradients(
 
 
 def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, Any]]:
-    """Return (Node, Tensor, new `.grad`) for all that the sweep found for leaves, for chosen inputs and to be retained."""
+    """Return (Node, Tensor, new `.grad`) for all that the sweep found: for leaves, chosen inputs, and to be retained."""
     arrived: list[tuple[Node, Any, Any]] = []
     seen = {id(tensor) for tensor in wanted.values()}
     for node, tensor, bar in retained.get() or ():
@@ -219,68 +222,6 @@ def gradients_of(
     if lost and refuse_unused is not None:
         refuse_unused(lost)
     return cotangents(seeds, nodes, route, retain=retain_graph, tracked=create_graph, masked=masked)
-
-
-def stacked_gradients(
-    output: Any,
-    nodes: Sequence[Node | None],
-    basis: Sequence[Callable[[], np.ndarray]],
-    *,
-    retain_graph: bool,
-    create_graph: bool,
-    spans: Sequence[Span] = (),
-) -> list[Any]:
-    """Return, for each Node, the gradients under every seed of a basis, stacked in front (None where unconnected).
-
-    Args:
-        output: the Tensor that is differentiated.
-        nodes: what it is differentiated with respect to.
-        basis: makers of raw seeds of the output's shape, so that only one of them need exist at a time.
-        retain_graph: keep the tape.
-        create_graph: record the sweeps.
-        spans: only what was recorded during one of these spans counts, if there are any.
-    """
-    targets = frozenset([node for node in nodes if node is not None])
-    route, _ = route_between([output._node], targets, spans)
-    columns: list[Any] = [None] * len(nodes)
-    for row, seed in enumerate(basis):
-        keep = retain_graph or row + 1 < len(basis)
-        raw = seed()
-        pair = (output._node, boxing.box(raw) if create_graph else raw)
-        bars = cotangents([pair], nodes, route, retain=keep, tracked=create_graph, masked=True)
-        for i, (node, bar) in enumerate(zip(nodes, bars)):
-            if node is None or bar is None:
-                continue
-            if columns[i] is None:
-                columns[i] = _Column(len(basis), node)
-            columns[i].put(row, bar, create_graph)
-    return [None if column is None else column.stacked(create_graph) for column in columns]
-
-
-class _Column:
-    """The gradients with respect to one Node under the seeds of a basis: one array, or Tensors if they are tracked."""
-
-    __slots__ = ("array", "node", "rows")
-
-    def __init__(self, count: int, node: Node) -> None:
-        self.node = node
-        self.rows: list[Any] = [None] * count
-        self.array: Any = None
-
-    def put(self, row: int, bar: Any, tracked: bool) -> None:
-        if tracked:
-            self.rows[row] = bar
-            return
-        data = boxing.data_of(bar)
-        if self.array is None:
-            self.array = np.zeros((len(self.rows), *self.node.shape), self.node.dtype)
-        self.array[row] = data
-
-    def stacked(self, tracked: bool) -> Any:
-        if not tracked:
-            return boxing.box(self.array)
-        zero = zeros_for(self.node.shape, self.node.dtype)
-        return boxing.operations.stack([zero if bar is None else bar for bar in self.rows])
 
 
 def zeros_for(shape: Shape, dtype: Any) -> Any:

@@ -23,8 +23,8 @@ _sequence = attrgetter("sequence")
 def survey(outputs: Iterable[Node], targets: Collection[Node], floor: float) -> tuple[set[Node], set[Node]]:
     """Walk back from the outputs; return (the Nodes met, the strays among the edges of the walk).
 
-    Strays are Nodes older than `floor`, and leaves, that are not targets. The walk doesn't go on from them, nor are they
-    among the Nodes met. It visits each Node and each edge once.
+    Strays are Nodes older than `floor`, and leaves, that are not targets. The walk doesn't go on from them, nor are
+    they among the Nodes met. It visits each Node and each edge once.
     """
     met: set[Node] = set()
     strays: set[Node] = set()

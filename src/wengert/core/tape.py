@@ -94,7 +94,7 @@ class Leaf(Node):
 
 
 class Narrowed(Node):
-    """What a pull is shown of a Node, `whole`, when cotangents of some of its inputs are not wanted: None in their place.
+    """What a pull is shown of a Node, `whole`, if cotangents of some inputs are not wanted: None in their place.
 
     Residuals still hang where the values did, so a rule that boxes them looks at `whole`.
     """

@@ -97,14 +97,12 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
         except AttributeError:
             if kind is not Tensor or (type(x) is not float and type(x) is not int):
                 return bind(primitive, (x, y))
-            x_data = x
-            x_node = None
+            x_data, x_node = x, None
         if kind is Tensor:
             y_data = y._data
             y_node = y._node
         elif kind is float or kind is int:
-            y_data = y
-            y_node = None
+            y_data, y_node = y, None
         else:
             return bind(primitive, (x, y))
         z = Tensor()

@@ -42,6 +42,7 @@ class _Mode:
             _entered.set(outer)
 
     def __call__(self, function: Function) -> Function:
+        """Return the decorated function."""
         return _decorated(function, self.mode)
 
     def __repr__(self) -> str:
@@ -133,6 +134,7 @@ class set_grad_enabled(_Mode):
         super().__enter__()
 
     def __call__(self, function: Function) -> Function:
+        """Return the decorated function."""
         self._withdraw()
         return super().__call__(function)
 

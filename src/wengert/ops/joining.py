@@ -368,19 +368,3 @@ def meshgrid(*arrays: ArrayLike, copy: bool = True, sparse: bool = False, indexi
         shape = np.broadcast_shapes(*[g.shape for g in grids])
         grids = [broadcast_to(g, shape) for g in grids]
     return [g.clone() for g in grids] if copy else grids
-
-
-def kron(x: ArrayLike, y: ArrayLike) -> Any:
-    """Kronecker product: every element of `x` times the whole of `y`.
-
-    >>> import wengert as wg
-    >>> wg.kron(wg.tensor([1.0, 10.0]), wg.tensor([1.0, 2.0])).tolist()
-    [1.0, 2.0, 10.0, 20.0]
-    """
-    left, right = asarray(x), asarray(y)
-    rank = max(left.ndim, right.ndim)
-    rows = (1,) * (rank - left.ndim) + left.shape
-    columns = (1,) * (rank - right.ndim) + right.shape
-    spaced_left = reshape(left, sum([(n, 1) for n in rows], ()))
-    spaced_right = reshape(right, sum([(1, n) for n in columns], ()))
-    return reshape(spaced_left * spaced_right, tuple([m * n for m, n in zip(rows, columns)]))

@@ -86,9 +86,10 @@ def pad_constant_transpose_value(xp: Namespace, out_bar: Array, x_shape: Shape, 
 
 @pad_constant.batched
 def pad_constant_batched(xp: Namespace, x: Array, value: Array, *, widths: Widths) -> Array:
-    inside = pad_constant(xp.ones_like(x[0]), 0, widths=widths)
-    border = (1 - inside) * xp.reshape(value, (-1,) + (1,) * len(widths))
-    return pad_constant(x, 0, widths=((0, 0), *widths)) + border
+    padded = pad_constant(x, 0.0, widths=((0, 0), *widths))
+    border = np.ones(padded.shape[1:], np.bool_)
+    border[_inside(x.shape[1:], widths)] = False
+    return xp.where(border, xp.reshape(value, (-1,) + (1,) * len(widths)), padded)
 
 
 def _canonical_widths(pad_width: Any, ndim: int) -> Widths:

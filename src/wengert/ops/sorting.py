@@ -14,6 +14,7 @@ import numpy as np
 from ..core import boxing
 from ..core.dispatch import bind
 from ..declare import Sample, nondifferentiable, opaque
+from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
 from .creation import asarray
@@ -152,7 +153,7 @@ def _per_row(xp: Namespace, operation: Any, rows: tuple[Any, ...], **params: Any
 
 
 def _numbers(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, 5, 8)
+    return rng.permutation(6)
 
 
 def _ascending(rng: np.random.Generator) -> np.ndarray:
@@ -190,14 +191,19 @@ def searchsorted(x: ArrayLike, values: ArrayLike, side: str = "left", sorter: An
     return bind(rank_among.primitive, (vector, asarray(values)), {"side": side})
 
 
-def _refuse_batch(name: str) -> Any:
-    def refuse(xp: Namespace, *arrays: Any, **params: Any) -> Any:
-        raise NotImplementedError(
-            f"{name}: how long the result is depends on the values, so it cannot be mapped over: every call would give "
-            "another shape. Use a mask (wg.where) instead, or a Python loop"
-        )
+def _row_by_row(operation: Any, name: str) -> None:
+    """Declare batching by a loop, for results whose shape depends on the values."""
 
-    return refuse
+    def row_by_row(xp: Namespace, x: Any, **params: Any) -> Any:
+        rows = [bind(operation.primitive, (row,), params) for row in x]
+        if len({row.shape for row in rows}) > 1:
+            raise ShapeError(
+                f"{name}: the result's shape depends on the values, and differs between the calls that are mapped over: "
+                f"{', '.join(str(row.shape) for row in rows)}. Use a mask (wg.where), or a Python loop"
+            )
+        return xp.stack(rows)
+
+    operation.batched(row_by_row)
 
 
 @nondifferentiable(samples=[Sample(_numbers), Sample((2, 3))])
@@ -206,7 +212,7 @@ def positions_of_nonzero(xp: Namespace, x: Array) -> Array:
     return xp.argwhere(x)
 
 
-positions_of_nonzero.batched(_refuse_batch("nonzero"))
+_row_by_row(positions_of_nonzero, "nonzero")
 
 
 def argwhere(x: ArrayLike) -> Any:
@@ -253,7 +259,7 @@ def unique_part(xp: Namespace, x: Array, *, axis: int | None, part: str) -> Arra
     return found[_PARTS.index(part)]
 
 
-unique_part.batched(_refuse_batch("unique"))
+_row_by_row(unique_part, "unique")
 
 
 def unique(
@@ -292,7 +298,7 @@ def occurrences(xp: Namespace, x: Array, *, minlength: int) -> Array:
     return xp.bincount(x, minlength=minlength)
 
 
-occurrences.batched(_refuse_batch("bincount"))
+_row_by_row(occurrences, "bincount")
 
 
 def bincount(x: ArrayLike, weights: Any = None, minlength: int = 0) -> Any:

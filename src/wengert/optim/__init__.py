@@ -1,10 +1,49 @@
-"""Optimisers, learning rate schedules and gradient clipping, as PyTorch has them."""
+"""Optimisers, learning rate schedules and gradient clipping, as PyTorch has them.
+
+>>> import wengert as wg
+>>> x = wg.tensor(3.0, requires_grad=True)
+>>> optimizer = wg.optim.Adam([x], lr=0.1)
+>>> for _ in range(200):
+...     optimizer.zero_grad()
+...     ((x - 1) * (x - 1)).backward()
+...     optimizer.step()
+>>> round(x.item(), 2)
+1.0
+"""
 
 from __future__ import annotations
 
 from .adam import Adam as Adam, AdamW as AdamW
 from .adaptive import Adagrad as Adagrad, RMSprop as RMSprop
+from .clipping import clip_grad_norm_ as clip_grad_norm_, clip_grad_value_ as clip_grad_value_
 from .optimizer import Optimizer as Optimizer
+from .schedules import (
+    CosineAnnealingLR as CosineAnnealingLR,
+    ExponentialLR as ExponentialLR,
+    LambdaLR as LambdaLR,
+    LinearLR as LinearLR,
+    LRScheduler as LRScheduler,
+    MultiStepLR as MultiStepLR,
+    SequentialLR as SequentialLR,
+    StepLR as StepLR,
+)
 from .sgd import SGD as SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "Optimizer",
+    "RMSprop",
+    "SGD",
+    "SequentialLR",
+    "StepLR",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]

@@ -35,8 +35,8 @@ def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = Fal
         has_aux: the function returns (the scalar, anything else).
 
     Returns:
-        A function of the same arguments. It returns Tensors nested as the argument is; a tuple of such if `argnums` is a
-        sequence; with `has_aux`, (the gradient, anything else).
+        A function of the same arguments. It returns Tensors nested as the argument is; a tuple of such if `argnums` is
+        a sequence; with `has_aux`, (the gradient, anything else).
 
     Raises:
         DTypeError: an argument is an integer, or the function returns something that is no floating Tensor.
@@ -90,9 +90,9 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> t
         has_aux: the function returns (outputs, anything else).
 
     Returns:
-        (outputs, pullback), with `has_aux` (outputs, pullback, anything else). The pullback takes cotangents nested as the
-        outputs are (None for zero) and returns a tuple of cotangents, one for each primal and nested as it is. It may
-        be called any number of times.
+        (outputs, pullback), with `has_aux` (outputs, pullback, anything else). The pullback takes cotangents nested as
+        the outputs are (None for zero) and returns a tuple of cotangents, one for each primal and nested as it is. It
+        may be called any number of times.
 
     Raises:
         DTypeError: the function returns something that is no Tensor.
@@ -238,7 +238,9 @@ class _Run:
             return boxing.operations.tensor(leaf)
         except (TypeError, ValueError) as error:
             where = structure.paths(parameter)[i]
-            raise DTypeError(f"{self.name}: {where} is of type {type(leaf).__name__}, no number or array: {error}") from None
+            raise DTypeError(
+                f"{self.name}: {where} is of type {type(leaf).__name__}, no number or array: {error}"
+            ) from None
 
     def _refuse(self, dtype: Any, where: str) -> None:
         if dtype.kind == "c":
@@ -259,10 +261,10 @@ class _Run:
         return (route_to(targets, met) if strays else None), bool(strays)
 
     def leading_outside(self, values: Sequence[Any]) -> frozenset[Node]:
-        """Return those Nodes of values, and between them and the arguments, that lead to anything older than the run."""
+        """Return those Nodes of values, and between them and the arguments, that lead to something older than the run."""
         nodes = [value._node for value in values if isinstance(value, boxing.Tensor) and value._node is not None]
         met, strays = survey(nodes, frozenset(), self.start)
-        return strays.union(route_to(strays, met)) if strays else frozenset()
+        return frozenset(strays).union(route_to(strays, met)) if strays else frozenset()
 
     def gradients(self, bars: Sequence[Any]) -> tuple[Any, ...]:
         """Return cotangents nested as the arguments are: zeros where none arrived, None for integers."""
@@ -330,17 +332,19 @@ def _demand_scalar(run: _Run) -> Node | None:
     out = run.outputs
     if not isinstance(out, boxing.Tensor):
         raise DTypeError(
-            f"{run.name}: {run.described} must return a scalar Tensor, not {type(out).__name__}. A number that came from "
-            "item() or float() has left the tape; return the Tensor itself, and anything else with has_aux=True"
+            f"{run.name}: {run.described} must return a scalar Tensor, not {type(out).__name__}. A number that came "
+            "from item() or float() has left the tape; return the Tensor itself, and anything else with has_aux=True"
         )
     if out.shape != ():
         made = "" if out._node is None else f" made at {location(out._node)}"
         raise ShapeError(
-            f"{run.name}: {run.described} must return a scalar, but returned a Tensor of shape {out.shape}{made}. Reduce it, "
-            "for example with .sum() or .mean(), or use vjp for the gradient under a seed of that shape"
+            f"{run.name}: {run.described} must return a scalar, but returned a Tensor of shape {out.shape}{made}. "
+            "Reduce it, for example with .sum() or .mean(), or use vjp for the gradient under a seed of that shape"
         )
     if out.dtype.kind != "f":
-        raise DTypeError(f"{run.name}: {run.described} must return a real floating scalar, but its dtype is {out.dtype}")
+        raise DTypeError(
+            f"{run.name}: {run.described} must return a real floating scalar, but its dtype is {out.dtype}"
+        )
     return out._node
 
 

@@ -1,0 +1,57 @@
+"""Leaves on loan: Tensors that are on the tape only as long as some GradientTape watches them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+from ..core.reach import Span
+from ..core.tape import Leaf, Node
+
+# How many GradientTapes keep a leaf on a Tensor that had none. The last of them takes it off.
+_watchers: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def lend(tensor: Any, node: Node | None, lent: list[Node]) -> None:
+    """Put a leaf (this one, if there was one before) on a Tensor unless it is on the tape; note down what to take off.
+
+    Raises:
+        DTypeError: the Tensor is not a floating one.
+    """
+    with _lock:
+        leaf: Any = tensor._node
+        if leaf is None:
+            tensor.requires_grad_()
+            if node is not None:
+                tensor._node = node
+            leaf = tensor._node
+            _watchers[leaf] = 0
+        if leaf in _watchers:
+            _watchers[leaf] += 1
+            lent.append(leaf)
+
+
+def take_off(leaf: Any) -> None:
+    """Note that one GradientTape less watches a leaf; the last one takes it off its Tensor."""
+    with _lock:
+        _watchers[leaf] -= 1
+        if _watchers[leaf]:
+            return
+        del _watchers[leaf]
+        tensor = leaf.tensor_reference()
+        if tensor is not None and tensor._node is leaf:
+            tensor.requires_grad_(False)
+
+
+def used_leaves(spans: Sequence[Span]) -> list[Leaf]:
+    """Return the leaves that what was recorded during the spans, and is still alive, was computed from; by age."""
+    used: set[Leaf] = set()
+    for entry in gc.get_objects():
+        if isinstance(entry, Node) and any(first <= entry.sequence < end for first, end in spans):
+            used.update([parent for parent in entry.inputs if isinstance(parent, Leaf)])
+    return sorted(used, key=attrgetter("sequence"))
