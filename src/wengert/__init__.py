@@ -15,11 +15,20 @@ from __future__ import annotations
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
+from . import errors as errors
 from . import ops as _ops
 from .config import get_default_dtype as get_default_dtype
 from .config import set_default_dtype as set_default_dtype
+from .eager.grad_mode import enable_grad as enable_grad
+from .eager.grad_mode import is_grad_enabled as is_grad_enabled
+from .eager.grad_mode import no_grad as no_grad
+from .eager.grad_mode import set_grad_enabled as set_grad_enabled
+from .eager.gradient_tape import GradientTape as GradientTape
 from .ops import *  # noqa: F403 - the operations are re-exported by ops.__all__
 from .tensor import Tensor as Tensor
+from .transforms.reverse import grad as grad
+from .transforms.reverse import value_and_grad as value_and_grad
+from .transforms.reverse import vjp as vjp
 
 if TYPE_CHECKING:
     from . import autograd as autograd
@@ -48,4 +57,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-__all__ = [*_ops.__all__, "Tensor", "get_default_dtype", "set_default_dtype", *_LAZY]
+__all__ = [  # noqa: PLE0604 - the operations list themselves
+    *_ops.__all__,
+    "GradientTape",
+    "Tensor",
+    "enable_grad",
+    "errors",
+    "get_default_dtype",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "value_and_grad",
+    "vjp",
+    *_LAZY,
+]

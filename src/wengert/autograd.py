@@ -55,15 +55,14 @@ def grad(
     name = "autograd.grad"
     tensors, seeds = _outputs_and_seeds(outputs, grad_outputs, name, "outputs", "grad_outputs")
     leaves, structure = pytree.flatten(inputs)
-    paths = structure.paths("inputs")
     if not leaves:
         raise GradientError(f"{name}: there are no inputs to differentiate with respect to")
-    nodes = [input_node(x, name, path) for x, path in zip(leaves, paths)]
+    nodes = [_input_node(x, structure, i, name) for i, x in enumerate(leaves)]
     if materialize_grads and allow_unused is False:
         raise GradientError(f"{name}: materialize_grads=True is about unused inputs, which allow_unused=False forbids")
 
     def refuse_unused(lost: frozenset[Node]) -> None:
-        unused = [(path, node) for path, node in zip(paths, nodes) if node in lost]
+        unused = [(path, node) for path, node in zip(structure.paths("inputs"), nodes) if node in lost]
         raise GradientError(_unused(unused, len(nodes), tensors, name))
 
     gradients = gradients_of(
@@ -123,13 +122,20 @@ def backward(
     )
 
 
+def _input_node(x: Any, structure: pytree.Structure, i: int, name: str) -> Node:
+    if isinstance(x, boxing.Tensor) and x._node is not None:
+        return x._node
+    return input_node(x, name, structure.paths("inputs")[i])
+
+
 def _outputs_and_seeds(
     outputs: PyTree, seeds: PyTree, name: str, outputs_name: str, seeds_name: str
 ) -> tuple[list[Any], list[Any]]:
     """Return (the output Tensors, a seed or None for each)."""
     tensors, structure = pytree.flatten(outputs)
-    for tensor, path in zip(tensors, structure.paths(outputs_name)):
+    for i, tensor in enumerate(tensors):
         if not isinstance(tensor, boxing.Tensor):
+            path = structure.paths(outputs_name)[i]
             raise DTypeError(f"{name}: {path} is of type {type(tensor).__name__}, not a Tensor")
     if not tensors:
         raise GradientError(f"{name}: there are no {outputs_name} to differentiate")

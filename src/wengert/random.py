@@ -39,7 +39,9 @@ def _shape_of(size: int | Shape | None, *parameters: Any) -> Shape:
     if any(n < 0 for n in shape):
         raise ShapeError(f"random: the shape {shape} has a negative extent")
     if np.broadcast_shapes(shape, natural) != shape:
-        raise ShapeError(f"random: parameters of shape {natural} do not broadcast to the shape {shape} that was asked for")
+        raise ShapeError(
+            f"random: parameters of shape {natural} do not broadcast to the shape {shape} that was asked for"
+        )
     return shape
 
 
@@ -205,9 +207,7 @@ class Generator:
         tiny = np.finfo(np.dtype(dtype)).tiny
         return -np.log(np.maximum(self._source.standard_exponential(shape, dtype), tiny))  # type: ignore[call-overload]
 
-    def _located(
-        self, kind: Any, loc: ArrayLike, scale: ArrayLike, size: int | Shape | None, dtype: DTypeLike
-    ) -> Any:
+    def _located(self, kind: Any, loc: ArrayLike, scale: ArrayLike, size: int | Shape | None, dtype: DTypeLike) -> Any:
         loc, scale = (p if _is_number(p) else ops.asarray(p) for p in (loc, scale))
         if _is_number(scale) and scale < 0:
             raise ValueError(f"random: the scale of a distribution cannot be negative, and this is {scale}")

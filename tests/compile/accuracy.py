@@ -57,7 +57,7 @@ _MPMATH_NAMES = {
 
 
 def _by_mpmath(name: str, *args: np.ndarray) -> np.ndarray:
-    """Return values from mpmath; at the edges, where it knows no signed zero and fails on large arguments, float64's."""
+    """Return values from mpmath; at the edges, where it has no signed zero and fails on large arguments, float64's."""
     function = getattr(mpmath.mp, _MPMATH_NAMES.get(name, name))
     values = in_float64(name)(*args).astype(np.longdouble)
     ordinary = np.all([(np.abs(a) > 1e-300) & (np.abs(a) < 1e3) for a in args], axis=0)

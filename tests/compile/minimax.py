@@ -29,7 +29,7 @@ class Fit(NamedTuple):
 
 
 def remez(fit: Fit, first: int, known: list[Any], start: list[Any]) -> list[Any]:
-    """Return the coefficients of t^first ... that err least when added to the known lower ones; no worse than `start`."""
+    """Return the coefficients of t^first ... that err least after the known lower ones; no worse than `start`."""
     low, high = mpf(fit.low), mpf(fit.high)
     grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / 599) for i in range(600)]
     if low == 0:

@@ -1,6 +1,6 @@
 """Every elementwise operation of the registry as a native kernel: value and derivatives equal those of the tape.
 
-Generated: an operation that is declared tomorrow is checked tomorrow. What scalar IR cannot express is in `UNSUPPORTED`.
+Generated: an operation declared tomorrow is checked tomorrow. What scalar IR cannot express is in `UNSUPPORTED`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def draw(primitive: Primitive, dtype: Any) -> list[np.ndarray]:
     domain = primitive.domain or (-2.0, 2.0)
     intervals = domain if isinstance(domain[0], tuple) else [domain] * len(primitive.arguments)
     return [
-        rng.random(COUNT) < 0.5 if kind == bool else rng.uniform(low, high, COUNT).astype(kind)
+        rng.random(COUNT) < 0.5 if kind.kind == "b" else rng.uniform(low, high, COUNT).astype(kind)
         for (low, high), kind in zip(intervals, input_dtypes(primitive, dtype))
     ]
 

@@ -82,12 +82,11 @@ def test_types_are_those_of_numpy(expression: Scalar, dtype: str) -> None:
 
 
 def test_printing_names_shared_values_once() -> None:
-    out = xp.sigmoid_of = xp.exp(X) / (1 + xp.exp(X))
-    del xp.sigmoid_of
+    out = xp.exp(X) / (1 + xp.exp(X))
     assert str(ScalarFunction("f", (X,), (out,))) == (
         "f(x: f32):\n    %0: f32 = exp x\n    %1: f32 = add 1.0, %0\n    %2: f32 = divide %0, %1\n    return %2"
     )
-    assert repr(xp.exp(X)) == "<f32 exp x>".replace("x>", "input>")
+    assert repr(out) == "<f32 divide exp, add>"
 
 
 def test_what_a_kernel_cannot_do_is_refused_with_the_reason() -> None:
@@ -97,11 +96,11 @@ def test_what_a_kernel_cannot_do_is_refused_with_the_reason() -> None:
         bool(X > 0)
     with pytest.raises(KernelError, match="complex64"):
         input_scalar("z", "complex64")
-    with pytest.raises(KernelError, match="add.*str"):
+    with pytest.raises(KernelError, match=r"add.*str"):
         apply("add", X, "one")
-    with pytest.raises(DTypeError, match="bitwise_and.*float32"):
-        X & 1
-    with pytest.raises(KernelError, match="floor_divide.*integers"):
+    with pytest.raises(DTypeError, match=r"bitwise_and.*float32"):
+        _ = X & 1
+    with pytest.raises(KernelError, match=r"floor_divide.*integers"):
         lower(function_of(N // 2))
     with pytest.raises(KernelError, match="index"):
         X[0]

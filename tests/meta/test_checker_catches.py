@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 import wengert as wg
+from tests.stateful.test_programs import Programs
 from wengert.core import boxing
 from wengert.core.primitive import Primitive, Registry
 from wengert.core.zeros import NO_TANGENT, ZERO
@@ -668,6 +671,28 @@ def test_every_check_notices_something() -> None:
 
 def test_an_operation_without_derivative_is_spared_the_checks_of_derivatives(registry: Registry) -> None:
     assert set(checks_of(steps(registry))) == {"forward", "zeros", "batch", "memory", "empty"}
+
+
+# The state machine over whole programs.
+
+
+@pytest.mark.parametrize(
+    ("primitive", "damage"),
+    [
+        pytest.param(SIN, pull_of_opposite_sign, id="sign"),
+        pytest.param(MULTIPLY, pull_of_everything, id="partials-forgotten"),
+        pytest.param(MULTIPLY, pull_tracked_off_the_tape, id="off-the-tape"),
+        pytest.param(SIN, pull_tracked_of_constant_residuals, id="constant-residuals"),
+    ],
+)
+def test_random_programs_notice_a_broken_record(
+    primitive: Primitive, damage: Callable[[Primitive], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, broken in damage(primitive).items():
+        monkeypatch.setattr(primitive, part, broken)
+    unshrunk = settings(max_examples=100, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(Programs, settings=unshrunk)
 
 
 # check_grads, for functions of anybody's.

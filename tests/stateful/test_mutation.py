@@ -265,6 +265,8 @@ class Mutation(RuleBasedStateMachine):
         """Write into both; `value` is a number or a Pair."""
         double = value.array if isinstance(value, Pair) else value
         written = value.tensor if isinstance(value, Pair) else value
+        if not target.array.cells.size:
+            return
         if not target.array.cells.flags.writeable:
             try:
                 target.tensor[key] = written

@@ -12,12 +12,14 @@ gradients are second derivatives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import wengert as wg
 from tests.oracles import micro
@@ -29,6 +31,12 @@ ROUNDINGS = 2.0**14 * np.finfo(np.float64).eps
 LARGEST = 20.0
 """Values beyond this are only ever squashed, so that no program overflows."""
 SHAPES = ((), (3,), (2, 3), (1, 3), (2, 1))
+SEEDS = st.integers(0, 2**16)
+RECENT = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 5, 8))
+"""How many values ago one was made: programs get deep if they mostly go on with what they have just computed."""
+MOSTLY = st.sampled_from((True, True, True, True, False))
+RECORDED, UNRECORDED, DETACHED = "recorded", "under no_grad", "detached"
+WAYS = st.sampled_from((RECORDED,) * 8 + (UNRECORDED, DETACHED))
 
 
 class Scalars:
@@ -135,13 +143,19 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "row sums": lambda xp, x: x.sum(axis=-1, keepdims=True) if x.shape else 2.0 - x,
 }
 SQUASHING = ("sin", "tanh", "exp", "log", "reciprocal")
-BINARY: dict[str, Callable[[Any, Any, Any], Any]] = {
+BINARY: dict[str, Callable[..., Any]] = {
     "add": lambda xp, x, y: x + y,
     "subtract": lambda xp, x, y: x - y,
     "multiply": lambda xp, x, y: x * y,
     "divide": lambda xp, x, y: x / (1.0 + y * y),
     "power": lambda xp, x, y: (x * x + 0.5) ** xp.tanh(y),
     "mean square": lambda xp, x, y: (x - y) ** 2 * 0.5,
+    "squashed": lambda xp, x, y: xp.tanh(x) + xp.sin(y),
+}
+WITH_A_NUMBER: dict[str, Callable[..., Any]] = {
+    "on the left": lambda xp, x, number: number - x * number,
+    "on the right": lambda xp, x, number: (x + number) / number - number,
+    "squashed": lambda xp, x, number: number * xp.tanh(x),
 }
 
 
@@ -170,89 +184,80 @@ class Step:
 
 
 class Programs(RuleBasedStateMachine):
-    values = Bundle("values")
-
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
 
     # What the program is made of.
 
-    @initialize(target=values, seed=st.integers(0, 2**16), shape=st.sampled_from(SHAPES))
-    def first_leaf(self, seed: int, shape: tuple[int, ...]) -> int:
-        return self.append_leaf(seed, shape, True)
+    @initialize(shapes=st.tuples(st.sampled_from(SHAPES), st.sampled_from(SHAPES)))
+    def two_leaves(self, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        for seed, shape in enumerate(shapes):
+            self.leaf(seed, shape, True)
 
-    @rule(target=values, seed=st.integers(0, 2**16), shape=st.sampled_from(SHAPES), tracked=st.booleans())
-    def leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> int:
-        return self.append_leaf(seed, shape, tracked)
-
-    def append_leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> int:
+    @rule(seed=SEEDS, shape=st.sampled_from(SHAPES), tracked=MOSTLY)
+    def leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> None:
         numbers = np.random.default_rng(seed).uniform(-2, 2, shape)
         tensor = wg.tensor(numbers, requires_grad=tracked)
-        return self.append(Step(tensor, Scalars.lift(numbers), None, (), is_leaf=tracked, tracked=tracked))
+        self.append(Step(tensor, Scalars.lift(numbers), None, (), is_leaf=tracked, tracked=tracked))
 
-    @rule(target=values, name=st.sampled_from(sorted(UNARY)), x=values, recording=st.booleans() | st.just(True))
-    def unary(self, name: str, x: int, recording: bool) -> int:
-        if name not in SQUASHING and self.is_large(x):
-            name = "tanh"
-        return self.compute(lambda xp, value: UNARY[name](xp, value), (x,), recording)
+    @rule(names=st.lists(st.sampled_from(sorted(UNARY)), min_size=1, max_size=3), x=RECENT, way=WAYS)
+    def unary(self, names: list[str], x: int, way: str) -> None:
+        for name in names:
+            chosen = "tanh" if name not in SQUASHING and self.is_large(x) else name
+            self.compute(UNARY[chosen], (x,), way)
+            x = 0
 
-    @rule(
-        target=values, name=st.sampled_from(sorted(BINARY)), x=values, y=values, recording=st.booleans() | st.just(True)
-    )
-    def binary(self, name: str, x: int, y: int, recording: bool) -> int:
-        if self.is_large(x) or self.is_large(y):
-            return self.compute(lambda xp, a, b: xp.tanh(a) + xp.sin(b), (x, y), recording)
-        return self.compute(lambda xp, a, b: BINARY[name](xp, a, b), (x, y), recording)
+    @rule(name=st.sampled_from(sorted(BINARY)), x=RECENT, y=RECENT, way=WAYS)
+    def binary(self, name: str, x: int, y: int, way: str) -> None:
+        chosen = "squashed" if self.is_large(x) or self.is_large(y) else name
+        self.compute(BINARY[chosen], (x, y), way)
 
-    @rule(target=values, x=values, scalar=st.sampled_from((-1.5, 0.25, 2, 3)), is_left=st.booleans())
-    def with_a_number(self, x: int, scalar: float, is_left: bool) -> int:
-        if self.is_large(x):
-            return self.compute(lambda xp, value: xp.tanh(value) * scalar, (x,), True)
-        if is_left:
-            return self.compute(lambda xp, value: scalar - value * scalar, (x,), True)
-        return self.compute(lambda xp, value: (value + scalar) / scalar - scalar, (x,), True)
+    @rule(name=st.sampled_from(sorted(WITH_A_NUMBER)), x=RECENT, number=st.sampled_from((-1.5, 0.25, 2, 3)))
+    def with_a_number(self, name: str, x: int, number: float) -> None:
+        chosen = "squashed" if self.is_large(x) else name
+        self.compute(partial(WITH_A_NUMBER[chosen], number=number), (x,), RECORDED)
 
-    @rule(target=values, x=values)
-    def detach(self, x: int) -> int:
-        step = self.steps[x]
-        tensor = step.tensor.detach()
-        assert not tensor.requires_grad
-        return self.append(Step(tensor, Scalars.lift(step.scalars.read()), None, ()))
-
-    def append(self, step: Step) -> int:
+    def append(self, step: Step) -> None:
         self.steps.append(step)
-        return len(self.steps) - 1
+
+    def place(self, recent: int) -> int:
+        """Return where in the program the value is that was made so many steps ago."""
+        return len(self.steps) - 1 - recent % len(self.steps)
+
+    def step(self, recent: int) -> Step:
+        return self.steps[self.place(recent)]
 
     def is_large(self, x: int) -> bool:
-        return bool((np.abs(self.steps[x].scalars.read()) > LARGEST).any())
+        return bool((np.abs(self.step(x).scalars.read()) > LARGEST).any())
 
-    def compute(self, function: Callable[..., Any], parents: Sequence[int], recording: bool) -> int:
-        arguments = [self.steps[parent] for parent in parents]
+    def compute(self, function: Callable[..., Any], parents: Sequence[int], way: str) -> None:
+        arguments = [self.step(parent) for parent in parents]
         scalars = function(Oracle, *[step.scalars for step in arguments])
-        if recording:
+        before = wg.no_grad() if way == UNRECORDED else nullcontext()
+        with before:
             tensor = function(wg, *[step.tensor for step in arguments])
+        if way == RECORDED:
             tracked = any(step.tracked for step in arguments)
             assert tensor.requires_grad is tracked
-            return self.append(Step(tensor, scalars, function, parents, tracked=tracked))
-        with wg.no_grad():
-            tensor = function(wg, *[step.tensor for step in arguments])
+            places = [self.place(parent) for parent in parents]
+            self.append(Step(tensor, scalars, function, places, tracked=tracked))
+            return
+        tensor = tensor.detach() if way == DETACHED else tensor
         assert not tensor.requires_grad
-        return self.append(Step(tensor, Scalars.lift(scalars.read()), None, ()))
+        self.append(Step(tensor, Scalars.lift(scalars.read()), None, ()))
 
     # Gradients.
 
-    @rule(x=values, seed=st.integers(0, 2**16), retain=st.booleans(), create=st.booleans())
+    def live(self, recent: int) -> int:
+        """Return where in the program a value is that can be differentiated, counted from the last; there is one."""
+        places = [x for x, step in enumerate(self.steps) if step.tracked and not self.is_freed(x)]
+        return places[-1 - recent % len(places)]
+
+    @rule(x=RECENT, seed=SEEDS, retain=MOSTLY, create=st.booleans())
     def backward(self, x: int, seed: int, retain: bool, create: bool) -> None:
+        x = self.live(x)
         step, weights = self.steps[x], self.weights(x, seed)
-        if not step.tracked:
-            with pytest.raises(GradientError):
-                step.tensor.backward(wg.tensor(weights))
-            return
-        if self.is_freed(x):
-            with pytest.raises(GradientError, match="freed"):
-                step.tensor.backward(wg.tensor(weights), retain_graph=True)
-            return
         is_one = bool((weights == 1.0).all()) and not weights.shape
         seeds = () if is_one else (wg.tensor(weights),)
         step.tensor.backward(*seeds, retain_graph=retain or create, create_graph=create)
@@ -264,13 +269,23 @@ class Programs(RuleBasedStateMachine):
         if not (retain or create):
             self.free(x)
 
-    @rule(x=values, seed=st.integers(0, 2**16), data=st.data())
-    def gradient(self, x: int, seed: int, data: st.DataObject) -> None:
+    @rule(x=RECENT)
+    def backward_in_vain(self, x: int) -> None:
+        """From a constant, or through a tape that was freed, there is no way back; and nothing is changed by trying."""
+        step = self.step(x)
+        seed = wg.tensor(np.ones(step.scalars.shape))
+        if not step.tracked:
+            with pytest.raises(GradientError):
+                step.tensor.backward(seed)
+        elif self.is_freed(self.place(x)):
+            with pytest.raises(GradientError, match="freed"):
+                step.tensor.backward(seed, retain_graph=True)
+
+    @rule(x=RECENT, seed=SEEDS, recent=st.lists(RECENT, min_size=1, max_size=3))
+    def gradient(self, x: int, seed: int, recent: list[int]) -> None:
         """`wg.autograd.grad` with respect to any tracked values, leaves or not, touches no `.grad`."""
-        if not self.steps[x].tracked or self.is_freed(x):
-            return
-        tracked = [index for index, step in enumerate(self.steps) if step.tracked]
-        inputs = data.draw(st.lists(st.sampled_from(tracked), min_size=1, max_size=3, unique=True))
+        x = self.live(x)
+        inputs = sorted({self.live(k) for k in recent})
         weights, reached = self.weights(x, seed), self.ancestors(x)
         found = wg.autograd.grad(
             [self.steps[x].tensor],
@@ -287,13 +302,12 @@ class Programs(RuleBasedStateMachine):
                 assert not bar.requires_grad
                 self.compare(bar.numpy(), bars[index], sizes[index])
 
-    @rule(x=values, seed=st.integers(0, 2**16))
+    @rule(x=RECENT, seed=SEEDS)
     def second_order(self, x: int, seed: int) -> None:
         """The gradient of a gradient along a direction is the difference quotient of the oracle's gradients."""
+        x = self.live(x)
         step = self.steps[x]
         leaves = [(index, leaf) for index, leaf in self.leaves() if index in self.ancestors(x)]
-        if not step.tracked or self.is_freed(x) or not leaves:
-            return
         rng, weights = np.random.default_rng(seed + 1), self.weights(x, seed)
         along = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}
         toward = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}

@@ -106,8 +106,9 @@ def _along(indices: Array, axis: int, ndim: int) -> tuple[Array, ...]:
 
 def put_along_axis(x: Array, indices: Array, values: Array, *, axis: int) -> Array:
     """Write values at positions along an axis, in a copy; the last write to a position wins."""
-    out = np.array(x)
-    out[_along(indices, axis, x.ndim)] = values
+    # In row-major order throughout, so that which write is the last depends on no memory layout.
+    out = np.array(x, order="C")
+    out[_along(np.ascontiguousarray(indices), axis, x.ndim)] = np.ascontiguousarray(values)
     return out
 
 

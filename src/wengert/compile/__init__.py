@@ -1,1 +1,1 @@
-"""The compiler: from recorded operations to native functions. `scalar_ir` is where every kernel's arithmetic is built."""
+"""The compiler: from recorded operations to native functions; `scalar_ir` is where a kernel's arithmetic is built."""

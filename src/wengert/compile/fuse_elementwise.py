@@ -72,7 +72,7 @@ class ElementwiseTrace:
         """Run an operation on scalar IR and record it: what the dispatcher calls for every operation on tracers."""
         if primitive.kind not in (ELEMENTWISE, NONDIFFERENTIABLE) and primitive.name not in CONVERSIONS:
             raise KernelError(
-                f"{primitive.name} is a {primitive.kind} operation; only elementwise ones fuse into one elementwise kernel"
+                f"{primitive.name} is a {primitive.kind} operation; only elementwise ones fuse into one loop"
             )
         values = [scalar_of(primitive.name, arg) for arg in args]
         try:
@@ -93,7 +93,7 @@ def scalar_of(name: str, arg: Any) -> Any:
     if isinstance(arg, (bool, int, float)):
         return arg
     if isinstance(arg, (np.ndarray, np.generic)) and arg.shape == ():
-        return constant(arg[()], arg.dtype)
+        return constant(arg.item(), arg.dtype)
     raise KernelError(f"{name}: an array that is not an argument of the fused function; pass it as one")
 
 
@@ -163,6 +163,7 @@ class FusedKernel:
         self._native: dict[tuple[bool, ...], NativeKernel] = {}
 
     def __call__(self, *args: Any) -> tuple[Array, ...]:
+        """Compute the outputs, in new arrays."""
         arrays, shape = self._prepared(args)
         uniform = tuple([array.ndim == 0 and shape != () for array in arrays])
         native = self._native.get(uniform)
@@ -180,11 +181,15 @@ class FusedKernel:
         for arg, scalar in zip(args, inputs):
             array = np.asarray(arg, scalar.dtype if type(arg) in (bool, int, float) else None)
             if array.dtype != scalar.dtype:
-                raise DTypeError(f"{name}: {scalar.payload} is {array.dtype}; the kernel was compiled for {scalar.dtype}")
+                raise DTypeError(
+                    f"{name}: {scalar.payload} is {array.dtype}; the kernel was compiled for {scalar.dtype}"
+                )
             arrays.append(np.ascontiguousarray(array) if array.ndim else array)
         shapes = {array.shape for array in arrays if array.ndim}
         if len(shapes) > 1:
-            raise ShapeError(f"{name}: a fused kernel takes arrays of one shape and single numbers, not shapes {shapes}")
+            raise ShapeError(
+                f"{name}: a fused kernel takes arrays of one shape and single numbers, not shapes {shapes}"
+            )
         return arrays, shapes.pop() if shapes else ()
 
 
@@ -224,7 +229,8 @@ def compile_elementwise(
     Raises:
         KernelError: an operation is not elementwise, or calls a function that scalar IR has not.
     """
-    dtypes = [np.dtype(d) for d in dtype] if isinstance(dtype, (list, tuple)) else [np.dtype(dtype)] * arity
+    kinds: Any = dtype if isinstance(dtype, (list, tuple)) else [dtype] * arity
+    dtypes = [np.dtype(kind) for kind in kinds]
     name = getattr(function, "__name__", "fused")
     trace = ElementwiseTrace()
     inputs = [trace.box(input_scalar(f"x{place}", kind)) for place, kind in enumerate(dtypes)]

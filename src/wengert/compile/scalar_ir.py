@@ -210,9 +210,7 @@ def input_scalar(name: str, dtype: Any) -> Scalar:
 
 def constant(value: Any, dtype: DType) -> Scalar:
     """Return `value`, rounded to `dtype`, as a Scalar."""
-    kind = _supported(dtype, "a constant").kind
-    rounded = dtype.type(value)
-    return _intern("constant", dtype, (), bool(rounded) if kind == "b" else int(rounded) if kind == "i" else float(rounded))
+    return _intern("constant", dtype, (), _supported(dtype, "a constant").type(value).item())
 
 
 def _supported(dtype: DType, name: str) -> DType:
@@ -251,7 +249,8 @@ def apply(op: str, *args: Any) -> Scalar:
     operands: list[Scalar] = []
     for letter, arg in zip(signature.operands, args):
         if letter not in types:
-            types[letter] = _common(op, letter, [a for l, a in zip(signature.operands, args) if l == letter])
+            alike = [other for kind, other in zip(signature.operands, args) if kind == letter]
+            types[letter] = _common(op, letter, alike)
         operands.append(lift(arg, types[letter]))
     return _intern(op, types.get(signature.result, BOOL), tuple(operands))
 

@@ -29,14 +29,14 @@ def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backw
     if node is None:
         raise GradientError(
             f"{name}: this Tensor of shape {output.shape} and dtype {output.dtype} is not on the tape: nothing that it "
-            "was computed from requires grad, or it was computed under no_grad(), detached, or converted to an integer. "
-            "Make the inputs with requires_grad=True, or watch them"
+            "was computed from requires grad, or it was computed under no_grad(), detached, or converted to an "
+            "integer. Make the inputs with requires_grad=True, or watch them"
         )
     if gradient is None:
         if any([extent != 1 for extent in node.shape]):
             raise GradientError(
                 f"{name}: the Tensor of shape {node.shape} made at {location(node)} is not a scalar, so it needs a "
-                f"seed: pass a Tensor of shape {node.shape} as its gradient, or reduce it first, for example with .sum()"
+                f"seed: pass a Tensor of shape {node.shape} as its gradient, or reduce it first, say with .sum()"
             )
         return np.ones(node.shape, node.dtype), False
     if not isinstance(gradient, boxing.Tensor):
@@ -105,7 +105,7 @@ def accumulate_gradients(
     inputs: Sequence[Any] | None = None,
     name: str = "backward",
 ) -> None:
-    """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone): all of it or, on error, none."""
+    """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone): all or, on error, nothing."""
     seeds, masked = seeds_of(outputs, gradients, create_graph, name)
     targets: frozenset[Node] = frozenset()
     route: Route | None = None
@@ -136,7 +136,7 @@ def accumulate_gradients(
 
 
 def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, Any]]:
-    """Return (Node, Tensor, new `.grad`) for all that the sweep found: for leaves, chosen inputs, and to be retained."""
+    """Return (Node, Tensor, new `.grad`) for all that was found: for leaves, chosen inputs, and to be retained."""
     arrived: list[tuple[Node, Any, Any]] = []
     seen = {id(tensor) for tensor in wanted.values()}
     for node, tensor, bar in retained.get() or ():

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from pathlib import Path
+from os.path import dirname
 from types import CodeType, FrameType
 from typing import Any
 
@@ -29,7 +29,7 @@ from .primitive import Primitive
 from .vspace import Accumulator, OutputBars, Scatter, densify, settle
 
 next_sequence: Callable[[], int] = count(1).__next__
-PACKAGE = str(Path(__file__).parent.parent) + os.sep
+PACKAGE = dirname(dirname(__file__)) + os.sep  # noqa: PTH120 - importing pathlib would take 3 ms
 
 
 class Node:
@@ -356,7 +356,7 @@ def sweep(
             if not retain:
                 node.primitive = FREED
                 node.saved = None
-                if route is None:
+                if not targets:
                     node.inputs = ()
     return found
 

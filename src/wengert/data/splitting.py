@@ -71,7 +71,9 @@ def _stratified(order: np.ndarray, labels: np.ndarray, wanted: int) -> tuple[np.
         take[position] += 1
     if (sizes < 2).any() or (take == 0).any() or (take == sizes).any():
         scarce = classes[(sizes < 2) | (take == 0) | (take == sizes)]
-        raise ValueError(f"train_test_split: class {scarce[0]} has too few examples for both sides of a stratified split")
+        raise ValueError(
+            f"train_test_split: class {scarce[0]} has too few examples for both sides of a stratified split"
+        )
     shuffled = codes[order]
     in_test = np.zeros(len(order), bool)
     for code, number in enumerate(take):

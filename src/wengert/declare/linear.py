@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core import boxing
 from ..core.primitive import BILINEAR, LINEAR
 from ..core.vspace import all_finite, settle
 from ..core.zeros import ZERO, is_zero
 from ..errors import DeclarationError
 from ..typing import Rule
 from .elementwise import evaluate
-from .residuals import rule_caller
+from .residuals import boxed_residuals, rule_caller
 from .structured import (
     Declaration,
     guard_bilinear,
+    guard_tracked,
     install_joint_pull,
     install_split_pull,
     needs_of,
@@ -158,7 +160,25 @@ class _Bilinear(_Linear):
                 bars.append(settle(raw, guard_bilinear(bar, saved[other], out_bar, contract), parent))
             return tuple(bars)
 
+        def pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
+            xp, saved, bars = boxing.operations, boxed_residuals(node), []
+            for parent, call, other in zip(node.inputs, calls, others):
+                if parent is None:
+                    bars.append(None)
+                    continue
+
+                def contract(factor: Any, cotangent: Any) -> Any:
+                    replaced = saved[:other] + (factor,) + saved[other + 1 :]  # noqa: B023
+                    return call(xp, cotangent, replaced, node.params)  # noqa: B023
+
+                bar = contract(saved[other], out_bar)
+                if masked:
+                    bar = guard_tracked(xp, bar, saved[other], out_bar, contract)
+                bars.append(settle(xp, bar, parent))
+            return tuple(bars)
+
         primitive.pull_masked = pull_masked
+        primitive.pull_tracked = pull_tracked
 
     def _jvp(self, xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
         (x, y), (x_dot, y_dot) = primals, tangents

@@ -174,3 +174,16 @@ def guard_bilinear(result: Any, factor: Any, out_bar: Any, contract: Callable[[A
     reached = contract(bad.astype(factor.dtype), (out_bar != 0).astype(out_bar.dtype)) != 0
     repaired: Any = np.where(reached, result, contract(finite, out_bar))
     return repaired
+
+
+def guard_tracked(xp: Any, result: Any, factor: Any, out_bar: Any, contract: Callable[[Any, Any], Any]) -> Any:
+    """Do the same in a differentiable sweep, where the factor and the cotangent are Tensors with values."""
+    if type(factor) is not boxing.Tensor or type(out_bar) is not boxing.Tensor:
+        return result
+    data = boxing.data_of(factor)
+    if data.dtype.kind not in "fc" or all_finite(data):
+        return result
+    bad: Any = ~np.isfinite(data)
+    reaching = (boxing.data_of(out_bar) != 0).astype(out_bar.dtype)
+    reached = xp.not_equal(contract(boxing.box(bad.astype(data.dtype)), boxing.box(reaching)), 0)
+    return xp.where(reached, result, contract(xp.where(boxing.box(bad), 0, factor), out_bar))

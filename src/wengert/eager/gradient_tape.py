@@ -364,8 +364,11 @@ class GradientTape:
 
 def _targets_and_seeds(target: PyTree, output_gradients: PyTree) -> tuple[list[Any], list[Any]]:
     targets, structure = pytree.flatten(target)
-    for tensor, path in zip(targets, structure.paths("the target")):
-        _demand_target(tensor, "gradient", path)
+    if len(targets) == 1:
+        _demand_target(targets[0], "gradient", structure.paths("the target")[0])
+    else:
+        for tensor, path in zip(targets, structure.paths("the target")):
+            _demand_target(tensor, "gradient", path)
     if output_gradients is None:
         return targets, [None] * len(targets)
     try:

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
-from .checkpoint import load as load, load_metadata as load_metadata, save as save
+from .checkpoint import load as load
+from .checkpoint import load_metadata as load_metadata
+from .checkpoint import save as save
 
 __all__ = ["load", "load_metadata", "save"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from .tree import as_tensor, flatten, unflatten
 
 TREE = "wengert.tree"
 """Key of the file's metadata under which the structure of the tree is kept."""
+
+_METADATA = "__metadata__"
 
 _DTYPES = {
     "BOOL": "bool",
@@ -31,7 +35,7 @@ _DTYPES = {
     "F32": "float32",
     "F64": "float64",
 }
-_SAVED = frozenset(_DTYPES.values())
+_NAMES = {name: code for code, name in _DTYPES.items()}
 
 
 def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | None = None) -> None:
@@ -56,16 +60,18 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     >>> model.load_state_dict(wg.io.load("linear.safetensors"))
     IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     """
-    from safetensors.numpy import save_file
-
     target = Path(os.path.realpath(path))
     arrays, description = flatten(tree)
     notes = _checked_metadata(metadata)
     if description is not None:
         notes[TREE] = description
+    if _METADATA in arrays:
+        raise CheckpointError(
+            f"save: the key {_METADATA!r} has a meaning of its own in safetensors files; rename the array"
+        )
     ready = {key: _storable(key, array) for key, array in arrays.items()}
-    with _replacing(target) as temporary:
-        save_file(ready, temporary, metadata=notes or None)
+    with _replacing(target) as file:
+        write_safetensors(file, ready, notes)
 
 
 def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
@@ -79,24 +85,52 @@ def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _storable(key: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.name not in _SAVED:
+    if array.dtype.name not in _NAMES:
         raise CheckpointError(
             f"save: {key} has dtype {array.dtype}, which a safetensors file cannot hold here; convert it first, a "
             "complex array for example to its real and imaginary parts"
         )
-    # The format wants the machine's byte order and rows one after the other.
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    if not array.flags.c_contiguous or array.dtype.byteorder not in "=|<" or sys.byteorder != "little":
+        return np.array(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    return array
+
+
+def write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write the safetensors format (https://huggingface.co/docs/safetensors): a header in JSON, then the bytes.
+
+    The safetensors package would hold all of it in memory once more, and order it as it likes; here the same arrays
+    make the same bytes.
+    """
+    header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
+    order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))  # so that every array is aligned
+    start = 0
+    for key in order:
+        array = arrays[key]
+        stop = start + array.nbytes
+        header[key] = {"dtype": _NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for key in order:
+        if arrays[key].size:
+            file.write(arrays[key].reshape(-1).view(np.uint8).data)
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Give a name to write to, and move what was written there to the target: at the end, or not at all."""
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to, and move it to the target: at the end, or not at all."""
     if target.is_dir():
         raise IsADirectoryError(f"save: {target} is a directory; name a file in it")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"save: there is no directory {target.parent}")
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        yield temporary
-        _force_to_disk(temporary)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -105,8 +139,9 @@ def _replacing(target: Path) -> Iterator[Path]:
         _force_to_disk(target.parent)
 
 
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _force_to_disk(directory: Path) -> None:
+    """Make a move in a directory last."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -161,6 +196,8 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        raise CheckpointError(f"load: {path} is a directory; name a file in it")
     try:
         with safe_open(os.fspath(path), framework="np") as file:
             yield file

@@ -23,7 +23,9 @@ def flatten(tree: Any) -> tuple[Arrays, str | None]:
     """
     arrays: Arrays = {}
     description = _describe(tree, "", arrays)
-    if isinstance(tree, Mapping) and all(isinstance(value, (Tensor, np.ndarray, np.generic)) for value in tree.values()):
+    if isinstance(tree, Mapping) and all(
+        isinstance(value, (Tensor, np.ndarray, np.generic)) for value in tree.values()
+    ):
         return arrays, None
     return arrays, json.dumps(description, separators=(",", ":"))
 

@@ -16,7 +16,15 @@ from wengert.errors import ShapeError
 
 Source = random.Generator | None
 
-_GAINS = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": sqrt(2.0), "gelu": sqrt(2.0), "selu": 0.75}
+_GAINS = {
+    "linear": 1.0,
+    "identity": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5 / 3,
+    "relu": sqrt(2.0),
+    "gelu": sqrt(2.0),
+    "selu": 0.75,
+}
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
@@ -125,7 +133,9 @@ def fans(tensor: Tensor) -> tuple[int, int]:
         ShapeError: the Tensor has fewer than two axes.
     """
     if tensor.ndim < 2:
-        raise ShapeError(f"init: fan in and fan out are known for weights of two axes and more, not of shape {tensor.shape}")
+        raise ShapeError(
+            f"init: fan in and fan out are known for weights of two axes and more, not of shape {tensor.shape}"
+        )
     receptive = prod(tensor.shape[2:])
     return tensor.shape[1] * receptive, tensor.shape[0] * receptive
 

@@ -79,18 +79,14 @@ class NLLLoss(Loss):
 class BCEWithLogitsLoss(Loss):
     """Cross-entropy of two classes, from scores; see `functional.binary_cross_entropy_with_logits`."""
 
-    def __init__(
-        self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
-    ) -> None:
+    def __init__(self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:
         super().__init__(reduction)
         self._keep("weight", weight)
         self._keep("pos_weight", pos_weight)
 
     def forward(self, logits: Any, target: Any) -> Tensor:
         """Compute the loss."""
-        return functional.binary_cross_entropy_with_logits(
-            logits, target, self.weight, self.reduction, self.pos_weight
-        )
+        return functional.binary_cross_entropy_with_logits(logits, target, self.weight, self.reduction, self.pos_weight)
 
 
 class MSELoss(Loss):

@@ -137,7 +137,9 @@ class Module(Holder):
             CheckpointError: keys, shapes or kinds of dtype differ; the message lists all of them.
         """
         if not isinstance(state_dict, Mapping):
-            raise CheckpointError(f"load_state_dict: a mapping of names to Tensors is needed, not {type(state_dict).__name__}")
+            raise CheckpointError(
+                f"load_state_dict: a mapping of names to Tensors is needed, not {type(state_dict).__name__}"
+            )
         own = self._state()
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]

@@ -87,7 +87,9 @@ class Holder:
         if parameter is not None and not (
             isinstance(parameter, Tensor) and parameter.requires_grad and parameter.is_leaf
         ):
-            raise TypeError(f"{type(self).__name__}.{name}: a parameter is a leaf that requires grad: wg.nn.Parameter(x)")
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter is a leaf that requires grad: wg.nn.Parameter(x)"
+            )
         self._register(name, "_parameter_names", None)
         object.__setattr__(self, name, parameter)
 

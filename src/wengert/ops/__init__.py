@@ -146,7 +146,6 @@ from .selection import (
     real as real,
     where as where,
 )
-from .contraction import matmul as matmul, matrix_product as matrix_product
 from .creation import (
     arange as arange,
     array as array,
@@ -174,7 +173,6 @@ from .indexing import (
     scatter_add as scatter_add,
     write_region as write_region,
 )
-from .reductions import sum as sum
 from .shaping import (
     atleast_1d as atleast_1d,
     atleast_2d as atleast_2d,
@@ -199,13 +197,143 @@ from .shaping import (
     swapaxes as swapaxes,
     transpose as transpose,
 )
+from .affine import (
+    linear as linear,
+)
+from .contraction import (
+    contract_pair as contract_pair,
+    cross as cross,
+    dot as dot,
+    inner as inner,
+    kron as kron,
+    matmul as matmul,
+    matrix_product as matrix_product,
+    outer as outer,
+    tensordot as tensordot,
+    vdot as vdot,
+    vecdot as vecdot,
+)
+from .counts import (
+    all as all,
+    any as any,
+    argmax as argmax,
+    argmin as argmin,
+    count_nonzero as count_nonzero,
+)
+from .cross_entropy import (
+    softmax_cross_entropy as softmax_cross_entropy,
+)
+from .einsum import (
+    einsum as einsum,
+)
+from .joining import (
+    append as append,
+    array_split as array_split,
+    block as block,
+    column_stack as column_stack,
+    concat as concat,
+    concatenate as concatenate,
+    dsplit as dsplit,
+    dstack as dstack,
+    hsplit as hsplit,
+    hstack as hstack,
+    meshgrid as meshgrid,
+    repeat as repeat,
+    row_stack as row_stack,
+    split as split,
+    stack as stack,
+    tile as tile,
+    unstack as unstack,
+    vsplit as vsplit,
+    vstack as vstack,
+)
+from .moments import (
+    average as average,
+    logsumexp as logsumexp,
+    std as std,
+    var as var,
+)
+from .nan_reductions import (
+    nanmax as nanmax,
+    nanmean as nanmean,
+    nanmin as nanmin,
+    nanprod as nanprod,
+    nanstd as nanstd,
+    nansum as nansum,
+    nanvar as nanvar,
+)
+from .normalization import (
+    layer_norm as layer_norm,
+    log_softmax as log_softmax,
+    softmax as softmax,
+)
+from .norms import (
+    norm as norm,
+    vector_norm as vector_norm,
+)
+from .padding import (
+    delete as delete,
+    diag as diag,
+    diagflat as diagflat,
+    insert as insert,
+    pad as pad,
+    roll as roll,
+    trace as trace,
+    tril as tril,
+    triu as triu,
+)
+from .quantiles import (
+    median as median,
+    percentile as percentile,
+    quantile as quantile,
+)
+from .reductions import (
+    amax as amax,
+    amin as amin,
+    max as max,
+    mean as mean,
+    min as min,
+    prod as prod,
+    ptp as ptp,
+    sum as sum,
+)
+from .scans import (
+    cumprod as cumprod,
+    cumsum as cumsum,
+    cumulative_prod as cumulative_prod,
+    cumulative_sum as cumulative_sum,
+    diff as diff,
+    linear_recurrence as linear_recurrence,
+    trapezoid as trapezoid,
+)
+from .sorting import (
+    argpartition as argpartition,
+    argsort as argsort,
+    bincount as bincount,
+    flatnonzero as flatnonzero,
+    partition as partition,
+    searchsorted as searchsorted,
+    sort as sort,
+    topk as topk,
+    unique as unique,
+)
+from .taking import (
+    add_along_axis as add_along_axis,
+    add_at as add_at,
+    put_along_axis as put_along_axis,
+    take as take,
+    take_along_axis as take_along_axis,
+)
 from .writing import overwrite as overwrite, setitem as setitem, update as update
 
 REGISTRY.seal()
 
 _INTERNAL = {
     "REGISTRY",
+    "add_along_axis",
+    "add_at",
     "annotations",
+    "contract_pair",
     "family",
     "gather",
     "getitem",

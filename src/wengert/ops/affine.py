@@ -10,6 +10,7 @@ zeros that must win (`pull_masked`), a row of x that is NaN behind an exactly ze
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..core.tape import make_node
 from ..core.vspace import settle
 from ..declare import Sample, bilinear, opaque
 from ..declare.batching import to_front
-from ..declare.structured import guard_bilinear
+from ..declare.structured import guard_bilinear, guard_tracked
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace, Shape
 from .creation import asarray
@@ -33,7 +34,7 @@ _NO_PARAMS: dict[str, Any] = {}
 
 
 def _rows(xp: Namespace, x: Any) -> Any:
-    return x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
 @bilinear(samples=[Sample((4, 3), (2, 3)), Sample((3,), (2, 3)), Sample((2, 4, 3), (5, 3))])
@@ -64,7 +65,7 @@ def row_map_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...]) -
     if axes[0] is None:
         out = xp.matmul(_rows(xp, x), xp.swapaxes(weight, 1, 2))
         return xp.reshape(out, (weight.shape[0], *x.shape[:-1], weight.shape[1])), 0
-    rows = xp.reshape(x, (x.shape[0], -1, x.shape[-1]))
+    rows = xp.reshape(x, (x.shape[0], prod(x.shape[1:-1]), x.shape[-1]))
     out = xp.matmul(rows, xp.swapaxes(weight, 1, 2))
     return xp.reshape(out, (*x.shape[:-1], weight.shape[1])), 0
 
@@ -77,12 +78,18 @@ def affine(xp: Namespace, x: Array, weight: Array, bias: Array) -> Array:
 
 @affine.vjp_of("x")
 def affine_vjp_x(xp: Namespace, out_bar: Array, weight: Array) -> Array:
-    return row_map_transpose_x(xp, out_bar, weight)
+    def contract(factor: Any, cotangent: Any) -> Any:
+        return row_map_transpose_x(xp, cotangent, factor)
+
+    return guard_tracked(xp, contract(weight, out_bar), weight, out_bar, contract)
 
 
 @affine.vjp_of("weight")
 def affine_vjp_weight(xp: Namespace, out_bar: Array, x: Array) -> Array:
-    return row_map_transpose_weight(xp, out_bar, x)
+    def contract(factor: Any, cotangent: Any) -> Any:
+        return row_map_transpose_weight(xp, cotangent, factor)
+
+    return guard_tracked(xp, contract(x, out_bar), x, out_bar, contract)
 
 
 @affine.vjp_of("bias")
@@ -122,13 +129,13 @@ def _ones(n: int, dtype: Any) -> Array:
 @affine.raw_pull
 def affine_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_node, weight_node, bias_node = node.inputs
-    x, weight = node.saved
+    weight, x = node.saved
     x_bar = weight_bar = bias_bar = None
-    rows = out_bar if out_bar.ndim == 2 else out_bar.reshape(-1, out_bar.shape[-1])
+    rows = out_bar if out_bar.ndim == 2 else _rows(_raw, out_bar)
     if bias_node is not None:
         bias_bar = _settled(_ones(len(rows), rows.dtype) @ rows, bias_node)
     if weight_node is not None:
-        weight_bar = _settled(rows.T @ (x if x.ndim == 2 else x.reshape(-1, x.shape[-1])), weight_node)
+        weight_bar = _settled(rows.T @ (x if x.ndim == 2 else _rows(_raw, x)), weight_node)
     if x_node is not None:
         x_bar = rows @ weight
         x_bar = _settled(x_bar if out_bar.ndim == 2 else x_bar.reshape(x_node.shape), x_node)
@@ -142,7 +149,7 @@ def _settled(bar: Any, node: Any) -> Any:
 @affine.raw_pull_masked
 def affine_raw_pull_masked(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_bar, weight_bar, bias_bar = affine_raw_pull(node, out_bar)
-    x, weight = node.saved
+    weight, x = node.saved
     # A product that is finite had no infinite factor behind a zero; the smaller of the two tells as much.
     if x_bar is not None and not all_finite(weight if weight.size < x_bar.size else x_bar):
         x_bar = _settled(guard_bilinear(x_bar, weight, out_bar, _through_weight), node.inputs[0])
@@ -191,7 +198,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: Any = None) -> Any:
     if nodes == _UNTRACKED or not is_recording() or out.dtype.kind not in "fc":
         return boxing.box(out)
     x_node, weight_node, _ = nodes
-    saved = (x_data if weight_node is not None else None, weight_data if x_node is not None else None)
+    saved = (weight_data if x_node is not None else None, x_data if weight_node is not None else None)
     return boxing.box(out, make_node(affine.primitive, nodes, saved, out, _NO_PARAMS))
 
 

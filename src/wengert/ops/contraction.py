@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from math import prod
 from string import ascii_letters
 from typing import Any
 
@@ -12,11 +13,12 @@ from ..core import boxing
 from ..core.dispatch import bind
 from ..declare import Sample, bilinear, composite
 from ..declare.batching import to_front
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
 from .creation import asarray
 from .reductions import sum
+from .selection import conj
 from .shaping import moveaxis, reshape
 
 
@@ -39,8 +41,9 @@ def matrix_product_transpose_x(xp: Namespace, out_bar: Array, x_shape: Any, y: A
 def matrix_product_transpose_y(xp: Namespace, out_bar: Array, x: Array, y_shape: Any) -> Array:
     if len(y_shape) == 2 and x.ndim > 2:
         # One product of the flattened stack beats a stack of products that is summed afterwards.
-        rows = xp.reshape(x, (-1, x.shape[-1]))
-        return xp.matmul(xp.swapaxes(rows, -1, -2), xp.reshape(out_bar, (-1, out_bar.shape[-1])))
+        count = prod(x.shape[:-1])
+        rows = xp.reshape(x, (count, x.shape[-1]))
+        return xp.matmul(xp.swapaxes(rows, -1, -2), xp.reshape(out_bar, (count, out_bar.shape[-1])))
     return _sum_stack(xp, xp.matmul(xp.swapaxes(x, -1, -2), out_bar), y_shape)
 
 
@@ -226,7 +229,7 @@ def inner(x: ArrayLike, y: ArrayLike, /) -> Any:
 
 
 def vdot(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Sum of products of all elements of two arrays of equal size.
+    """Sum of products of all elements of two arrays of equal size (the first conjugated, if complex).
 
     >>> import wengert as wg
     >>> wg.vdot(wg.ones((2, 2)), wg.ones((2, 2))).item()
@@ -234,7 +237,7 @@ def vdot(x: ArrayLike, y: ArrayLike, /) -> Any:
     """
     left, right = reshape(asarray(x), (-1,)), reshape(asarray(y), (-1,))
     if left.dtype.kind == "c":
-        raise DTypeError("vdot: complex arrays would have to be conjugated, which this version does not do")
+        left = conj(left)
     if left.shape != right.shape:
         raise ShapeError(f"vdot: the arrays have {left.size} and {right.size} elements")
     return _contracted(left, right, "a", "a", "")
@@ -249,7 +252,7 @@ def vecdot(x: ArrayLike, y: ArrayLike, /, *, axis: int = -1) -> Any:
     """
     left, right = asarray(x), asarray(y)
     if left.dtype.kind == "c":
-        raise DTypeError("vecdot: complex arrays would have to be conjugated, which this version does not do")
+        left = conj(left)
     if left.shape != right.shape:
         return sum(left * right, axis)
     labels = ascii_letters[: left.ndim]

@@ -52,12 +52,13 @@ def astype(x: ArrayLike, dtype: DTypeLike, *, copy: bool = True) -> Any:
 
 def _convert(data: ArrayLike, dtype: DTypeLike) -> Any:
     """Return a raw array for data that is no Tensor (its own memory or the caller's), with default dtypes."""
+    floating = None if dtype is None else np.dtype(dtype)
     if isinstance(data, (list, tuple)):
-        array = from_sequence(data, "tensor")
+        array = from_sequence(data, "tensor", floating)
         if isinstance(array, boxing.Tensor):
             return array if dtype is None else astype(array, dtype)
     elif type(data) is float:
-        array = np.asarray(data, settings.default_dtype)
+        array = np.asarray(data, floating if floating is not None and floating.kind == "f" else settings.default_dtype)
     elif hasattr(data, "__cuda_array_interface__"):
         array = data
     else:

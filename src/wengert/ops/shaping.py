@@ -96,18 +96,10 @@ def _matrix_is_square(rng: np.random.Generator) -> np.ndarray:
 )
 def diagonal_of(xp: Namespace, x: Array, *, offset: int, axis1: int, axis2: int) -> Array:
     """The diagonal of each matrix that two axes span, along a new last axis."""
-    rows, columns = _diagonal_positions(x.shape, offset, axis1, axis2)
-    length = len(rows)
-    start = [builtins.slice(None)] * x.ndim
-    start[axis1] = builtins.slice(max(-offset, 0), max(-offset, 0) + length)
-    start[axis2] = builtins.slice(max(offset, 0), max(offset, 0) + length)
-    square = x[tuple(start)]
-    if type(square) is not np.ndarray:
-        return xp.diagonal(square, 0, axis1, axis2)
-    strides = [s for i, s in enumerate(square.strides) if i not in (axis1, axis2)]
-    shape = [n for i, n in enumerate(square.shape) if i not in (axis1, axis2)]
-    step = square.strides[axis1] + square.strides[axis2]
-    return np.lib.stride_tricks.as_strided(square, (*shape, length), (*strides, step))
+    out = xp.diagonal(x, offset, axis1, axis2)
+    if type(x) is np.ndarray and x.flags.writeable:
+        out.flags.writeable = True  # a view like any other, which NumPy hands out locked
+    return out
 
 
 def _diagonal_positions(shape: Shape, offset: int, axis1: int, axis2: int) -> tuple[np.ndarray, np.ndarray]:

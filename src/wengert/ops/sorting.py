@@ -18,6 +18,7 @@ from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
 from .creation import asarray
+from .selection import nonzero
 from .shaping import reshape
 from .taking import take_along_axis
 
@@ -204,37 +205,6 @@ def _row_by_row(operation: Any, name: str) -> None:
         return xp.stack(rows)
 
     operation.batched(row_by_row)
-
-
-@nondifferentiable(samples=[Sample(_numbers), Sample((2, 3))])
-def positions_of_nonzero(xp: Namespace, x: Array) -> Array:
-    """Positions of elements that are not zero, one row for each."""
-    return xp.argwhere(x)
-
-
-_row_by_row(positions_of_nonzero, "nonzero")
-
-
-def argwhere(x: ArrayLike) -> Any:
-    """Positions of the elements that are not zero, one row for each.
-
-    >>> import wengert as wg
-    >>> wg.argwhere(wg.tensor([0.0, 2.0, 3.0])).tolist()
-    [[1], [2]]
-    """
-    return bind(positions_of_nonzero.primitive, (asarray(x),), {})
-
-
-def nonzero(x: ArrayLike, /) -> tuple[Any, ...]:
-    """Positions of the elements that are not zero: one array for each axis.
-
-    >>> import wengert as wg
-    >>> [positions.tolist() for positions in wg.nonzero(wg.eye(2))]
-    [[0, 1], [0, 1]]
-    """
-    tensor = asarray(x)
-    positions = argwhere(tensor)
-    return tuple([positions[:, i] for i in range(tensor.ndim)])
 
 
 def flatnonzero(x: ArrayLike) -> Any:

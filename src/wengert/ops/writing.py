@@ -89,12 +89,15 @@ def _is_plain(tensor: Any) -> bool:
 def _is_same_region(base: Any, steps: Steps, key: Key, target: Any, value: Any) -> bool:
     """Return whether the value is the very region that is to be written: what Python does last in `x[i] += y`."""
     value_base, value_steps = family(value)
-    if value_base is not base or history(value)[0] is not history(target)[0] or _holds_array(key):
+    root = history(target)[0]
+    if value_base is not base or history(value)[0] is not root or _holds_array(key):
         return False
+    if (root._node is not None and is_recording() == isinstance(root._node, Leaf)) or other_roots(base, root):
+        return False  # a history changes: a leaf is no longer one, or what was computed becomes a constant
     data = boxing.data_of(base)
     source = region_of(data, value_steps)
     region = region_of(data, steps)[_as_region(key)]
-    return source.shape == region.shape and source.__array_interface__ == region.__array_interface__
+    return region.flags.writeable and source.__array_interface__ == region.__array_interface__
 
 
 def _holds_array(key: Key) -> bool:

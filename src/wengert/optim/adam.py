@@ -146,7 +146,7 @@ def adapt_to_largest(gradient: np.ndarray, state: Arrays, out: np.ndarray, const
     np.multiply(square_sum, second, square_sum)
     np.multiply(gradient, gradient, out)
     np.add(square_sum, out, square_sum)
-    np.maximum(largest, square_sum, largest)
+    np.maximum(largest, square_sum, out=largest)
     np.sqrt(largest, out)
     np.add(out, epsilon, out)
     np.divide(gradient_sum, out, out)

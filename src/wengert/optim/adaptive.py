@@ -111,7 +111,7 @@ def _over_deviation(gradient: np.ndarray, state: Arrays, out: np.ndarray, consta
     _average(means, gradient, out, constants)
     np.multiply(means, means, out)
     np.subtract(squares, out, out)
-    np.maximum(out, 0, out)  # a variance; rounding may have made it negative
+    np.maximum(out, 0, out=out)  # a variance; rounding may have made it negative
     np.sqrt(out, out)
     np.add(out, constants[2], out)
     np.divide(gradient, out, out)

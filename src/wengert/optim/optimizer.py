@@ -16,7 +16,7 @@ from .bucket import Bucket, Update, arrange, working_dtype
 
 Group = dict[str, Any]
 Parameters = Iterable[Tensor] | Iterable[Group]
-Job = tuple[Bucket, list[np.ndarray], Update]
+Job = tuple[Bucket, list[np.ndarray], Update, Group]
 
 
 class Optimizer:
@@ -154,16 +154,20 @@ class Optimizer:
         parameters: list[Tensor] = []
         for position, group in enumerate(self.param_groups):
             for bucket, gradients in self._ready(position, group):
-                jobs.append((bucket, gradients, self.update_of(group, bucket.count + 1)))
+                jobs.append((bucket, gradients, self.update_of(group, bucket.count + 1), group))
                 parameters += bucket.parameters
         if not jobs:
             return loss
 
+        for bucket, _, _, group in jobs:
+            bucket.require(self.initial(group))
+
         def write(arrays: list[np.ndarray]) -> None:
             start = 0
             with np.errstate(all="ignore"):  # whatever the user's settings, half a step is worse than a warning
-                for bucket, gradients, update in jobs:
+                for bucket, gradients, update, group in jobs:
                     stop = start + len(gradients)
+                    bucket.rescale(self.units(group))
                     bucket.apply(arrays[start:stop], gradients, update)
                     start = stop
 
@@ -178,7 +182,6 @@ class Optimizer:
             arrived = [p for p in self._waiting[position] if p.grad is not None]
             if arrived:
                 buckets = buckets + arrange(arrived, initial)
-        units = self.units(group)
         ready: list[tuple[Bucket, list[np.ndarray]]] = []
         kept: list[Bucket] = []
         for bucket in buckets:
@@ -193,8 +196,6 @@ class Optimizer:
             for part, found in parts:
                 kept.append(part)
                 if found[0] is not None:
-                    part.require(initial)
-                    part.rescale(units)
                     ready.append((part, found))  # type: ignore[arg-type]
         self._keep(position, kept)
         return ready
@@ -224,6 +225,8 @@ class Optimizer:
         for group, buckets in zip(self.param_groups, self._buckets):
             units = self.units(group)
             for bucket in buckets:
+                if not bucket.count:
+                    continue
                 bucket.rescale(units)
                 parts = {name: bucket.split_flat(flat) for name, flat in bucket.state.items()}
                 for i, parameter in enumerate(bucket.parameters):
@@ -287,7 +290,9 @@ class Optimizer:
             sizes = [len(group["params"]) for group in groups]
             entries = [(int(number), entry, int(entry["step"])) for number, entry in state.items()]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{self._name}: this is not what an optimiser's state_dict() returns: {error!r}") from error
+            raise CheckpointError(
+                f"{self._name}: this is not what an optimiser's state_dict() returns: {error!r}"
+            ) from error
         own = [len(group["params"]) for group in self.param_groups]
         if sizes != own:
             raise CheckpointError(

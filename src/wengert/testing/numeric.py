@@ -112,7 +112,7 @@ def derivative(
 
 def along(arrays: Sequence[Any], directions: Sequence[Any], t: Any) -> list[Any]:
     """Return the arguments moved by `t` along `directions`; a direction of None leaves its argument alone."""
-    return [a if d is None else a + t * d for a, d in zip(arrays, directions)]
+    return [a if d is None else np.asarray(a + t * d) for a, d in zip(arrays, directions)]
 
 
 def condition(function: Callable[[list[Any]], Vector], arrays: Sequence[Any], moves: Sequence[bool]) -> Vector:

@@ -261,7 +261,7 @@ class _Run:
         return (route_to(targets, met) if strays else None), bool(strays)
 
     def leading_outside(self, values: Sequence[Any]) -> frozenset[Node]:
-        """Return those Nodes of values, and between them and the arguments, that lead to something older than the run."""
+        """Return those Nodes of the values, and of what they come of, that lead to something older than the run."""
         nodes = [value._node for value in values if isinstance(value, boxing.Tensor) and value._node is not None]
         met, strays = survey(nodes, frozenset(), self.start)
         return frozenset(strays).union(route_to(strays, met)) if strays else frozenset()

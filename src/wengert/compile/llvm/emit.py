@@ -36,15 +36,36 @@ INTRINSICS = {
     **{"absolute": "fabs", "fma": "fma", "sqrt": "sqrt", "copysign": "copysign"},
     **{"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"},
 }
+VECTORISED, RARE = "!1", "!4"
+METADATA = (
+    "!0 = distinct !{}",
+    "!1 = distinct !{!1, !2, !3}",
+    '!2 = !{!"llvm.loop.vectorize.enable", i1 true}',
+    '!3 = !{!"llvm.loop.parallel_accesses", !0}',
+    "!4 = distinct !{!4, !5, !6}",
+    '!5 = !{!"llvm.loop.vectorize.enable", i1 false}',
+    '!6 = !{!"llvm.loop.unroll.disable"}',
+)
+"""What LLVM is told of loops: VECTORISED ones have parallel accesses (!0); RARE ones had better compile fast."""
 BLOCK = 2048
 """Elements after which a kernel looks whether an argument was out of range and repeats them with slower functions."""
 
 
-class Kernel(NamedTuple):
-    """A kernel to print: a function of scalars, and which of its inputs are one number for all elements."""
+class _Buffers(NamedTuple):
+    """Names of what a loop reads and writes: each input's address, or its value where it is uniform; addresses."""
 
-    function: ScalarFunction
+    inputs: list[str]
     uniform: tuple[bool, ...]
+    outputs: list[str]
+
+
+class _Span(NamedTuple):
+    """What a loop runs over, never empty: labels that it comes from and goes to, the first index and the end."""
+
+    source: str
+    first: str
+    last: str
+    target: str
 
 
 class _Printer:
@@ -135,7 +156,8 @@ def _load(printer: _Printer, pointer: str, dtype: DType, index: str | None) -> s
     """Write the load of one element (of the only one, without an index)."""
     stored, group = STORED[dtype], ""
     if index is not None:
-        pointer, group = printer.value(f"getelementptr inbounds {stored}, ptr {pointer}, i64 {index}"), ", !llvm.access.group !0"
+        pointer = printer.value(f"getelementptr inbounds {stored}, ptr {pointer}, i64 {index}")
+        group = ", !llvm.access.group !0"
     loaded = printer.value(f"load {stored}, ptr {pointer}, align {dtype.itemsize}{group}")
     return printer.value(f"icmp ne i8 {loaded}, 0") if dtype == BOOL else loaded
 
@@ -149,76 +171,62 @@ def _store(printer: _Printer, value: str, pointer: str, dtype: DType, index: str
 
 
 def _loop(
-    printer: _Printer, label: str, kernel: Kernel, given: list[str], targets: list[str], span: tuple[str, str, str, str],
-    condition: Scalar | None = None, vectorized: bool = True,
-) -> str:  # fmt: skip
-    """Write a loop that computes the function for all elements of a span.
+    printer: _Printer, label: str, function: ScalarFunction, buffers: _Buffers, span: _Span, condition: Scalar | None
+) -> None:
+    """Write a loop that computes a function, at machine level, for all elements of a span.
 
-    Args:
-        printer: where to write.
-        label: prefix of the loop's labels.
-        kernel: the function, at machine level, and which of its inputs are uniform.
-        given: for each input its address, or its value where it is uniform.
-        targets: for each output its address.
-        span: label that the loop is entered from, first index, end index, label to leave to; the span is not empty.
-        condition: a Scalar of type bool to take the conjunction of.
-        vectorized: whether LLVM is to vectorise it; a loop that runs rarely compiles faster if not.
-
-    Returns:
-        The name of the conjunction.
+    With a condition, `%<label>.and` becomes its conjunction over the span.
     """
-    before, first, last, after = span
-    function = kernel.function
     printer.write(f"{label}:")
-    printer.write(f"  %{label}.i = phi i64 [ {first}, %{before} ], [ %{label}.next, %{label} ]")
+    printer.write(f"  %{label}.i = phi i64 [ {span.first}, %{span.source} ], [ %{label}.next, %{label} ]")
     if condition is not None:
-        printer.write(f"  %{label}.all = phi i1 [ true, %{before} ], [ %{label}.and, %{label} ]")
+        printer.write(f"  %{label}.all = phi i1 [ true, %{span.source} ], [ %{label}.and, %{label} ]")
     names: dict[Scalar, str] = {}
-    for scalar, where, uniform in zip(function.inputs, given, kernel.uniform):
-        names[scalar] = where if uniform else _load(printer, where, scalar.dtype, f"%{label}.i")
+    for scalar, given, uniform in zip(function.inputs, buffers.inputs, buffers.uniform):
+        names[scalar] = given if uniform else _load(printer, given, scalar.dtype, f"%{label}.i")
     for scalar in topological(function.outputs if condition is None else (*function.outputs, condition)):
         if scalar not in names:
             names[scalar] = _instruction(printer, scalar, [names[operand] for operand in scalar.operands])
-    for scalar, target in zip(function.outputs, targets):
+    for scalar, target in zip(function.outputs, buffers.outputs):
         _store(printer, names[scalar], target, scalar.dtype, f"%{label}.i")
     if condition is not None:
         printer.write(f"  %{label}.and = and i1 %{label}.all, {names[condition]}")
     printer.write(f"  %{label}.next = add nuw nsw i64 %{label}.i, 1")
-    printer.write(f"  %{label}.more = icmp slt i64 %{label}.next, {last}")
-    printer.write(f"  br i1 %{label}.more, label %{label}, label %{after}, !llvm.loop {'!1' if vectorized else '!4'}")
-    return f"%{label}.and"
+    printer.write(f"  %{label}.more = icmp slt i64 %{label}.next, {span.last}")
+    hints = RARE if label == "careful" else VECTORISED
+    printer.write(f"  br i1 %{label}.more, label %{label}, label %{span.target}, !llvm.loop {hints}")
 
 
-def _arguments(printer: _Printer, kernel: Kernel) -> tuple[list[str], list[str]]:
+def _buffers(printer: _Printer, function: ScalarFunction, uniform: tuple[bool, ...]) -> _Buffers:
     """Write the loads of addresses and of uniform inputs."""
-    scalars = (*kernel.function.inputs, *kernel.function.outputs)
     pointers = []
-    for position in range(len(scalars)):
+    for position in range(len(function.inputs) + len(function.outputs)):
         slot = printer.value(f"getelementptr inbounds ptr, ptr %buffers, i64 {position}")
         pointers.append(printer.value(f"load ptr, ptr {slot}"))
-    given = [
-        _load(printer, pointer, scalar.dtype, None) if uniform else pointer
-        for scalar, pointer, uniform in zip(kernel.function.inputs, pointers, kernel.uniform)
+    inputs = [
+        _load(printer, pointer, scalar.dtype, None) if single else pointer
+        for scalar, pointer, single in zip(function.inputs, pointers, uniform)
     ]
-    return given, pointers[len(kernel.function.inputs) :]
+    return _Buffers(inputs, uniform, pointers[len(inputs) :])
 
 
-def _blocks(printer: _Printer, fast: Kernel, slow: Kernel, given: list[str], targets: list[str], in_range: Scalar) -> None:
-    """Write a loop over blocks: the fast function, and again with the slow one where an argument was out of range."""
+def _blocks(
+    printer: _Printer, quick: ScalarFunction, careful: ScalarFunction, buffers: _Buffers, in_range: Scalar
+) -> None:
+    """Write a loop over blocks: the quick function, and then the careful one if an argument was out of range."""
+    printer.declarations["declare i64 @llvm.smin.i64(i64, i64)"] = None
     printer.write("  br label %block")
     printer.write("block:")
     printer.write("  %first = phi i64 [ %begin, %nonempty ], [ %last, %checked ]")
     printer.write(f"  %left = add nsw i64 %first, {BLOCK}")
     printer.write("  %last = call i64 @llvm.smin.i64(i64 %left, i64 %end)")
-    printer.declarations["declare i64 @llvm.smin.i64(i64, i64)"] = None
-    printer.write("  br label %fast")
-    all_in_range = _loop(printer, "fast", fast, given, targets, ("block", "%first", "%last", "check"), in_range)
+    printer.write("  br label %quick")
+    _loop(printer, "quick", quick, buffers, _Span("block", "%first", "%last", "check"), in_range)
     printer.write("check:")
-    printer.write(f"  %ok = phi i1 [ {all_in_range}, %fast ]")
-    printer.write("  br i1 %ok, label %checked, label %repeat")
+    printer.write("  br i1 %quick.and, label %checked, label %repeat")
     printer.write("repeat:")
-    printer.write("  br label %slow")
-    _loop(printer, "slow", slow, given, targets, ("repeat", "%first", "%last", "repeated"), vectorized=False)
+    printer.write("  br label %careful")
+    _loop(printer, "careful", careful, buffers, _Span("repeat", "%first", "%last", "repeated"), None)
     printer.write("repeated:")
     printer.write("  br label %checked")
     printer.write("checked:")
@@ -235,23 +243,22 @@ def emit_kernel(function: ScalarFunction, uniform: tuple[bool, ...], name: str =
         name: symbol of the compiled function.
     """
     verify(function)
-    fast, in_range = lower(function)
-    verify(fast, machine=True)
+    quick, in_range = lower(function)
+    verify(quick, machine=True)
     printer = _Printer()
-    kernel = Kernel(fast, uniform)
     printer.write(f'define void @{name}(ptr %buffers, i64 %begin, i64 %end) "no-trapping-math"="true" {{')
     printer.write("entry:")
     printer.write("  %empty = icmp sge i64 %begin, %end")
     printer.write("  br i1 %empty, label %done, label %nonempty")
     printer.write("nonempty:")
-    given, targets = _arguments(printer, kernel)
+    buffers = _buffers(printer, function, uniform)
     if in_range is None:
         printer.write("  br label %loop")
-        _loop(printer, "loop", kernel, given, targets, ("nonempty", "%begin", "%end", "done"))
+        _loop(printer, "loop", quick, buffers, _Span("nonempty", "%begin", "%end", "done"), None)
     else:
-        slow, _ = lower(function, anywhere=True)
-        verify(slow, machine=True)
-        _blocks(printer, kernel, Kernel(slow, uniform), given, targets, in_range)
+        careful, _ = lower(function, anywhere=True)
+        verify(careful, machine=True)
+        _blocks(printer, quick, careful, buffers, in_range)
     printer.write("done:")
     printer.write("  ret void")
     printer.write("}")
@@ -265,14 +272,3 @@ def _tables(printer: _Printer) -> list[str]:
         entries = ", ".join(f"{kind} {literal(entry, dtype)}" for entry in table)
         lines.append(f"{name} = private unnamed_addr constant [{len(table)} x {kind}] [{entries}]")
     return lines
-
-
-METADATA = (
-    "!0 = distinct !{}",
-    "!1 = distinct !{!1, !2, !3}",
-    '!2 = !{!"llvm.loop.vectorize.enable", i1 true}',
-    '!3 = !{!"llvm.loop.parallel_accesses", !0}',
-    "!4 = distinct !{!4, !5, !6}",
-    '!5 = !{!"llvm.loop.vectorize.enable", i1 false}',
-    '!6 = !{!"llvm.loop.unroll.disable"}',
-)

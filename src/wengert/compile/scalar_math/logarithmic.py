@@ -1,5 +1,6 @@
-"""log, log2, log10, log1p, power, arcsinh, arccosh, arctanh: reduced to sqrt(1/2) <= m < sqrt(2), then a series in s = (m - 1) / (m + 1).
+"""log, log2, log10, log1p, power, arcsinh, arccosh, arctanh.
 
+Arguments are reduced to sqrt(1/2) <= m < sqrt(2), where a series in s = (m - 1) / (m + 1) serves.
 Method: log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))) with s = f / (2 + f), as in FreeBSD's msun (e_log.c, s_log1p.c;
 K. C. Ng, Sun Microsystems 1993); log2 and log10 carry the result as a double word until it meets the exponent.
 power(x, y) is exp(y log |x|): in float64 with log|x| as a double word of 66 bits, in float32 through float64.

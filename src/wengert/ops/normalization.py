@@ -1,0 +1,306 @@
+"""Softmax and its logarithm, and layer normalisation: composites that everybody uses, each as one operation.
+
+The raw sweep takes a short way and looks once at what it found; only if that is not finite, it goes the guarded way,
+where an exactly zero cotangent wins over infinite or NaN residuals.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..backend.numpy import all_finite
+from ..core import boxing
+from ..core.dispatch import bind
+from ..core.vspace import settle
+from ..declare import Sample, opaque
+from ..declare.batching import to_front
+from ..errors import ShapeError
+from ..typing import Array, ArrayLike, Axis, Namespace
+from .axes import canonical_axes
+from .creation import asarray
+from .reductions import as_floating, masked_out
+
+_raw: Any = backend.numpy
+_SAMPLES: Any = [Sample((4,), axis=(0,)), Sample((2, 3), axis=(1,)), Sample((2, 3, 2), axis=(0, 2))]
+
+
+def _sum_kept(x: Array, axis: tuple[int, ...]) -> Array:
+    return np.add.reduce(x, axis, None, None, True)
+
+
+@opaque(samples=_SAMPLES, reference="scipy.special.softmax")
+def softmax_along(xp: Namespace, x: Array, *, axis: tuple[int, ...]) -> Array:
+    """Exponentials divided by their sum over axes."""
+    return xp.softmax(x, axis=axis)
+
+
+@softmax_along.vjp
+def softmax_along_vjp(xp: Namespace, out_bar: Array, out: Array, axis: tuple[int, ...]) -> Array:
+    along = xp.sum(xp.guarded_product(out, out_bar), axis=axis, keepdims=True)
+    return xp.guarded_product(out, out_bar - along)
+
+
+@softmax_along.raw_pull
+def softmax_along_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    (out,), axis, parent = node.saved, node.params["axis"], node.inputs[0]
+    weighted = out * out_bar
+    weighted -= out * _sum_kept(weighted, axis)
+    if not all_finite(weighted):
+        weighted = softmax_along_vjp(_raw, out_bar, out, axis)
+    return (weighted if weighted.dtype is parent.dtype else settle(_raw, weighted, parent),)
+
+
+@softmax_along.jvp
+def softmax_along_jvp(xp: Namespace, out: Array, x_dot: Array, axis: tuple[int, ...]) -> Array:
+    along = xp.sum(xp.guarded_product(out, x_dot), axis=axis, keepdims=True)
+    return xp.guarded_product(out, x_dot - along)
+
+
+@softmax_along.batched
+def softmax_along_batched(xp: Namespace, x: Array, *, axis: tuple[int, ...]) -> Array:
+    return softmax_along(x, axis=tuple([a + 1 for a in axis]))
+
+
+@opaque(samples=_SAMPLES, reference="scipy.special.log_softmax")
+def log_softmax_along(xp: Namespace, x: Array, *, axis: tuple[int, ...]) -> Array:
+    """Logarithm of softmax."""
+    return xp.log_softmax(x, axis=axis)
+
+
+@log_softmax_along.vjp
+def log_softmax_along_vjp(xp: Namespace, out_bar: Array, out: Array, axis: tuple[int, ...]) -> Array:
+    return out_bar - xp.guarded_product(xp.exp(out), xp.sum(out_bar, axis=axis, keepdims=True))
+
+
+@log_softmax_along.raw_pull
+def log_softmax_along_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    (out,), axis, parent = node.saved, node.params["axis"], node.inputs[0]
+    x_bar = np.exp(out)
+    x_bar *= _sum_kept(out_bar, axis)
+    x_bar = np.subtract(out_bar, x_bar, x_bar)
+    if not all_finite(x_bar):
+        x_bar = log_softmax_along_vjp(_raw, out_bar, out, axis)
+    return (x_bar if x_bar.dtype is parent.dtype else settle(_raw, x_bar, parent),)
+
+
+@log_softmax_along.jvp
+def log_softmax_along_jvp(xp: Namespace, out: Array, x_dot: Array, axis: tuple[int, ...]) -> Array:
+    return x_dot - xp.sum(xp.guarded_product(xp.exp(out), x_dot), axis=axis, keepdims=True)
+
+
+@log_softmax_along.batched
+def log_softmax_along_batched(xp: Namespace, x: Array, *, axis: tuple[int, ...]) -> Array:
+    return log_softmax_along(x, axis=tuple([a + 1 for a in axis]))
+
+
+def softmax(x: ArrayLike, axis: Axis = -1, *, where: Any = None) -> Any:
+    """Exponentials divided by their sum over axes: positive numbers that sum to one.
+
+    Args:
+        x: array of any shape.
+        axis: axis or axes to normalise over.
+        where: elements to include; the others are zero, with an exactly zero gradient. A row of none is all zero.
+
+    >>> import wengert as wg
+    >>> wg.softmax(wg.tensor([0.0, 0.0])).tolist()
+    [0.5, 0.5]
+    """
+    tensor = as_floating(asarray(x))
+    params = {"axis": canonical_axes(axis, tensor.ndim, "softmax")}
+    if where is None or where is True:
+        return bind(softmax_along.primitive, (tensor,), params)
+    xp = boxing.operations
+    hidden = masked_out(tensor, where, -math.inf, "softmax")
+    return xp.where(xp.equal(hidden, -math.inf), 0, bind(softmax_along.primitive, (hidden,), params))
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1) -> Any:
+    """Logarithm of softmax, accurate where softmax itself would underflow.
+
+    >>> import wengert as wg
+    >>> wg.log_softmax(wg.tensor([0.0, 1000.0])).tolist()
+    [-1000.0, 0.0]
+    """
+    tensor = as_floating(asarray(x))
+    return bind(log_softmax_along.primitive, (tensor,), {"axis": canonical_axes(axis, tensor.ndim, "log_softmax")})
+
+
+# Layer normalisation.
+
+
+def _mean_kept(xp: Namespace, x: Any, axis: tuple[int, ...]) -> Any:
+    return xp.sum(x, axis=axis, keepdims=True) / math.prod([x.shape[a] for a in axis])
+
+
+def _standardized(xp: Namespace, x: Any, axis: tuple[int, ...], eps: float) -> tuple[Any, Any]:
+    """Return (x less its mean over the root of its variance and eps, one over that root)."""
+    centred = x - _mean_kept(xp, x, axis)
+    scale = 1 / xp.sqrt(_mean_kept(xp, centred * centred, axis) + eps)
+    return centred * scale, scale
+
+
+def _pull_standardized(xp: Namespace, bar: Any, normal: Any, scale: Any, axis: tuple[int, ...]) -> Any:
+    along = _mean_kept(xp, xp.guarded_product(normal, bar), axis)
+    return xp.guarded_product(scale, bar - _mean_kept(xp, bar, axis) - xp.guarded_product(normal, along))
+
+
+@opaque(samples=[Sample((2, 3), axis=(1,), eps=1e-5), Sample((2, 3, 2), axis=(1, 2), eps=0.1)])
+def standardize_over(xp: Namespace, x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
+    """Elements less their mean over axes, over the root of variance plus eps."""
+    return _standardized(xp, x, axis, eps)[0]
+
+
+@standardize_over.vjp
+def standardize_over_vjp(xp: Namespace, out_bar: Array, x: Array, axis: tuple[int, ...], eps: float) -> Array:
+    normal, scale = _standardized(xp, x, axis, eps)
+    return _pull_standardized(xp, out_bar, normal, scale, axis)
+
+
+@standardize_over.jvp
+def standardize_over_jvp(xp: Namespace, x: Array, x_dot: Array, axis: tuple[int, ...], eps: float) -> Array:
+    normal, scale = _standardized(xp, x, axis, eps)
+    return _pull_standardized(xp, x_dot, normal, scale, axis)
+
+
+@standardize_over.batched
+def standardize_over_batched(xp: Namespace, x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
+    return standardize_over(x, axis=tuple([a + 1 for a in axis]), eps=eps)
+
+
+@opaque(
+    samples=[
+        Sample((4, 3), (3,), (3,), eps=1e-5),
+        Sample((2, 4, 3), (4, 3), (4, 3), eps=0.1),
+        Sample((3,), (3,), (3,), eps=1e-5),
+    ]
+)
+def layer_norm_affine(xp: Namespace, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+    """Elements standardised over the last axes, those of weight and bias, then scaled and shifted by these."""
+    axis = tuple(range(x.ndim - weight.ndim, x.ndim))
+    return _standardized(xp, x, axis, eps)[0] * weight + bias
+
+
+@layer_norm_affine.vjp_of("x")
+def layer_norm_affine_vjp_x(xp: Namespace, out_bar: Array, x: Array, weight: Array, eps: float) -> Array:
+    axis = tuple(range(x.ndim - weight.ndim, x.ndim))
+    normal, scale = _standardized(xp, x, axis, eps)
+    return _pull_standardized(xp, xp.guarded_product(weight, out_bar), normal, scale, axis)
+
+
+@layer_norm_affine.vjp_of("weight")
+def layer_norm_affine_vjp_weight(xp: Namespace, out_bar: Array, x: Array, weight_shape: Any, eps: float) -> Array:
+    lead = x.ndim - len(weight_shape)
+    normal, _ = _standardized(xp, x, tuple(range(lead, x.ndim)), eps)
+    return xp.sum(xp.guarded_product(normal, out_bar), axis=tuple(range(lead)))
+
+
+@layer_norm_affine.vjp_of("bias")
+def layer_norm_affine_vjp_bias(xp: Namespace, out_bar: Array, bias_shape: Any) -> Array:
+    return xp.sum(out_bar, axis=tuple(range(out_bar.ndim - len(bias_shape))))
+
+
+@layer_norm_affine.raw_pull
+def layer_norm_affine_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    x_node, weight_node, bias_node = node.inputs
+    saved = dict(zip(layer_norm_affine.primitive.residuals, node.saved))
+    x, weight, eps = saved["x"], saved["weight"], node.params["eps"]
+    lead = tuple(range(out_bar.ndim - len(saved["bias_shape"] or saved["weight_shape"] or weight.shape)))
+    bars: list[Any] = [None, None, None]
+    if bias_node is not None:
+        bars[2] = np.add.reduce(out_bar, lead)
+    if x_node is not None or weight_node is not None:
+        axis = tuple(range(len(lead), x.ndim))
+        normal, scale = _standardized(_raw, x, axis, eps)
+        if weight_node is not None:
+            bars[1] = np.add.reduce(normal * out_bar, lead)
+        if x_node is not None:
+            bar = out_bar * weight
+            count = math.prod(x.shape[len(lead) :])
+            along = _sum_kept(normal * bar, axis) / count
+            bar -= _sum_kept(bar, axis) / count
+            bar -= normal * along
+            bar *= scale
+            bars[0] = bar
+    if not all([bar is None or all_finite(bar) for bar in bars]):
+        return _layer_norm_affine_guarded(node, out_bar, saved)
+    return tuple([None if bar is None else settle(_raw, bar, parent) for bar, parent in zip(bars, node.inputs)])
+
+
+def _layer_norm_affine_guarded(node: Any, out_bar: Array, saved: dict[str, Any]) -> tuple[Any, ...]:
+    x_node, weight_node, bias_node = node.inputs
+    x, weight, eps = saved["x"], saved["weight"], node.params["eps"]
+    x_bar = weight_bar = bias_bar = None
+    if x_node is not None:
+        x_bar = settle(_raw, layer_norm_affine_vjp_x(_raw, out_bar, x, weight, eps), x_node)
+    if weight_node is not None:
+        weight_bar = layer_norm_affine_vjp_weight(_raw, out_bar, x, saved["weight_shape"], eps)
+        weight_bar = settle(_raw, weight_bar, weight_node)
+    if bias_node is not None:
+        bias_bar = settle(_raw, layer_norm_affine_vjp_bias(_raw, out_bar, saved["bias_shape"]), bias_node)
+    return x_bar, weight_bar, bias_bar
+
+
+@layer_norm_affine.jvp
+def layer_norm_affine_jvp(
+    xp: Namespace, x: Array, weight: Array, x_dot: Array, weight_dot: Array, bias_dot: Array, eps: float
+) -> Array:
+    axis = tuple(range(x.ndim - weight.ndim, x.ndim))
+    normal, scale = _standardized(xp, x, axis, eps)
+    return _pull_standardized(xp, x_dot, normal, scale, axis) * weight + normal * weight_dot + bias_dot
+
+
+@layer_norm_affine.batch
+def layer_norm_affine_batch(
+    xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...], eps: float
+) -> tuple[Any, int]:
+    x, weight, bias = (to_front(xp, value, axis) for value, axis in zip(args, axes))
+    if axes[1] is None and axes[2] is None:
+        return bind(layer_norm_affine.primitive, (x, weight, bias), {"eps": eps}), 0
+    rank = x.ndim - (axes[0] is not None)
+    count = args[1].ndim - (axes[1] is not None)
+    normal = bind(standardize_over.primitive, (x,), {"axis": tuple(range(x.ndim - count, x.ndim)), "eps": eps})
+    fitted = [
+        value
+        if axis is None
+        else xp.reshape(value, (value.shape[0], *(1,) * (rank - count), *value.shape[1:]))
+        for value, axis in ((weight, axes[1]), (bias, axes[2]))
+    ]
+    return normal * fitted[0] + fitted[1], 0
+
+
+def layer_norm(
+    x: ArrayLike, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Layer normalisation (Ba, Kiros and Hinton, 2016): zero mean and unit variance over the last axes.
+
+    Args:
+        x: array of any shape.
+        normalized_shape: the extents of the last axes, which are normalised together; a number for one axis.
+        weight: factors of that shape, applied afterwards.
+        bias: addends of that shape, applied afterwards.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: the array's last extents, the weight's or the bias's are others.
+
+    >>> import wengert as wg
+    >>> wg.layer_norm(wg.tensor([1.0, 3.0]), 2, eps=0.0).tolist()
+    [-1.0, 1.0]
+    """
+    tensor = as_floating(asarray(x))
+    shape = tuple(normalized_shape) if hasattr(normalized_shape, "__iter__") else (normalized_shape,)
+    if not shape or tensor.shape[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm: the last extents of shape {tensor.shape} are not {shape}")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(np.shape(value) if not hasattr(value, "shape") else value.shape) != shape:
+            raise ShapeError(f"layer_norm: the {name} must have shape {shape}, not {value.shape}")
+    if weight is not None and bias is not None:
+        return bind(layer_norm_affine.primitive, (tensor, asarray(weight), asarray(bias)), {"eps": eps})
+    axis = tuple(range(tensor.ndim - len(shape), tensor.ndim))
+    out = bind(standardize_over.primitive, (tensor,), {"axis": axis, "eps": eps})
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias

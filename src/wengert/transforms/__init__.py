@@ -1,0 +1,1 @@
+"""Functions of functions: gradients, pullbacks, on the same tape as everything else."""
