@@ -33,15 +33,17 @@ def _shape_of(size: int | Shape | None, *parameters: Any) -> Shape:
     if size is None:
         return natural
     try:
-        shape = (operator.index(size),)
+        shape = (operator.index(size),)  # type: ignore[arg-type]
     except TypeError:
         shape = tuple(operator.index(n) for n in size)  # type: ignore[union-attr]
     if any(n < 0 for n in shape):
         raise ShapeError(f"random: the shape {shape} has a negative extent")
-    if np.broadcast_shapes(shape, natural) != shape:
-        raise ShapeError(
-            f"random: parameters of shape {natural} do not broadcast to the shape {shape} that was asked for"
-        )
+    try:
+        fits = np.broadcast_shapes(shape, natural) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"random: parameters of shape {natural} do not broadcast to the shape {shape} of the sample")
     return shape
 
 
@@ -236,7 +238,12 @@ class Generator:
         >>> wg.random.integers(1, 7, size=100).shape
         (100,)
         """
-        drawn = self._source.integers(low, high, _shape_of(size, 0), dtype=np.dtype(dtype), endpoint=endpoint)  # type: ignore[arg-type]
+        shape = _shape_of(size, 0)
+        try:
+            drawn = self._source.integers(low, high, shape, dtype=np.dtype(dtype), endpoint=endpoint)  # type: ignore[arg-type]
+        except ValueError as error:
+            bounds = f"[0, {low})" if high is None else f"[{low}, {high}{']' if endpoint else ')'}"
+            raise ValueError(f"random.integers: there is no {np.dtype(dtype)} to draw in {bounds}: {error}") from None
         return boxing.box(np.asarray(drawn))
 
     def randint(self, low: int, high: int | None = None, size: int | Shape | None = None) -> Any:
@@ -256,7 +263,7 @@ class Generator:
         return boxing.box(np.asarray(self._source.random(_shape_of(size, chance), np.float32) < chance))
 
     def categorical(self, logits: ArrayLike, axis: int = -1) -> Any:
-        """Draw indices along an axis with probabilities `softmax(logits)`, by the Gumbel-max trick; no gradient passes."""
+        """Draw indices along an axis with probabilities softmax(logits), by the Gumbel-max trick: no gradient."""
         scores = np.asarray(ops.detach(logits))
         noise = self._noise(self._standard_gumbel, scores.shape, _dtype_of(None, scores))
         return boxing.box(np.asarray(np.argmax(scores + noise, axis=axis)))

@@ -53,6 +53,20 @@ def _in_place(operation: Callable[[Any, Any], Any], name: str) -> Callable[[Any,
     return apply
 
 
+def _equality(operation: Callable[[Any, Any], Any], otherwise: bool) -> Callable[[Any, Any], Any]:
+    """Let `==` and `!=` meet anything, as NumPy's do: what is no array and no number differs from every element."""
+
+    def compare(self: Tensor, other: Any) -> Any:
+        try:
+            return operation(self, other)
+        except DTypeError:
+            if isinstance(other, (list, tuple, np.ndarray, Tensor)):
+                raise
+            return boxing.box(np.full(self.shape, otherwise))
+
+    return compare
+
+
 class Tensor:
     """An array that remembers how it was computed; made by `wg.tensor` or `wg.asarray`, not by this class."""
 
@@ -267,15 +281,15 @@ class Tensor:
         array.flags.writeable = False
         return array
 
-    def _refuse_to_leave_the_tape(self, name: str) -> None:
+    def _refuse_to_leave_the_tape(self, name: str, cure: str = "") -> None:
         if self._node is not None:
             raise GradientError(
                 f"{name}: the Tensor made at {location(self._node)} is on the tape, and its gradient would silently end "
-                f"here. Write x.detach().numpy() if that is meant; NumPy's own functions accept the Tensor as it is"
+                f"here. Write x.detach().numpy() if that is meant; NumPy's own functions accept the Tensor as it is{cure}"
             )
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
-        self._refuse_to_leave_the_tape("conversion to a NumPy array")
+        self._refuse_to_leave_the_tape("conversion to a NumPy array", "; wg.stack makes one Tensor of several")
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
@@ -424,8 +438,8 @@ class Tensor:
     __pow__ = ops.power
     __mod__ = ops.remainder
     __floordiv__ = ops.floor_divide
-    __eq__ = ops.equal
-    __ne__ = ops.not_equal
+    __eq__ = _equality(ops.equal, False)
+    __ne__ = _equality(ops.not_equal, True)
     __lt__ = ops.less
     __le__ = ops.less_equal
     __gt__ = ops.greater
@@ -498,6 +512,35 @@ class Tensor:
     flip = ops.flip
     diagonal = ops.diagonal
     matmul = ops.matmul
+    mean = ops.mean
+    max = ops.max
+    min = ops.min
+    prod = ops.prod
+    var = ops.var
+    std = ops.std
+    ptp = ops.ptp
+    any = ops.any
+    all = ops.all
+    argmax = ops.argmax
+    argmin = ops.argmin
+    count_nonzero = ops.count_nonzero
+    cumsum = ops.cumsum
+    cumprod = ops.cumprod
+    logsumexp = ops.logsumexp
+    softmax = ops.softmax
+    log_softmax = ops.log_softmax
+    norm = ops.norm
+    dot = ops.dot
+    take = ops.take
+    repeat = ops.repeat
+    tile = ops.tile
+    roll = ops.roll
+    split = ops.split
+    unstack = ops.unstack
+    argsort = ops.argsort
+    trace = ops.trace
+    tril = ops.tril
+    triu = ops.triu
     astype = ops.astype
     clone = ops.clone
     copy = ops.clone
@@ -507,6 +550,10 @@ class Tensor:
         return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     view = reshape
+
+    def sort(self, axis: int = -1) -> None:
+        """Sort along an axis in place, as in NumPy; `wg.sort` gives a sorted copy."""
+        ops.overwrite(self, ops.sort(self, axis), "sort")
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes; see `wg.transpose`."""

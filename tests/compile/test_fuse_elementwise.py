@@ -41,8 +41,8 @@ def two_outputs(x: Any, y: Any) -> Any:
 
 def polynomial_of_many_terms(x: Any) -> Any:
     out = x
-    for step in range(60):
-        out = wg.tanh(out * 0.9 + x * (step / 60))
+    for step in range(20):
+        out = wg.tanh(out * 0.9 + x * (step / 20))
     return out
 
 

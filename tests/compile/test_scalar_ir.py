@@ -40,6 +40,9 @@ def test_equal_expressions_are_one_object() -> None:
     assert xp.where(B, X, 0) is xp.where(B, X, 0.0)
     assert constant(0.0, FLOAT32) is not constant(-0.0, FLOAT32)
     assert constant(1, FLOAT32) is not constant(1, FLOAT64)
+    assert xp.negative(xp.negative(X)) is X
+    assert abs(-X) is abs(abs(X)) is abs(X)
+    assert -abs(X) is not X
     assert constant(float("nan"), FLOAT32) is constant(float("nan"), FLOAT32)
 
 

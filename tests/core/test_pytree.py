@@ -94,7 +94,11 @@ def test_named_tuples_and_registered_classes() -> None:
     assert pytree.map_leaves(lambda x: -x, Point(1, (2,))) == Point(-1, (-2,))
     bag = pytree.map_leaves(lambda x: -x, Bag([1, 2], "numbers"))
     assert (bag.items, bag.label) == ([-1, -2], "numbers")
-    assert pytree.flatten({"p": Pair(1, Point(2, 3))})[1].paths("s") == ["s['p'].first", "s['p'].second.x", "s['p'].second.y"]
+    assert pytree.flatten({"p": Pair(1, Point(2, 3))})[1].paths("s") == [
+        "s['p'].first",
+        "s['p'].second.x",
+        "s['p'].second.y",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -238,7 +238,7 @@ def test_a_decorated_coroutine_keeps_its_state_while_it_sleeps() -> None:
 
 def test_a_coroutine_driven_by_hand_leaves_no_trace_between_steps() -> None:
     class Once:
-        def __await__(self) -> Iterator[str]:
+        def __await__(self) -> Generator[str, None, None]:
             yield "pause"
 
     @wg.no_grad

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import wengert as wg
-from wengert.eager.grad_mode import enable_grad, no_grad
 from tests.oracles import cells
 from tests.oracles.cells import Array, Scalar
 
@@ -277,7 +276,7 @@ class Mutation(RuleBasedStateMachine):
         if recording:
             target.tensor[key] = written
         else:
-            with no_grad():
+            with wg.no_grad():
                 target.tensor[key] = written
         target.array.write(key, double, recording)
 
@@ -326,7 +325,7 @@ class Mutation(RuleBasedStateMachine):
         note(f"{x.shape} {how}= {y.shape}, {recording=}")
         before = x.tensor
         recording = recording or other % 3 > 0
-        with enable_grad() if recording else no_grad():
+        with wg.enable_grad() if recording else wg.no_grad():
             x.tensor = _update(x.tensor, how, y.tensor)
         if x.is_number:
             x.array = result if recording else result.detach()

@@ -159,6 +159,10 @@ WITH_A_NUMBER: dict[str, Callable[..., Any]] = {
 }
 
 
+def no_function(xp: Any) -> Any:
+    raise AssertionError("a leaf, and what is off the tape, is not computed anew")
+
+
 class Step:
     """One value of the program: the Tensor, the oracle's array, and how the oracle computes it anew."""
 
@@ -166,7 +170,7 @@ class Step:
         self,
         tensor: Any,
         scalars: Scalars,
-        function: Callable[..., Any] | None,
+        function: Callable[..., Any],
         parents: Sequence[int],
         *,
         is_leaf: bool = False,
@@ -174,6 +178,7 @@ class Step:
     ) -> None:
         self.tensor = tensor
         self.scalars = scalars
+        self.numbers = scalars.read()
         self.function = function
         self.parents = tuple(parents)
         self.is_leaf = is_leaf
@@ -199,7 +204,7 @@ class Programs(RuleBasedStateMachine):
     def leaf(self, seed: int, shape: tuple[int, ...], tracked: bool) -> None:
         numbers = np.random.default_rng(seed).uniform(-2, 2, shape)
         tensor = wg.tensor(numbers, requires_grad=tracked)
-        self.append(Step(tensor, Scalars.lift(numbers), None, (), is_leaf=tracked, tracked=tracked))
+        self.append(Step(tensor, Scalars.lift(numbers), no_function, (), is_leaf=tracked, tracked=tracked))
 
     @rule(names=st.lists(st.sampled_from(sorted(UNARY)), min_size=1, max_size=3), x=RECENT, way=WAYS)
     def unary(self, names: list[str], x: int, way: str) -> None:
@@ -229,7 +234,7 @@ class Programs(RuleBasedStateMachine):
         return self.steps[self.place(recent)]
 
     def is_large(self, x: int) -> bool:
-        return bool((np.abs(self.step(x).scalars.read()) > LARGEST).any())
+        return bool((np.abs(self.step(x).numbers) > LARGEST).any())
 
     def compute(self, function: Callable[..., Any], parents: Sequence[int], way: str) -> None:
         arguments = [self.step(parent) for parent in parents]
@@ -245,7 +250,7 @@ class Programs(RuleBasedStateMachine):
             return
         tensor = tensor.detach() if way == DETACHED else tensor
         assert not tensor.requires_grad
-        self.append(Step(tensor, Scalars.lift(scalars.read()), None, ()))
+        self.append(Step(tensor, Scalars.lift(scalars.read()), no_function, ()))
 
     # Gradients.
 
@@ -254,18 +259,18 @@ class Programs(RuleBasedStateMachine):
         places = [x for x, step in enumerate(self.steps) if step.tracked and not self.is_freed(x)]
         return places[-1 - recent % len(places)]
 
-    @rule(x=RECENT, seed=SEEDS, retain=MOSTLY, create=st.booleans())
-    def backward(self, x: int, seed: int, retain: bool, create: bool) -> None:
+    @rule(x=RECENT, seed=SEEDS, as_loss=st.booleans(), retain=MOSTLY, create=st.booleans())
+    def backward(self, x: int, seed: int, as_loss: bool, retain: bool, create: bool) -> None:
+        """Gradients are added into the `.grad` of every leaf that was reached."""
         x = self.live(x)
-        step, weights = self.steps[x], self.weights(x, seed)
-        is_one = bool((weights == 1.0).all()) and not weights.shape
-        seeds = () if is_one else (wg.tensor(weights),)
-        step.tensor.backward(*seeds, retain_graph=retain or create, create_graph=create)
-        bars, sizes = self.gradients(x, weights)
-        for index, leaf in self.leaves():
-            if index in self.ancestors(x):
-                leaf.grad = bars[index] if leaf.grad is None else leaf.grad + bars[index]
-                leaf.size += sizes[index]
+        weights = self.weights(x, seed)
+        output, seeds = self.seeded(x, weights, as_loss)
+        output.backward(*seeds, retain_graph=retain or create, create_graph=create)
+        bars, sizes = self.gradients(self.steps[x].scalars, weights)
+        for leaf in self.leaves(x):
+            bar = leaf.scalars.gather(bars)
+            leaf.grad = bar if leaf.grad is None else leaf.grad + bar
+            leaf.size += leaf.scalars.gather(sizes).max()
         if not (retain or create):
             self.free(x)
 
@@ -281,71 +286,72 @@ class Programs(RuleBasedStateMachine):
             with pytest.raises(GradientError, match="freed"):
                 step.tensor.backward(seed, retain_graph=True)
 
-    @rule(x=RECENT, seed=SEEDS, recent=st.lists(RECENT, min_size=1, max_size=3))
-    def gradient(self, x: int, seed: int, recent: list[int]) -> None:
+    @rule(x=RECENT, seed=SEEDS, as_loss=st.booleans(), recent=st.lists(RECENT, min_size=1, max_size=3))
+    def gradient(self, x: int, seed: int, as_loss: bool, recent: list[int]) -> None:
         """`wg.autograd.grad` with respect to any tracked values, leaves or not, touches no `.grad`."""
         x = self.live(x)
         inputs = sorted({self.live(k) for k in recent})
         weights, reached = self.weights(x, seed), self.ancestors(x)
-        found = wg.autograd.grad(
-            [self.steps[x].tensor],
-            [self.steps[index].tensor for index in inputs],
-            [wg.tensor(weights)],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        bars, sizes = self.gradients(x, weights)
+        output, seeds = self.seeded(x, weights, as_loss)
+        tensors = [self.steps[index].tensor for index in inputs]
+        found = wg.autograd.grad([output], tensors, seeds or None, retain_graph=True, allow_unused=True)
+        bars, sizes = self.gradients(self.steps[x].scalars, weights)
         for index, bar in zip(inputs, found):
             if index not in reached:
                 assert bar is None
             else:
                 assert not bar.requires_grad
-                self.compare(bar.numpy(), bars[index], sizes[index])
+                scalars = self.steps[index].scalars
+                self.compare(bar.numpy(), scalars.gather(bars), scalars.gather(sizes).max())
 
-    @rule(x=RECENT, seed=SEEDS)
-    def second_order(self, x: int, seed: int) -> None:
+    @rule(x=RECENT, seed=SEEDS, as_loss=st.booleans())
+    def second_order(self, x: int, seed: int, as_loss: bool) -> None:
         """The gradient of a gradient along a direction is the difference quotient of the oracle's gradients."""
         x = self.live(x)
-        step = self.steps[x]
-        leaves = [(index, leaf) for index, leaf in self.leaves() if index in self.ancestors(x)]
-        rng, weights = np.random.default_rng(seed + 1), self.weights(x, seed)
-        along = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}
-        toward = {index: rng.uniform(-1, 1, leaf.scalars.shape) for index, leaf in leaves}
-        inputs = [leaf.tensor for _, leaf in leaves]
-        firsts = wg.autograd.grad([step.tensor], inputs, [wg.tensor(weights)], create_graph=True)
-        hung = [(bar, wg.tensor(along[index])) for (index, _), bar in zip(leaves, firsts) if bar.requires_grad]
+        leaves, rng, weights = self.leaves(x), np.random.default_rng(seed + 1), self.weights(x, seed)
+        along = [rng.uniform(-1, 1, leaf.scalars.shape) for leaf in leaves]
+        toward = [rng.uniform(-1, 1, leaf.scalars.shape) for leaf in leaves]
+        output, seeds = self.seeded(x, weights, as_loss)
+        inputs = [leaf.tensor for leaf in leaves]
+        firsts = wg.autograd.grad([output], inputs, seeds or None, create_graph=True)
+        hung = [(bar, wg.tensor(direction)) for bar, direction in zip(firsts, along) if bar.requires_grad]
         seconds: Sequence[Any] = [None] * len(leaves)
         if hung:
-            bars, seeds = zip(*hung)
-            seconds = wg.autograd.grad(list(bars), inputs, list(seeds), retain_graph=True, allow_unused=True)
-        got = 0.0
-        for (index, _), second in zip(leaves, seconds):
-            got += 0.0 if second is None else float((second.numpy() * toward[index]).sum())
+            bars, directions = zip(*hung)
+            seconds = wg.autograd.grad(list(bars), inputs, list(directions), retain_graph=True, allow_unused=True)
+        pairs = zip(seconds, toward)
+        got = sum(float((second.numpy() * direction).sum()) for second, direction in pairs if second is not None)
         expected = self.curvature(x, weights, along, toward)
         if expected.conclusive[0]:
-            assert abs(got - expected.value[0]) <= 4 * expected.error[0] + ROUNDINGS * (
-                1 + abs(got) + self.magnitude(x)
-            )
+            limit = 4 * expected.error[0] + ROUNDINGS * (1 + abs(got) + self.magnitude(x, weights))
+            assert abs(got - expected.value[0]) <= limit, (got, expected)
 
     @precondition(lambda self: any(step.grad is not None for step in self.steps))
-    @rule(in_place=st.booleans())
-    def zero_gradients(self, in_place: bool) -> None:
-        for _, leaf in self.leaves():
-            if in_place and leaf.grad is not None:
-                leaf.tensor.grad = leaf.tensor.grad.detach()
-                leaf.tensor.grad.zero_()
-                leaf.grad = np.zeros_like(leaf.grad)
-            elif not in_place:
-                leaf.tensor.grad = leaf.grad = None
-            leaf.size = 0.0
+    @rule(which=RECENT, in_place=st.booleans())
+    def zero_gradient(self, which: int, in_place: bool) -> None:
+        """Zeroing the gradient of one leaf leaves those of the others, and the tape, as they are."""
+        filled = [step for step in self.steps if step.grad is not None]
+        leaf = filled[-1 - which % len(filled)]
+        if in_place:
+            leaf.tensor.grad.detach().zero_()
+            leaf.grad = np.zeros(leaf.scalars.shape)
+        else:
+            leaf.tensor.grad = leaf.grad = None
+        leaf.size = 0.0
 
     def weights(self, x: int, seed: int) -> np.ndarray:
         """Return a cotangent for a value: ones for even seeds."""
         shape = self.steps[x].scalars.shape
         return np.ones(shape) if seed % 2 == 0 else np.random.default_rng(seed).uniform(-1, 1, shape)
 
-    def leaves(self) -> list[tuple[int, Step]]:
-        return [(index, step) for index, step in enumerate(self.steps) if step.is_leaf]
+    def seeded(self, x: int, weights: np.ndarray, as_loss: bool) -> tuple[Any, list[Any]]:
+        """Return what to differentiate, and its seeds: the value with weights as seed, or a weighted sum without one."""
+        tensor = self.steps[x].tensor
+        return ((tensor * wg.tensor(weights)).sum(), []) if as_loss else (tensor, [wg.tensor(weights)])
+
+    def leaves(self, x: int) -> list[Step]:
+        """Return the leaves that a value was computed from."""
+        return [self.steps[index] for index in sorted(self.ancestors(x)) if self.steps[index].is_leaf]
 
     def ancestors(self, x: int) -> set[int]:
         """Return a tracked value and all tracked values that it was computed from."""
@@ -366,37 +372,33 @@ class Programs(RuleBasedStateMachine):
 
     # The oracle.
 
-    def gradients(
-        self, x: int, weights: np.ndarray, program: list[Scalars] | None = None
-    ) -> tuple[list[np.ndarray], list[float]]:
-        """Return the gradient by every value of the program, and the magnitude of the terms it is a sum of."""
-        program = [step.scalars for step in self.steps] if program is None else program
-        bars, sizes = micro.gradients(zip(program[x], weights.ravel()))
-        return [scalars.gather(bars) for scalars in program], [scalars.gather(sizes).max() for scalars in program]
+    def gradients(self, scalars: Scalars, weights: np.ndarray) -> tuple[dict[Any, float], dict[Any, float]]:
+        """Return the gradient by every scalar of the program, and the magnitude of the terms it is a sum of."""
+        return micro.gradients(zip(scalars, weights.ravel()))
 
-    def replay(self, moved: dict[int, np.ndarray]) -> list[Scalars]:
-        """Run the program again with some leaves moved; what is off the tape stays as it was."""
-        program: list[Scalars] = []
-        for index, step in enumerate(self.steps):
-            if index in moved:
-                program.append(Scalars.lift(step.scalars.read() + moved[index]))
-            elif step.function is None or not step.tracked:
-                program.append(step.scalars)
-            else:
-                program.append(step.function(Oracle, *[program[parent] for parent in step.parents]))
-        return program
+    def magnitude(self, x: int, weights: np.ndarray) -> float:
+        return max(self.gradients(self.steps[x].scalars, weights)[1].values())
 
     def curvature(
-        self, x: int, weights: np.ndarray, along: dict[int, np.ndarray], toward: dict[int, np.ndarray]
+        self, x: int, weights: np.ndarray, along: Sequence[np.ndarray], toward: Sequence[np.ndarray]
     ) -> Estimate:
+        """Return the difference quotient of the gradient along one direction, where the leaves move in another."""
+        leaves, program = self.leaves(x), [(index, self.steps[index]) for index in sorted(self.ancestors(x))]
+        moves = dict(zip(map(id, leaves), toward))
+
         def slope(t: float) -> np.ndarray:
-            bars, _ = self.gradients(x, weights, self.replay({index: t * d for index, d in toward.items()}))
-            return np.array([sum(float((bars[index] * d).sum()) for index, d in along.items())])
+            values: dict[int, Scalars] = {}
+            for index, step in program:
+                if step.is_leaf:
+                    values[index] = Scalars.lift(step.numbers + t * moves[id(step)])
+                else:  # what is off the tape stays as it was
+                    given = [values.get(parent, self.steps[parent].scalars) for parent in step.parents]
+                    values[index] = step.function(Oracle, *given)
+            bars, _ = self.gradients(values[x], weights)
+            moved = [values[index] for index, step in program if step.is_leaf]
+            return np.array([sum(float((scalars.gather(bars) * d).sum()) for scalars, d in zip(moved, along))])
 
         return derivative(slope, 0.01)
-
-    def magnitude(self, x: int) -> float:
-        return max(self.gradients(x, np.ones(self.steps[x].scalars.shape))[1])
 
     # What must hold after every step.
 
@@ -407,7 +409,7 @@ class Programs(RuleBasedStateMachine):
     @invariant()
     def values_agree(self) -> None:
         for step in self.steps:
-            self.compare(step.tensor.detach().numpy(), step.scalars.read(), LARGEST)
+            self.compare(step.tensor.detach().numpy(), step.numbers, LARGEST)
 
     @invariant()
     def gradients_agree(self) -> None:

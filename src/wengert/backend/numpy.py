@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from math import isfinite as _is_finite_number
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,7 @@ def to_host(x: Array) -> np.ndarray:
 
 def all_finite(array: Array) -> bool:
     """Return whether a real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
-    energy: Any = np.vdot(array, array)
-    if energy - energy == 0:
+    if _is_finite_number(np.vdot(array, array).real):
         return True
     return bool(np.isfinite(array).all())
 

@@ -140,8 +140,7 @@ def accumulate(
         if primitive.kind == NONDIFFERENTIABLE or equation.out not in bars:
             continue
         out_bar = bars.pop(equation.out)
-        # The record does not say which partials are singular, so all that are computed are guarded for now.
-        guarded = masked or primitive.masks or getattr(primitive, "singular", True)
+        guarded = masked or primitive.masks or primitive.singular
         for arg, partial in zip(equation.args, partials_of(equation)):
             if partial is not None:
                 bar = product_in(scalar_namespace, partial, out_bar, guarded)

@@ -252,7 +252,16 @@ def apply(op: str, *args: Any) -> Scalar:
             alike = [other for kind, other in zip(signature.operands, args) if kind == letter]
             types[letter] = _common(op, letter, alike)
         operands.append(lift(arg, types[letter]))
+    if op in ("negative", "absolute") and operands[0].op in ("negative", "absolute"):
+        return _of_signed(op, operands[0])
     return _intern(op, types.get(signature.result, BOOL), tuple(operands))
+
+
+def _of_signed(op: str, x: Scalar) -> Scalar:
+    """Shorten --x, |-x| and ||x||, so that what a rule computes of -x is shared with what the impl computed of x."""
+    if op == "absolute":
+        return _intern("absolute", x.dtype, x.operands)
+    return x.operands[0] if x.op == "negative" else _intern("negative", x.dtype, (x,))
 
 
 def lift(value: Any, dtype: DType) -> Scalar:

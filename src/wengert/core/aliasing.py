@@ -153,7 +153,8 @@ def _own_or_shared(data: Array, base: Any) -> Array:
 
 def _is_view_of(base: Any, steps: Steps) -> bool:
     data = boxing.data_of(base)
-    return np.may_share_memory(region_of(data, steps), data)
+    owner = region_of(data, steps).base
+    return owner is not None and (owner is data or owner is data.base)
 
 
 def extent_of(region: Array, base: Any) -> Extent:
@@ -306,9 +307,9 @@ def record_write(target: Any, value_node: Any, data: Array, key: Any, recording:
         if other._node is None or isinstance(other._node, Leaf):
             continue
         written = positions_of(base.shape, base_steps)[key]
-        overlap = np.isin(positions_of(base.shape, family(other)[1]), written).nonzero()
-        if overlap and overlap[0].size:
-            _append(other, None, np.zeros(()), (), overlap, changed)
+        overlap = np.asarray(np.isin(positions_of(base.shape, family(other)[1]), written))
+        if overlap.any():
+            _append(other, None, np.zeros(()), (), overlap.nonzero() if overlap.ndim else (Ellipsis,), changed)
     return changed
 
 

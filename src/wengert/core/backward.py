@@ -145,7 +145,7 @@ def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, 
             arrived.append((node, tensor, bar))
     for leaf, bar in found.leaves.items():
         tensor = wanted.get(leaf) if wanted else leaf.tensor_reference()
-        if tensor is not None:
+        if tensor is not None and tensor._node is not None:  # it may have stopped requiring grad
             arrived.append((leaf, tensor, bar))
     arrived.extend([(node, wanted[node], bar) for node, bar in found.targets.items()])
     return [(node, tensor, _added(tensor.grad, bar)) for node, tensor, bar in arrived]
@@ -154,7 +154,7 @@ def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, 
 def _added(existing: Any, bar: Any) -> Any:
     """Return the new `.grad`: the sum with what was there, in memory of its own."""
     if isinstance(bar, boxing.Tensor):
-        return bar if existing is None else existing + bar
+        return bar.clone() if existing is None else existing + bar  # two leaves may have been given the same Tensor
     if existing is None:
         return boxed_gradient(bar)
     if existing._node is not None:

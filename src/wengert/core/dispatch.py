@@ -11,6 +11,7 @@ Python scalars taken out.
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -248,11 +249,20 @@ class _Several:
         self.dtype = tuple([out.dtype for out in outs])
 
 
+_projections: weakref.WeakValueDictionary[tuple[int, int], Node] = weakref.WeakValueDictionary()
+
+
 def projection(whole: Node, index: int, out: Any) -> Node | None:
-    """Return the Node of one output of an operation with several outputs (None for integer outputs)."""
+    """Return the Node of one output of an operation with several outputs (None for integer outputs).
+
+    There is one at a time: a rule that is recorded hangs on the Node that the user's Tensor has.
+    """
     if out.dtype.kind not in "fc":
         return None
-    node = Node()
+    known = _projections.get((whole.sequence, index))
+    if known is not None:
+        return known
+    node = _projections[(whole.sequence, index)] = Node()
     node.primitive = PROJECTION
     node.inputs = (whole,)
     node.saved = index

@@ -38,6 +38,7 @@ class Primitive:
         multiple: whether the result is a tuple of arrays.
         view: whether the result is a view of its (only) argument, as in NumPy.
         masks: whether the derivative drops elements; from there on the sweep guards its products.
+        singular: whether a partial can be infinite where the value is finite, so that products are always guarded.
         residuals: names of what the tape keeps for the rules, in the order of `Node.saved`.
         pull: `pull(node, out_bar) -> tuple` of raw cotangents, one for each input.
         pull_masked: the same, where an exactly zero cotangent contributes an exact zero.
@@ -69,6 +70,7 @@ class Primitive:
         "residuals",
         "rules",
         "samples",
+        "singular",
         "special",
         "takes_accumulators",
         "variadic",
@@ -86,6 +88,7 @@ class Primitive:
         self.multiple = False
         self.view = False
         self.masks = False
+        self.singular = False
         self.takes_accumulators = False
         self.residuals: tuple[str, ...] = ()
         self.rules: dict[str, Any] = {}

@@ -160,7 +160,7 @@ def _freed(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
     )
 
 
-FREED = Primitive("freed", "freed", _freed)
+FREED = Primitive("a freed operation", "freed", _freed)
 FREED.pull = FREED.pull_masked = FREED.pull_tracked = _freed
 
 
@@ -308,8 +308,7 @@ def sweep(
     """
     found = Swept()
     leaves: dict[Any, Any] = found.leaves
-    pending: dict[Node, Any] = {}
-    heap: list[tuple[int, Node]] = []
+    pending, heap = dict[Node, Any](), list[tuple[int, Node]]()
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
     with np.errstate(all="ignore"):
@@ -317,9 +316,8 @@ def sweep(
             node = pulled = heappop(heap)[1]
             bar = pending.pop(node)
             primitive = node.primitive
-            if type(bar) is Accumulator:
-                if node in targets or not primitive.takes_accumulators:
-                    bar = bar.dense
+            if type(bar) is Accumulator and (node in targets or not primitive.takes_accumulators):
+                bar = bar.dense
             elif type(bar) is Scatter:
                 bar = densify(bar)
             if targets:

@@ -65,10 +65,16 @@ def _open(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
     if base is not tensor:
         fresh = np.array(tensor._data)
         return fresh, partial(_write_through, tensor, fresh)
-    if not isinstance(tensor._data, np.ndarray):
-        tensor._data = np.array(tensor._data)
+    _as_array(tensor)
     moved = make_writable(tensor)
     return tensor._data, partial(_make_known, tensor, moved)
+
+
+def _as_array(tensor: Any) -> None:
+    """Turn a NumPy scalar into an array of no axes, which can be written."""
+    data: Any = tensor._data
+    if type(data) is not np.ndarray:
+        tensor._data = np.array(data)
 
 
 def _make_known(base: Any, moved: bool) -> None:

@@ -95,11 +95,15 @@ class DataLoader:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             stop = min(start + self.batch_size, len(self.dataset))
             if isinstance(self.dataset, ArrayDataset):
-                batch = self.dataset[slice(start, stop) if order is None else order[start:stop]]
+                batch = self._slice(start, stop) if order is None else self.dataset[order[start:stop]]
                 yield batch[0] if self._single else batch
             else:
                 indices = range(start, stop) if order is None else order[start:stop].tolist()
                 yield _collated([self.dataset[i] for i in indices])
+
+    def _slice(self, start: int, stop: int) -> tuple[wg.Tensor, ...]:
+        """Copy the examples: a batch may be written without changing the dataset, in order as well as shuffled."""
+        return tuple([wg.tensor(array._raw()[start:stop]) for array in self.dataset.arrays])
 
     def __repr__(self) -> str:
         return (

@@ -23,7 +23,7 @@ def train_test_split(
         arrays: Tensors or arrays of equal length; others are made Tensors.
         test_size: part of the examples to test on, in (0, 1), or their number.
         seed: of the split; by default it is drawn from `wg.random`.
-        stratify: a class for each example; each class gets the same part of both sides, as nearly as whole examples allow.
+        stratify: a class for each example; each class is divided in the same proportion, as nearly as can be.
 
     Returns:
         [train, test] of the first array, then of the second, ..., each of its array's type.

@@ -162,7 +162,8 @@ class elementwise:
         else:
             function, configure = build(primitive, kernel)
         publish(function, primitive, impl)
-        declaration = _Declaration(primitive, configure, self.singular)
+        primitive.singular = self.singular
+        declaration = _Declaration(primitive, configure)
         function.partials = declaration.partials
         function.partial = declaration.partial
         function.kernel = kernel
@@ -171,10 +172,9 @@ class elementwise:
 
 
 class _Declaration:
-    def __init__(self, primitive: Primitive, configure: Any, singular: bool) -> None:
+    def __init__(self, primitive: Primitive, configure: Any) -> None:
         self.primitive = primitive
         self.configure = configure
-        self.singular = singular
         self.rules: dict[str, tuple[Rule, int | None]] = {}
 
     def partials(self, rule: Rule) -> Rule:
@@ -221,7 +221,7 @@ class _Declaration:
         primitive.rules["plan"] = plan
         if self.configure is not None:
             self.configure(needs if len(needs) == 2 else _unary_mode(primitive.residuals))
-        _derive(primitive, self.singular)
+        _derive(primitive)
 
     def _needs(self) -> list[tuple[str, ...]]:
         needs: list[tuple[str, ...]] = []
@@ -334,12 +334,12 @@ def _raw_bar(partial: Partial, product: Callable[[Any, Any], Any]) -> Callable[[
     return guarded
 
 
-def _derive(primitive: Primitive, singular: bool) -> None:
+def _derive(primitive: Primitive) -> None:
     """Derive pulls, JVP and batching from the partials."""
-    plain = guarded_product if primitive.masks or singular else _multiply
+    plain = guarded_product if primitive.masks or primitive.singular else _multiply
     primitive.pull = _make_pull(primitive, plain)
     primitive.pull_masked = _make_pull(primitive, guarded_product)
-    primitive.pull_tracked = _make_tracked_pull(primitive, primitive.masks or singular)
+    primitive.pull_tracked = _make_tracked_pull(primitive, primitive.masks or primitive.singular)
     primitive.jvp = _make_jvp(primitive)
     primitive.batch = _make_batch(primitive)
 
@@ -468,8 +468,8 @@ def _make_tracked_pull(primitive: Primitive, always: bool) -> Callable[[Any, Any
 
 
 def evaluate(xp: Any, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """Compute the operation itself in either namespace."""
-    return primitive.impl(xp, *args, **params) if xp is _raw else primitive.call(*args, **params)
+    """Compute the operation itself in any namespace."""
+    return primitive.call(*args, **params) if xp is boxing.operations else primitive.impl(xp, *args, **params)
 
 
 def _make_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:

@@ -154,21 +154,22 @@ class _Bilinear(_Linear):
                     continue
 
                 def contract(factor: Any, cotangent: Any) -> Any:
-                    replaced = saved[:other] + (factor,) + saved[other + 1 :]  # noqa: B023
+                    replaced = (*saved[:other], factor, *saved[other + 1 :])  # noqa: B023
                     return call(raw, cotangent, replaced, node.params)  # noqa: B023
 
                 bars.append(settle(raw, guard_bilinear(bar, saved[other], out_bar, contract), parent))
             return tuple(bars)
 
         def pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
-            xp, saved, bars = boxing.operations, boxed_residuals(node), []
+            xp, saved = boxing.operations, boxed_residuals(node)
+            bars: list[Any] = []
             for parent, call, other in zip(node.inputs, calls, others):
                 if parent is None:
                     bars.append(None)
                     continue
 
                 def contract(factor: Any, cotangent: Any) -> Any:
-                    replaced = saved[:other] + (factor,) + saved[other + 1 :]  # noqa: B023
+                    replaced = (*saved[:other], factor, *saved[other + 1 :])  # noqa: B023
                     return call(xp, cotangent, replaced, node.params)  # noqa: B023
 
                 bar = contract(saved[other], out_bar)

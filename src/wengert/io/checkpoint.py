@@ -66,9 +66,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     if description is not None:
         notes[TREE] = description
     if _METADATA in arrays:
-        raise CheckpointError(
-            f"save: the key {_METADATA!r} has a meaning of its own in safetensors files; rename the array"
-        )
+        raise CheckpointError(f"save: the key {_METADATA!r} has a meaning of its own in the format; rename the array")
     ready = {key: _storable(key, array) for key, array in arrays.items()}
     with _replacing(target) as file:
         write_safetensors(file, ready, notes)
@@ -131,7 +129,7 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -165,8 +163,8 @@ def load(path: str | os.PathLike[str]) -> Any:
             dtype = file.get_slice(key).get_dtype()
             if dtype not in _DTYPES:
                 raise CheckpointError(
-                    f"load: {path}: {key} has dtype {dtype}, which NumPy has not; convert it with the library that wrote "
-                    f"it. Supported are {', '.join(_DTYPES)}"
+                    f"load: {path}: {key} has dtype {dtype}, which NumPy has not; convert it with the library that "
+                    f"wrote it. Supported are {', '.join(_DTYPES)}"
                 )
         arrays = {key: as_tensor(file.get_tensor(key)) for key in file.keys()}
     try:

@@ -13,6 +13,7 @@ from wengert import Tensor
 from wengert.errors import CheckpointError
 
 Arrays = dict[str, np.ndarray]
+_ARRAYS = (Tensor, np.ndarray, np.generic)
 
 
 def flatten(tree: Any) -> tuple[Arrays, str | None]:
@@ -31,7 +32,7 @@ def flatten(tree: Any) -> tuple[Arrays, str | None]:
 
 
 def _describe(node: Any, path: str, arrays: Arrays) -> Any:
-    if isinstance(node, (Tensor, np.ndarray, np.generic)):
+    if isinstance(node, _ARRAYS):
         key = path or "value"
         if key in arrays:
             raise CheckpointError(f"save: two arrays would have the key {key!r}; rename one: dots join nested names")

@@ -16,8 +16,8 @@ class _Numbered(Module):
         for module in modules:
             if not isinstance(module, Module):
                 raise TypeError(
-                    f"{type(self).__name__}: {type(module).__name__} {_shown(module)} is not a Module; a function can be "
-                    "wrapped in one whose forward() calls it"
+                    f"{type(self).__name__}: {type(module).__name__} {_shown(module)} is not a Module; a function can "
+                    "be wrapped in one whose forward() calls it"
                 )
             self.register_module(str(len(self._module_names)), module)
 

@@ -116,7 +116,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Normalise the last axes to mean 0 and variance 1, then scale and shift (J. L. Ba, J. R. Kiros, G. E. Hinton, 2016).
+    """Bring the last axes to mean 0 and variance 1, then scale and shift (J. L. Ba, J. R. Kiros, G. E. Hinton, 2016).
 
     Args:
         normalized_shape: extents of the axes to normalise over: the last ones of the input.

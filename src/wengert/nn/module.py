@@ -76,6 +76,7 @@ class Module(Holder):
         raise NotImplementedError(f"{type(self).__name__} has no method forward(): write what it computes")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        """Compute the output, and call the hooks if there are any."""
         if self._pre_hooks is None and self._post_hooks is None:
             return self.forward(*args, **options)
         return self._call_with_hooks(args, options)
@@ -113,7 +114,7 @@ class Module(Holder):
         return {**parameters, **persistent}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return copies of all parameters and persistent buffers, by dotted name: a snapshot that training won't change.
+        """Return copies of all parameters and persistent buffers by dotted name: a snapshot, which training leaves.
 
         >>> import wengert as wg
         >>> list(wg.nn.Sequential(wg.nn.Linear(3, 2)).state_dict())

@@ -1,4 +1,4 @@
-"""What a module holds, by name: parameters, buffers, submodules; how attributes become them, and how they are listed."""
+"""What a module holds, by name: parameters, buffers, submodules. How attributes become them; how they are listed."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Holder:
         if name in self._buffer_names:
             return f"{owner} is a buffer and cannot become {what}; assign a Tensor or None, or delete it first"
         return (
-            f"{owner} is a parameter and cannot become {what}: it would no longer be trained. Assign wg.nn.Parameter(x) "
-            f"or None; to change its values, write self.{name}.copy_(x) under wg.no_grad(); or delete it first"
+            f"{owner} is a parameter and cannot become {what}: it would no longer be trained. Assign "
+            f"wg.nn.Parameter(x) or None; to change its values, call self.{name}.copy_(x) under wg.no_grad()"
         )
 
     def _register(self, name: str, registry: str, value: Any) -> None:

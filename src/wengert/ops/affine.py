@@ -9,13 +9,11 @@ zeros that must win (`pull_masked`), a row of x that is NaN behind an exactly ze
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from .. import backend
+from ..backend.compound import sum_rows
 from ..backend.numpy import all_finite
 from ..core import boxing
 from ..core.dispatch import bind
@@ -30,6 +28,7 @@ from ..typing import Array, ArrayLike, Namespace, Shape
 from .creation import asarray
 
 _raw: Any = backend.numpy
+_FIRST = (0,)
 _NO_PARAMS: dict[str, Any] = {}
 
 
@@ -98,9 +97,7 @@ def affine_vjp_bias(xp: Namespace, out_bar: Array) -> Array:
 
 
 @affine.jvp
-def affine_jvp(
-    xp: Namespace, x: Array, weight: Array, x_dot: Array, weight_dot: Array, bias_dot: Array
-) -> Array:
+def affine_jvp(xp: Namespace, x: Array, weight: Array, x_dot: Array, weight_dot: Array, bias_dot: Array) -> Array:
     through_x = xp.matmul(x_dot, xp.transpose(weight))
     return through_x + xp.matmul(x, xp.transpose(weight_dot)) + bias_dot
 
@@ -121,11 +118,6 @@ def affine_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...]) ->
     return product + bias, 0
 
 
-@lru_cache(maxsize=64)
-def _ones(n: int, dtype: Any) -> Array:
-    return np.ones(n, dtype)
-
-
 @affine.raw_pull
 def affine_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_node, weight_node, bias_node = node.inputs
@@ -133,7 +125,7 @@ def affine_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_bar = weight_bar = bias_bar = None
     rows = out_bar if out_bar.ndim == 2 else _rows(_raw, out_bar)
     if bias_node is not None:
-        bias_bar = _settled(_ones(len(rows), rows.dtype) @ rows, bias_node)
+        bias_bar = _settled(sum_rows(rows, _FIRST), bias_node)
     if weight_node is not None:
         weight_bar = _settled(rows.T @ (x if x.ndim == 2 else _rows(_raw, x)), weight_node)
     if x_node is not None:

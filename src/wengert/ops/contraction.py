@@ -23,7 +23,12 @@ from .shaping import moveaxis, reshape
 
 
 @bilinear(
-    samples=[Sample((2, 3), (3, 4)), Sample((5, 2, 3), (3, 4)), Sample((2, 3), (5, 3, 4)), Sample((1, 2, 3), (4, 3, 2))],
+    samples=[
+        Sample((2, 3), (3, 4)),
+        Sample((5, 2, 3), (3, 4)),
+        Sample((2, 3), (5, 3, 4)),
+        Sample((1, 2, 3), (4, 3, 2)),
+    ],
     reference="numpy.matmul",
 )
 def matrix_product(xp: Namespace, x: Array, y: Array) -> Array:
@@ -85,7 +90,9 @@ def matmul(x: ArrayLike, y: ArrayLike, /) -> Any:
         _check_inner(left, right, left.shape[-1], right.shape[-2])
         return bind(matrix_product.primitive, (left, right))
     if not left.ndim or not right.ndim:
-        raise ShapeError(f"matmul: shapes {left.shape} and {right.shape}: a scalar is no matrix; multiply with * instead")
+        raise ShapeError(
+            f"matmul: shapes {left.shape} and {right.shape}: a scalar is no matrix; multiply with * instead"
+        )
     _check_inner(left, right, left.shape[-1], right.shape[0] if right.ndim == 1 else right.shape[-2])
     row, column = left.ndim == 1, right.ndim == 1
     out = matrix_product(left[None, :] if row else left, right[:, None] if column else right)
@@ -119,7 +126,7 @@ def _by_einsum(x: Array, y: Array, *, subscripts: str) -> Array:
     reference=_by_einsum,
 )
 def contract_pair(xp: Namespace, x: Array, y: Array, *, subscripts: str) -> Array:
-    """Contraction of two arrays, by letters as in `einsum`: each once in a term, and in two of the three terms at least."""
+    """Contraction of two arrays, by letters as in `einsum`: each once in a term, and in at least two of the three."""
     return xp.contract_pair(x, y, subscripts=subscripts)
 
 
@@ -142,7 +149,9 @@ def _terms(subscripts: str) -> tuple[str, str, str]:
 
 
 @contract_pair.batch
-def contract_pair_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...], subscripts: str) -> tuple[Any, int]:
+def contract_pair_batch(
+    xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...], subscripts: str
+) -> tuple[Any, int]:
     x, y = (to_front(xp, value, axis) for value, axis in zip(args, axes))
     for_x, for_y, for_out = _terms(subscripts)
     new = next(letter for letter in ascii_letters if letter not in subscripts)
@@ -178,8 +187,8 @@ def tensordot(x: ArrayLike, y: ArrayLike, axes: Any = 2) -> Any:
     second = [canonical_axis(a, right.ndim, "tensordot") for a in second]
     if [left.shape[a] for a in first] != [right.shape[a] for a in second] or len(set(first)) != len(set(second)):
         raise ShapeError(
-            f"tensordot: shapes {left.shape} and {right.shape} do not fit along axes {first} and {second}, whose extents "
-            f"are {[left.shape[a] for a in first]} and {[right.shape[a] for a in second]}"
+            f"tensordot: shapes {left.shape} and {right.shape} do not fit along axes {first} and {second}, whose "
+            f"extents are {[left.shape[a] for a in first]} and {[right.shape[a] for a in second]}"
         )
     for_x = list(ascii_letters[: left.ndim])
     for_y = list(ascii_letters[left.ndim : left.ndim + right.ndim])
@@ -204,7 +213,9 @@ def dot(x: ArrayLike, y: ArrayLike) -> Any:
         return left * right
     meeting = right.shape[-1 if right.ndim == 1 else -2]
     if left.shape[-1] != meeting:
-        raise ShapeError(f"dot: shapes {left.shape} and {right.shape} do not fit: {left.shape[-1]} elements meet {meeting}")
+        raise ShapeError(
+            f"dot: shapes {left.shape} and {right.shape} do not fit: {left.shape[-1]} elements meet {meeting}"
+        )
     if left.ndim == 2 and right.ndim == 2:
         return bind(matrix_product.primitive, (left, right))
     return tensordot(left, right, (-1, -1 if right.ndim == 1 else -2))
@@ -288,7 +299,9 @@ def kron(x: ArrayLike, y: ArrayLike) -> Any:
 
 
 @composite(samples=[Sample((3,), (3,)), Sample((2, 3), (3,)), Sample((3, 2), (3, 2), axis=0)], reference="numpy.cross")
-def cross(x: ArrayLike, y: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+def cross(
+    x: ArrayLike, y: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Any:
     """Vector product of arrays of vectors with three components.
 
     Args:

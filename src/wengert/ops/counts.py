@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..core.dispatch import bind
 from ..declare import Sample, nondifferentiable
 from ..typing import Array, ArrayLike, Axis, Namespace
@@ -11,9 +13,18 @@ from .axes import canonical_axis
 from .creation import asarray
 from .reductions import reduce_axes
 
+
+def _truths(rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(rng.random((3, 4)) < 0.5)
+
+
+def _digits(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 2, (3, 4))
+
+
 _TRUTHS: Any = [
-    Sample(lambda rng: rng.random((3, 4)) < 0.5, axis=(1,), keepdims=False),
-    Sample(lambda rng: rng.integers(0, 2, (3, 4)), axis=(0, 1), keepdims=True),
+    Sample(_truths, axis=(1,), keepdims=False),
+    Sample(_digits, axis=(0, 1), keepdims=True),
     Sample((2, 3), axis=(0,), keepdims=False),
 ]
 

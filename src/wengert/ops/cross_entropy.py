@@ -1,8 +1,8 @@
 """Cross-entropy of softmax with class labels, as one operation: what classifiers are trained by.
 
-The value is the logarithm of the sum of exponentials less the logit of the label, so nothing overflows; the cotangent of
-the logits is softmax less one at the label. Rows whose label is `ignore_index` contribute exactly zero, whatever their
-logits hold.
+The value is the logarithm of the sum of exponentials less the logit of the label, so nothing overflows; the cotangent
+of the logits is softmax less one at the label. Rows whose label is `ignore_index` contribute exactly zero, whatever
+their logits hold.
 """
 
 # The slots of Tensor are read in line here, as on the fast path.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.compound import sum_kept, sum_rows
 from ..backend.numpy import all_finite
 from ..core import boxing
 from ..core.dispatch import bind
@@ -30,6 +31,8 @@ from .reductions import as_floating
 from .shaping import moveaxis, reshape
 
 REDUCTIONS = ("mean", "sum", "none")
+_INT, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
+_largest: Any = np.maximum.reduce
 _LARGE = 1 << 20
 """Above this many bytes, the tape keeps no exponentials: they are computed again in the sweep."""
 
@@ -157,9 +160,9 @@ def _row_starts(rows: int, classes: int) -> Array:
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array]:
-    exponentials = np.subtract(logits, np.maximum.reduce(logits, 1, None, None, True), order="C")
+    exponentials = np.subtract(logits, _largest(logits, 1, None, None, True), order="C")
     np.exp(exponentials, exponentials)
-    return exponentials, np.add.reduce(exponentials, 1, None, None, True)
+    return exponentials, sum_kept(exponentials, (1,))
 
 
 @cross_entropy_of_rows.raw_pull
@@ -207,14 +210,14 @@ def _straight(logits: Any, labels: Any, params: dict[str, Any]) -> Any:
     rows, classes = x.shape
     y = labels.copy() if type(labels) is np.ndarray else labels._data
     places = _row_starts(rows, classes) + y
-    shifted = np.subtract(x, np.maximum.reduce(x, 1, None, None, True), order="C")
+    shifted = np.subtract(x, _largest(x, 1, None, None, True), order="C")
     picked = shifted.reshape(-1)[places]
     np.exp(shifted, shifted)
-    sums = np.add.reduce(shifted, 1, None, None, True)
+    sums = sum_kept(shifted, (1,))
     losses = np.log(sums.reshape(-1))
     losses -= picked
     reduction = params["reduction"]
-    out = losses if reduction == "none" else np.add.reduce(losses)
+    out = losses if reduction == "none" else sum_rows(losses, (0,))
     if reduction == "mean":
         out = out / rows
     node = logits._node
@@ -232,11 +235,11 @@ def _is_straight(logits: Any, labels: Any, params: dict[str, Any], weight: Any) 
         return False
     y = labels._data if type(labels) is boxing.Tensor else labels
     x = logits._data
-    if type(y) is not np.ndarray or y.dtype != np.int64 or x.ndim != 2 or y.shape != x.shape[:1] or x.dtype.kind != "f":
+    if type(y) is not np.ndarray or y.dtype is not _INT or x.ndim != 2 or y.shape != x.shape[:1] or x.dtype.kind != "f":
         return False
     classes = x.shape[1]
     # Read as an unsigned number, a negative label is larger than any class.
-    return bool(len(y)) and y.view(np.uint64).max() < classes and not 0 <= params["ignore_index"] < classes
+    return bool(len(y)) and _largest(y.view(_UNSIGNED)) < classes and not 0 <= params["ignore_index"] < classes
 
 
 def softmax_cross_entropy(
@@ -289,12 +292,17 @@ def softmax_cross_entropy(
     return reshape(out, shape) if reduction == "none" else out
 
 
+def _has_nan(labels: Any) -> bool:
+    known = type(labels) in (boxing.Tensor, boxing.BorrowedTensor)
+    return known and labels.dtype.kind == "f" and bool(np.isnan(boxing.data_of(labels)).any())
+
+
 def _check_labels(scores: Any, shape: Any, labels: Any, classes: int, ignore_index: int) -> None:
     if labels.dtype.kind not in "iu":
-        holes = ", some of them NaN" if labels.dtype.kind == "f" and bool(boxing.operations.isnan(labels).any()) else ""
+        holes = ", some of them NaN" if _has_nan(labels) else ""
         raise DTypeError(
-            f"softmax_cross_entropy: labels must be integers (class numbers), not {labels.dtype}{holes}. Convert them with "
-            ".astype('int64'); for class probabilities p write -(p * wg.log_softmax(logits)).sum(-1)"
+            f"softmax_cross_entropy: labels must be integers (class numbers), not {labels.dtype}{holes}. Convert them "
+            "with .astype('int64'); for class probabilities p write -(p * wg.log_softmax(logits)).sum(-1)"
         )
     if labels.shape != shape:
         raise ShapeError(
@@ -309,8 +317,8 @@ def _check_labels(scores: Any, shape: Any, labels: Any, classes: int, ignore_ind
         place = np.unravel_index(int(np.argmax(wrong)), data.shape)
         where = f" at {tuple(int(i) for i in place)}" if place else ""
         raise IndexError(
-            f"softmax_cross_entropy: label {data[place]}{where} is no class: there are {classes}, from 0 to {classes - 1} "
-            f"(and ignore_index={ignore_index})"
+            f"softmax_cross_entropy: label {data[place]}{where} is no class: there are {classes}, from 0 to "
+            f"{classes - 1} (and ignore_index={ignore_index})"
         )
 
 

@@ -46,8 +46,9 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Any:
     """Sum of products along labelled axes.
 
     Args:
-        subscripts: labels of the axes of every operand and, after `->`, of the result, as `"ij,jk->ik"`; repeated labels
-            are diagonals, `...` stands for axes that broadcast. Or the first operand, each followed by a list of numbers.
+        subscripts: labels of the axes of every operand and, after `->`, of the result, as `"ij,jk->ik"`; repeated
+            labels are diagonals, `...` stands for axes that broadcast. Or the first operand, where every operand is
+            followed by a list of numbers.
         *operands: the arrays.
         optimize: accepted for NumPy's sake; more than two operands are always contracted in a good order.
 
@@ -131,8 +132,8 @@ def _extents(subscripts: str, terms: list[str], shapes: tuple[Shape, ...]) -> di
                 extents[label] = extent
             elif extent not in (1, known):
                 raise ShapeError(
-                    f"einsum: in {subscripts!r}, an axis has extent {known} in one operand and {extent} in another; the "
-                    f"shapes are {' and '.join(str(s) for s in shapes)}"
+                    f"einsum: in {subscripts!r}, an axis has extent {known} in one operand and {extent} in another; "
+                    f"the shapes are {' and '.join(str(s) for s in shapes)}"
                 )
     return extents
 
@@ -145,7 +146,9 @@ def _distinct(tensor: Any, term: str, extents: dict[str, int]) -> tuple[Any, str
             first = labels.index(label)
             second = labels.index(label, first + 1)
             if tensor.shape[first] != tensor.shape[second]:
-                raise ShapeError(f"einsum: the axes of {term!r} under one label have different extents in {tensor.shape}")
+                raise ShapeError(
+                    f"einsum: the axes of {term!r} under one label have different extents in {tensor.shape}"
+                )
             tensor = diagonal(tensor, 0, first, second)
             labels = labels[:first] + labels[first + 1 : second] + labels[second + 1 :] + label
     kept = [i for i, label in enumerate(labels) if tensor.shape[i] == extents[label]]

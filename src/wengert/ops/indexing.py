@@ -18,7 +18,6 @@ from ..core.dispatch import bind
 from ..core.vspace import Accumulator, Scatter
 from ..declare import Sample, linear
 from ..typing import Array, Namespace, Shape
-from .creation import asarray
 
 Key = tuple[Any, ...]
 _ALL = builtins.slice(None)
@@ -132,8 +131,6 @@ def index_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
 @index.batched
 def index_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
     return bind(index.primitive, (x,), {"key": (_ALL, *key)})
-
-
 
 
 @linear(
@@ -284,7 +281,9 @@ def write_region_raw_pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
     if value_node is not None:
         value_bar = np.array(region[region_key])
         winners = _winners(node.shape, steps, key)
-        value_bar = _undo_assignment_broadcast(np, value_bar if winners is None else value_bar * winners, value_node.shape)
+        value_bar = _undo_assignment_broadcast(
+            np, value_bar if winners is None else value_bar * winners, value_node.shape
+        )
         if value_bar.dtype != value_node.dtype:
             value_bar = value_bar.astype(value_node.dtype)
     region[region_key] = 0
@@ -297,8 +296,7 @@ write_region.primitive.takes_accumulators = True
 @write_region.batched
 def write_region_batched(xp: Namespace, x: Array, value: Array, *, steps: Steps, key: Key) -> Array:
     rows = [
-        bind(write_region.primitive, (x[i], value[i]), {"steps": steps, "key": key})
-        for i in builtins.range(x.shape[0])
+        bind(write_region.primitive, (x[i], value[i]), {"steps": steps, "key": key}) for i in builtins.range(x.shape[0])
     ]
     return xp.stack(rows)
 

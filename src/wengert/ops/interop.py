@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,11 @@ _WRITING = {
 """Functions that write into their first argument, with the name of the argument that is written."""
 _VALUE_FREE = frozenset(("zeros_like", "ones_like", "empty_like"))
 """Functions whose result does not depend on the values, so that no gradient can be lost."""
-_UNSET = (None, np._NoValue)  # type: ignore[attr-defined]
+_NO_VALUE: Any = np._NoValue  # type: ignore[attr-defined]
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None and value is not _NO_VALUE
 
 
 class _Unsupported(Exception):
@@ -120,16 +124,16 @@ def _in_loop_dtypes(ufunc: Any, inputs: Any, dtype: Any, signature: Any, casting
         signature = (None,) * ufunc.nin + (None if dtype is None else np.dtype(dtype),) * ufunc.nout
     given = [type(x) if type(x) in (int, float, complex) else asarray(x).dtype for x in inputs]
     resolved = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout), signature=signature, casting=casting)
-    return [x if type(x) in (int, float, complex) and kind.kind in "iu" else astype(x, kind, copy=False)
-            for x, kind in zip(inputs, resolved)]
+    return [
+        x if type(x) in (int, float, complex) and kind.kind in "iu" else astype(x, kind, copy=False)
+        for x, kind in zip(inputs, resolved)
+    ]
 
 
 def _reduce(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out: Any) -> Any:
     name = _REDUCTIONS.get(ufunc.__name__)
     x = asarray(inputs[0])
-    options = {"axis": 0, **kwargs}
-    for key, value in zip(("axis", "dtype", "out", "keepdims"), inputs[1:]):
-        options[key] = value
+    options = {"axis": 0, **dict(zip(("axis", "dtype", "out", "keepdims"), inputs[1:])), **kwargs}
     keepdims = bool(options.get("keepdims", False))
     dtype, initial, where = options.get("dtype"), options.get("initial"), options.get("where", True)
     if dtype is not None:
@@ -143,7 +147,7 @@ def _reduce(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out
         result = _fold(operation, x, options["axis"], keepdims, ufunc.__name__)
     else:
         result = getattr(boxing.operations, name)(x, axis=options["axis"], keepdims=keepdims)
-    return result if initial in _UNSET else operation(result, initial)
+    return operation(result, initial) if _is_set(initial) else result
 
 
 def _fold(operation: Any, x: Any, axis: Any, keepdims: bool, name: str) -> Any:
@@ -189,7 +193,8 @@ def _reduceat(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], o
     rows = boxing.operations.moveaxis(x, axis, 0)
     ends = [*starts[1:], rows.shape[0]]
     parts = [
-        _reduce(ufunc, operation, (rows[i:j],), dict(kwargs), ()) if i < j else rows[int(i)] for i, j in zip(starts, ends)
+        _reduce(ufunc, operation, (rows[i:j],), dict(kwargs), ()) if i < j else rows[int(i)]
+        for i, j in zip(starts, ends)
     ]
     return boxing.operations.stack(parts, axis=axis)
 
@@ -208,7 +213,7 @@ def _at(ufunc: Any, target: Any, key: Any, value: Any = None) -> None:
     name = f"np.{ufunc.__name__}.at"
     if not isinstance(target, boxing.Tensor):
         _refuse_array(target, (key, value), name)
-        getattr(ufunc, "at")(target, *_host((key,) if value is None else (key, value)))
+        ufunc.at(target, *_host((key,) if value is None else (key, value)))
         return
     operation = _operation_of(ufunc.__name__)
     if operation is None:
@@ -220,13 +225,12 @@ def _at(ufunc: Any, target: Any, key: Any, value: Any = None) -> None:
         setitem(target, key, operation(target[key]) if value is None else operation(target[key], value))
         return
     positions = np.arange(target.size).reshape(target.shape)[canonical]
-    flat_target = boxing.operations.arange(0)
+    flat = positions.ravel()
     values = None if value is None else boxing.operations.broadcast_to(asarray(value), positions.shape).reshape(-1)
-    del flat_target
-    for round_ in _rounds(positions.ravel()):
-        where = np.unravel_index(positions.ravel()[round_], target.shape)
+    for chosen in _rounds(flat):
+        where = np.unravel_index(flat[chosen], target.shape)
         old = target[where]
-        setitem(target, where, operation(old) if values is None else operation(old, values[round_]))
+        setitem(target, where, operation(old) if values is None else operation(old, values[chosen]))
 
 
 def _rounds(positions: np.ndarray) -> Iterable[np.ndarray]:
@@ -277,10 +281,16 @@ _DIFFERENT = {np.linalg.diagonal: _matrix_diagonal, np.linalg.trace: _matrix_tra
 """Functions that differ from the operation of the same name."""
 
 
-@lru_cache(maxsize=None)
-def _signature(function: Any) -> inspect.Signature | None:
+@cache
+def _parameters(function: Any) -> dict[str, inspect.Parameter] | None:
+    """Return the parameters of a function of NumPy's, or of an operation, by name; None if it does not say."""
+    primitive = getattr(function, "primitive", None)
+    if primitive is not None and not primitive.variadic:
+        kinds = {name: inspect.Parameter.POSITIONAL_ONLY for name in primitive.arguments}
+        kinds.update({name: inspect.Parameter.KEYWORD_ONLY for name in primitive.parameters})
+        return {name: inspect.Parameter(name, kind) for name, kind in kinds.items()}
     try:
-        return inspect.signature(function)
+        return dict(inspect.signature(function).parameters)
     except ValueError:
         return None
 
@@ -291,16 +301,16 @@ def _matched(function: Any, operation: Any, args: Any, kwargs: Any) -> tuple[lis
     Returns:
         Positional arguments, named arguments, and what was given as `out`.
     """
-    theirs, ours = _signature(function), _signature(operation)
+    theirs, ours = _parameters(function), _parameters(operation)
     if theirs is None or ours is None:
         named = dict(kwargs)
         return list(args), named, named.pop("out", None)
-    bound = theirs.bind(*args, **kwargs)
-    parameters = list(ours.parameters.values())
-    known = {p.name for p in parameters}
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    parameters = list(ours.values())
+    known = set(ours)
     positional: list[Any] = []
     named, out = {}, None
-    for place, (name, parameter) in enumerate(theirs.parameters.items()):
+    for place, (name, parameter) in enumerate(theirs.items()):
         if name not in bound.arguments:
             continue
         value = bound.arguments[name]
@@ -312,12 +322,12 @@ def _matched(function: Any, operation: Any, args: Any, kwargs: Any) -> tuple[lis
             out = value
         elif name in known or _PARAMETERS.get(name) in known:
             named[name if name in known else _PARAMETERS[name]] = value
-        elif place < len(parameters) and parameters[place].name not in theirs.parameters:
+        elif place < len(parameters) and parameters[place].name not in theirs:
             named[parameters[place].name] = value
-        elif value is not parameter.default and value not in _UNSET:
+        elif value is not parameter.default and _is_set(value):
             raise _Unsupported(f"the argument {name!r} is not supported")
-    named = {name: value for name, value in named.items() if value is not np._NoValue}  # type: ignore[attr-defined]
-    return _in_places(parameters, positional, named)[0], _in_places(parameters, positional, named)[1], out
+    named = {name: value for name, value in named.items() if value is not _NO_VALUE}
+    return *_in_places(parameters, positional, named), out
 
 
 def _known(name: str, known: set[str]) -> str:
@@ -390,8 +400,8 @@ def _deliver(result: Any, out: Any, casting: str, name: str) -> Any:
 def _refuse_array(target: Any, values: Any, name: str) -> None:
     if _is_tracked(values):
         raise GradientError(
-            f"{name}: a tracked result cannot be written into a NumPy array, where its gradient would silently end. Make "
-            "the target a Tensor (wg.asarray(array)), or detach() the values"
+            f"{name}: a tracked result cannot be written into a NumPy array, where its gradient would silently end. "
+            "Make the target a Tensor, as in wg.asarray(array), or detach() the values"
         )
 
 
@@ -406,8 +416,9 @@ def _on_the_host(function: Any, name: str, args: Any, kwargs: Any, reason: str) 
 def _cannot(name: str, reason: str, values: Any) -> NotDifferentiableError:
     culprit = next(_tracked(values))
     return NotDifferentiableError(
-        f"{name} cannot be differentiated: {reason}, so that the result would silently leave the tape, on which the Tensor "
-        f"made at {location(culprit._node)} is. Detach the argument if a constant is meant, or compose it of operations"
+        f"{name} cannot be differentiated: {reason}, so that the result would silently leave the tape, on which the "
+        f"Tensor made at {location(culprit._node)} is. Detach the argument if a constant is meant, or compose the "
+        "function of operations that have derivatives"
     )
 
 

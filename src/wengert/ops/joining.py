@@ -180,6 +180,9 @@ def append(x: ArrayLike, values: ArrayLike, axis: int | None = None) -> Any:
     return concatenate([x, values], axis)
 
 
+_LIST: Any = list
+
+
 def block(arrays: Any) -> Any:
     """Assemble an array from nested lists of blocks: the innermost lists are joined along the last axis.
 
@@ -193,7 +196,7 @@ def block(arrays: Any) -> Any:
 
 
 def _depth(arrays: Any) -> int:
-    if not isinstance(arrays, list):
+    if not isinstance(arrays, _LIST):
         return 0
     depths = {_depth(a) for a in arrays}
     if len(depths) != 1:
@@ -202,11 +205,11 @@ def _depth(arrays: Any) -> int:
 
 
 def _rank(arrays: Any, depth: int) -> int:
-    return max(_rank(a, depth) for a in arrays) if isinstance(arrays, list) else max(asarray(arrays).ndim, depth)
+    return max([_rank(a, depth) for a in arrays]) if isinstance(arrays, _LIST) else max(asarray(arrays).ndim, depth)
 
 
 def _assembled(arrays: Any, depth: int, rank: int) -> Any:
-    if not isinstance(arrays, list):
+    if not isinstance(arrays, _LIST):
         tensor = asarray(arrays)
         return reshape(tensor, (1,) * (rank - tensor.ndim) + tensor.shape)
     return concatenate([_assembled(a, depth - 1, rank) for a in arrays], rank - depth)
@@ -247,7 +250,7 @@ def array_split(x: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[A
     """
     tensor = asarray(x)
     axis = canonical_axis(axis, tensor.ndim, "array_split")
-    extent = tensor.shape[axis]
+    extent: int = tensor.shape[axis]
     if _is_count(indices_or_sections):
         sections = operator.index(indices_or_sections)
         if sections <= 0:
@@ -291,7 +294,9 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple([tensor[(*whole, i)] for i in range(tensor.shape[axis])])
 
 
-@composite(samples=[Sample((3,), reps=2), Sample((2, 3), reps=(2, 1, 3)), Sample((2, 3), reps=(2,))], reference="numpy.tile")
+@composite(
+    samples=[Sample((3,), reps=2), Sample((2, 3), reps=(2, 1, 3)), Sample((2, 3), reps=(2,))], reference="numpy.tile"
+)
 def tile(x: ArrayLike, reps: Any) -> Any:
     """Repeat an array as a whole along its axes.
 
@@ -309,7 +314,9 @@ def tile(x: ArrayLike, reps: Any) -> Any:
     return reshape(stretched, tuple([r * n for r, n in zip(counts, shape)]))
 
 
-@composite(samples=[Sample((3,), repeats=2), Sample((2, 3), repeats=2, axis=0), Sample((2, 3), repeats=(2, 0, 1), axis=1)])
+@composite(
+    samples=[Sample((3,), repeats=2), Sample((2, 3), repeats=2, axis=0), Sample((2, 3), repeats=(2, 0, 1), axis=1)]
+)
 def repeat(x: ArrayLike, repeats: Any, axis: int | None = None) -> Any:
     """Repeat each element along an axis (of the flattened array by default).
 
@@ -329,8 +336,8 @@ def repeat(x: ArrayLike, repeats: Any, axis: int | None = None) -> Any:
     if axis is None:
         tensor, axis = reshape(tensor, (-1,)), 0
     axis = canonical_axis(axis, tensor.ndim, "repeat")
-    extent = tensor.shape[axis]
-    counts = np.asarray(boxing.data_of(repeats) if isinstance(repeats, boxing.Tensor) else repeats)
+    extent: int = tensor.shape[axis]
+    counts: Any = np.asarray(boxing.data_of(repeats) if isinstance(repeats, boxing.Tensor) else repeats)
     if counts.size == 1:
         count = operator.index(counts.reshape(-1)[0])
         if count < 0:

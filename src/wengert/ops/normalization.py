@@ -1,8 +1,11 @@
 """Softmax and its logarithm, and layer normalisation: composites that everybody uses, each as one operation.
 
-The raw sweep takes a short way and looks once at what it found; only if that is not finite, it goes the guarded way,
-where an exactly zero cotangent wins over infinite or NaN residuals.
+Where the sweep carries zeros that must win, it takes the short way all the same and looks at what it found; only if
+that is not finite, it goes the guarded way, where an exactly zero cotangent wins over infinite or NaN residuals.
 """
+
+# The slots of Tensor are read in line here, as on the fast path.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from .. import backend
+from ..backend.compound import standardize, sum_kept, sum_of_products, sum_rows
 from ..backend.numpy import all_finite
 from ..core import boxing
 from ..core.dispatch import bind
+from ..core.recording import is_recording
+from ..core.tape import make_node
 from ..core.vspace import settle
 from ..declare import Sample, opaque
 from ..declare.batching import to_front
@@ -26,10 +32,6 @@ from .reductions import as_floating, masked_out
 
 _raw: Any = backend.numpy
 _SAMPLES: Any = [Sample((4,), axis=(0,)), Sample((2, 3), axis=(1,)), Sample((2, 3, 2), axis=(0, 2))]
-
-
-def _sum_kept(x: Array, axis: tuple[int, ...]) -> Array:
-    return np.add.reduce(x, axis, None, None, True)
 
 
 @opaque(samples=_SAMPLES, reference="scipy.special.softmax")
@@ -48,10 +50,16 @@ def softmax_along_vjp(xp: Namespace, out_bar: Array, out: Array, axis: tuple[int
 def softmax_along_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     (out,), axis, parent = node.saved, node.params["axis"], node.inputs[0]
     weighted = out * out_bar
-    weighted -= out * _sum_kept(weighted, axis)
-    if not all_finite(weighted):
-        weighted = softmax_along_vjp(_raw, out_bar, out, axis)
+    weighted -= out * sum_kept(weighted, axis)
     return (weighted if weighted.dtype is parent.dtype else settle(_raw, weighted, parent),)
+
+
+@softmax_along.raw_pull_masked
+def softmax_along_raw_pull_masked(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    bars = softmax_along_raw_pull(node, out_bar)
+    if all_finite(bars[0]):
+        return bars
+    return (settle(_raw, softmax_along_vjp(_raw, out_bar, *node.saved, **node.params), node.inputs[0]),)
 
 
 @softmax_along.jvp
@@ -80,11 +88,17 @@ def log_softmax_along_vjp(xp: Namespace, out_bar: Array, out: Array, axis: tuple
 def log_softmax_along_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     (out,), axis, parent = node.saved, node.params["axis"], node.inputs[0]
     x_bar = np.exp(out)
-    x_bar *= _sum_kept(out_bar, axis)
-    x_bar = np.subtract(out_bar, x_bar, x_bar)
-    if not all_finite(x_bar):
-        x_bar = log_softmax_along_vjp(_raw, out_bar, out, axis)
+    x_bar *= sum_kept(out_bar, axis)
+    np.subtract(out_bar, x_bar, x_bar)
     return (x_bar if x_bar.dtype is parent.dtype else settle(_raw, x_bar, parent),)
+
+
+@log_softmax_along.raw_pull_masked
+def log_softmax_along_raw_pull_masked(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    bars = log_softmax_along_raw_pull(node, out_bar)
+    if all_finite(bars[0]):
+        return bars
+    return (settle(_raw, log_softmax_along_vjp(_raw, out_bar, *node.saved, **node.params), node.inputs[0]),)
 
 
 @log_softmax_along.jvp
@@ -115,7 +129,9 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, where: Any = None) -> Any:
         return bind(softmax_along.primitive, (tensor,), params)
     xp = boxing.operations
     hidden = masked_out(tensor, where, -math.inf, "softmax")
-    return xp.where(xp.equal(hidden, -math.inf), 0, bind(softmax_along.primitive, (hidden,), params))
+    with np.errstate(invalid="ignore"):  # a row of nothing is NaN here, and zero in a moment
+        shares = bind(softmax_along.primitive, (hidden,), params)
+    return xp.where(xp.equal(hidden, -math.inf), 0, shares)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1) -> Any:
@@ -151,7 +167,7 @@ def _pull_standardized(xp: Namespace, bar: Any, normal: Any, scale: Any, axis: t
 @opaque(samples=[Sample((2, 3), axis=(1,), eps=1e-5), Sample((2, 3, 2), axis=(1, 2), eps=0.1)])
 def standardize_over(xp: Namespace, x: Array, *, axis: tuple[int, ...], eps: float) -> Array:
     """Elements less their mean over axes, over the root of variance plus eps."""
-    return _standardized(xp, x, axis, eps)[0]
+    return standardize(x, axis, eps)[0] if xp is _raw else _standardized(xp, x, axis, eps)[0]
 
 
 @standardize_over.vjp
@@ -180,8 +196,9 @@ def standardize_over_batched(xp: Namespace, x: Array, *, axis: tuple[int, ...], 
 )
 def layer_norm_affine(xp: Namespace, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     """Elements standardised over the last axes, those of weight and bias, then scaled and shifted by these."""
-    axis = tuple(range(x.ndim - weight.ndim, x.ndim))
-    return _standardized(xp, x, axis, eps)[0] * weight + bias
+    return (
+        standardize_over.primitive.impl(xp, x, axis=tuple(range(x.ndim - weight.ndim, x.ndim)), eps=eps) * weight + bias
+    )
 
 
 @layer_norm_affine.vjp_of("x")
@@ -206,41 +223,64 @@ def layer_norm_affine_vjp_bias(xp: Namespace, out_bar: Array, bias_shape: Any) -
 @layer_norm_affine.raw_pull
 def layer_norm_affine_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_node, weight_node, bias_node = node.inputs
-    saved = dict(zip(layer_norm_affine.primitive.residuals, node.saved))
-    x, weight, eps = saved["x"], saved["weight"], node.params["eps"]
-    lead = tuple(range(out_bar.ndim - len(saved["bias_shape"] or saved["weight_shape"] or weight.shape)))
+    x, weight, weight_shape, bias_shape = node.saved[:4]
+    shape = weight.shape if weight is not None else weight_shape or bias_shape
+    lead = tuple(range(out_bar.ndim - len(shape)))
     bars: list[Any] = [None, None, None]
     if bias_node is not None:
-        bars[2] = np.add.reduce(out_bar, lead)
-    if x_node is not None or weight_node is not None:
+        bars[2] = sum_rows(out_bar, lead)
+    if x is not None:
         axis = tuple(range(len(lead), x.ndim))
-        normal, scale = _standardized(_raw, x, axis, eps)
+        if len(node.saved) > 4:  # by the straight path
+            mean, root = node.saved[4]
+            normal = np.subtract(x, mean)
+            normal /= root
+        else:
+            normal, _, root = standardize(x, axis, node.params["eps"])
         if weight_node is not None:
-            bars[1] = np.add.reduce(normal * out_bar, lead)
+            bars[1] = sum_rows(normal * out_bar, lead)
         if x_node is not None:
-            bar = out_bar * weight
-            count = math.prod(x.shape[len(lead) :])
-            along = _sum_kept(normal * bar, axis) / count
-            bar -= _sum_kept(bar, axis) / count
-            bar -= normal * along
-            bar *= scale
-            bars[0] = bar
-    if not all([bar is None or all_finite(bar) for bar in bars]):
-        return _layer_norm_affine_guarded(node, out_bar, saved)
-    return tuple([None if bar is None else settle(_raw, bar, parent) for bar, parent in zip(bars, node.inputs)])
+            bars[0] = _pull_through_standardized(out_bar * weight, normal, root, axis)
+    return tuple(
+        [
+            bar if bar is None or bar.dtype is parent.dtype else settle(_raw, bar, parent)
+            for bar, parent in zip(bars, node.inputs)
+        ]
+    )
 
 
-def _layer_norm_affine_guarded(node: Any, out_bar: Array, saved: dict[str, Any]) -> tuple[Any, ...]:
+@layer_norm_affine.raw_pull_masked
+def layer_norm_affine_raw_pull_masked(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    bars = layer_norm_affine_raw_pull(node, out_bar)
+    finite = all([bar is None or all_finite(bar) for bar in bars])
+    return bars if finite else _layer_norm_affine_guarded(node, out_bar)
+
+
+def _pull_through_standardized(bar: Array, normal: Array, root: Array, axis: tuple[int, ...]) -> Array:
+    count = math.prod([bar.shape[a] for a in axis])
+    along = sum_of_products(normal, bar, axis)
+    along /= count
+    mean = sum_kept(bar, axis)
+    mean /= count
+    bar -= mean
+    normal *= along
+    bar -= normal
+    bar /= root
+    return bar
+
+
+def _layer_norm_affine_guarded(node: Any, out_bar: Array) -> tuple[Any, ...]:
     x_node, weight_node, bias_node = node.inputs
-    x, weight, eps = saved["x"], saved["weight"], node.params["eps"]
+    x, weight, weight_shape, bias_shape = node.saved[:4]
+    eps = node.params["eps"]
     x_bar = weight_bar = bias_bar = None
     if x_node is not None:
         x_bar = settle(_raw, layer_norm_affine_vjp_x(_raw, out_bar, x, weight, eps), x_node)
     if weight_node is not None:
-        weight_bar = layer_norm_affine_vjp_weight(_raw, out_bar, x, saved["weight_shape"], eps)
+        weight_bar = layer_norm_affine_vjp_weight(_raw, out_bar, x, weight_shape, eps)
         weight_bar = settle(_raw, weight_bar, weight_node)
     if bias_node is not None:
-        bias_bar = settle(_raw, layer_norm_affine_vjp_bias(_raw, out_bar, saved["bias_shape"]), bias_node)
+        bias_bar = settle(_raw, layer_norm_affine_vjp_bias(_raw, out_bar, bias_shape), bias_node)
     return x_bar, weight_bar, bias_bar
 
 
@@ -254,9 +294,7 @@ def layer_norm_affine_jvp(
 
 
 @layer_norm_affine.batch
-def layer_norm_affine_batch(
-    xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...], eps: float
-) -> tuple[Any, int]:
+def layer_norm_affine_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...], eps: float) -> tuple[Any, int]:
     x, weight, bias = (to_front(xp, value, axis) for value, axis in zip(args, axes))
     if axes[1] is None and axes[2] is None:
         return bind(layer_norm_affine.primitive, (x, weight, bias), {"eps": eps}), 0
@@ -264,17 +302,13 @@ def layer_norm_affine_batch(
     count = args[1].ndim - (axes[1] is not None)
     normal = bind(standardize_over.primitive, (x,), {"axis": tuple(range(x.ndim - count, x.ndim)), "eps": eps})
     fitted = [
-        value
-        if axis is None
-        else xp.reshape(value, (value.shape[0], *(1,) * (rank - count), *value.shape[1:]))
+        value if axis is None else xp.reshape(value, (value.shape[0], *(1,) * (rank - count), *value.shape[1:]))
         for value, axis in ((weight, axes[1]), (bias, axes[2]))
     ]
     return normal * fitted[0] + fitted[1], 0
 
 
-def layer_norm(
-    x: ArrayLike, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Any:
+def layer_norm(x: ArrayLike, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Layer normalisation (Ba, Kiros and Hinton, 2016): zero mean and unit variance over the last axes.
 
     Args:
@@ -299,8 +333,31 @@ def layer_norm(
         if value is not None and tuple(np.shape(value) if not hasattr(value, "shape") else value.shape) != shape:
             raise ShapeError(f"layer_norm: the {name} must have shape {shape}, not {value.shape}")
     if weight is not None and bias is not None:
-        return bind(layer_norm_affine.primitive, (tensor, asarray(weight), asarray(bias)), {"eps": eps})
+        scale, shift = asarray(weight), asarray(bias)
+        if type(tensor) is type(scale) is type(shift) is boxing.Tensor and tensor.dtype == scale.dtype == shift.dtype:
+            return _straight_layer_norm(tensor, scale, shift, eps)
+        return bind(layer_norm_affine.primitive, (tensor, scale, shift), {"eps": eps})
     axis = tuple(range(tensor.ndim - len(shape), tensor.ndim))
     out = bind(standardize_over.primitive, (tensor,), {"axis": axis, "eps": eps})
     out = out if weight is None else out * weight
     return out if bias is None else out + bias
+
+
+def _straight_layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    """Compute and record with exact Tensors, keeping what the raw sweep would have to compute again."""
+    data, scale = x._data, weight._data
+    out, mean, root = standardize(data, tuple(range(data.ndim - scale.ndim, data.ndim)), eps)
+    out *= scale
+    out += bias._data
+    nodes = (x._node, weight._node, bias._node)
+    if nodes == (None, None, None) or not is_recording():
+        return boxing.box(out)
+    x_node, weight_node, _ = nodes
+    saved = (
+        data if x_node is not None or weight_node is not None else None,
+        scale if x_node is not None else None,
+        scale.shape,
+        scale.shape,
+        (mean, root),
+    )
+    return boxing.box(out, make_node(layer_norm_affine.primitive, nodes, saved, out, {"eps": eps}))

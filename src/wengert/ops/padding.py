@@ -19,6 +19,8 @@ from .joining import concatenate
 from .reductions import sum
 from .shaping import broadcast_to, diagonal, ravel, reshape
 
+_SEQUENCES: Any = (tuple, list)
+_SLICE: Any = slice
 Widths = tuple[tuple[int, int], ...]
 
 
@@ -50,8 +52,8 @@ def roll(x: ArrayLike, shift: Any, axis: Axis = None) -> Any:
     tensor = asarray(x)
     if axis is None:
         return reshape(roll(ravel(tensor), shift, 0), tensor.shape)
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    axes: tuple[Any, ...] = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    shifts: tuple[Any, ...] = tuple(shift) if isinstance(shift, _SEQUENCES) else (shift,) * len(axes)
     if len(shifts) != len(axes):
         if len(axes) != 1:
             raise ShapeError(f"roll: {len(shifts)} shifts do not fit {len(axes)} axes")
@@ -295,7 +297,8 @@ def delete(x: ArrayLike, obj: Any, axis: int | None = None) -> Any:
     [1.0, 3.0]
     """
     tensor, axis = _flattened_unless(x, axis, "delete")
-    return boxing.operations.take(tensor, np.delete(np.arange(tensor.shape[axis]), _positions(obj)), axis=axis)
+    extent: int = tensor.shape[axis]
+    return boxing.operations.take(tensor, np.delete(np.arange(extent), _positions(obj)), axis=axis)
 
 
 def insert(x: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None) -> Any:
@@ -306,16 +309,17 @@ def insert(x: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None) -
     [1.0, 2.0, 3.0]
     """
     tensor, axis = _flattened_unless(x, axis, "insert")
-    extent = tensor.shape[axis]
-    where = _positions(obj)
+    extent: int = tensor.shape[axis]
+    where: Any = _positions(obj)
     added = boxing.operations.astype(asarray(values), tensor.dtype, copy=False)
-    single = not isinstance(where, slice) and np.ndim(where) == 0
+    single = not isinstance(where, _SLICE) and np.ndim(where) == 0
+    count: int
     if single and added.ndim == tensor.ndim:
         count = added.shape[axis]
     else:
         if single and added.ndim:
             added = boxing.operations.expand_dims(added, axis)
-        count = len(np.arange(extent)[where]) if isinstance(where, slice) else np.size(where)
+        count = len(np.arange(extent)[where]) if isinstance(where, _SLICE) else np.size(where)
     shape = tuple([count if i == axis else n for i, n in enumerate(tensor.shape)])
     numbers = np.arange(extent, extent + count)
     order = np.insert(np.arange(extent), where, numbers)

@@ -23,7 +23,11 @@ from .sorting import sort
 from .taking import take
 
 _METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
-_SAMPLES: Any = [Sample((5,), distinct=True), Sample((3, 4), distinct=True, axis=1), Sample((2, 3), distinct=True, keepdims=True)]
+_SAMPLES: Any = [
+    Sample((5,), distinct=True),
+    Sample((3, 4), distinct=True, axis=1),
+    Sample((2, 3), distinct=True, keepdims=True),
+]
 
 
 def _places(q: np.ndarray, extent: int, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,7 +119,9 @@ def percentile(x: ArrayLike, q: Any, axis: Axis = None, method: str = "linear", 
     >>> wg.percentile(wg.tensor([1.0, 2.0, 3.0, 5.0]), 50).item()
     2.5
     """
-    return quantile(x, np.asarray(boxing.data_of(q) if isinstance(q, boxing.Tensor) else q) / 100, axis, method, keepdims)
+    return quantile(
+        x, np.asarray(boxing.data_of(q) if isinstance(q, boxing.Tensor) else q) / 100, axis, method, keepdims
+    )
 
 
 @composite(samples=_SAMPLES, reference="numpy.median")

@@ -180,7 +180,9 @@ def _mask(where: Any, x: Any, name: str) -> Any:
     if mask.dtype.kind != "b":
         mask = astype(mask, "bool")
     if mask.ndim > x.ndim or builtins.any([m not in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1])]):
-        raise ShapeError(f"{name}: a mask (where=) of shape {mask.shape} does not broadcast to the array's shape {x.shape}")
+        raise ShapeError(
+            f"{name}: a mask (where=) of shape {mask.shape} does not broadcast to the array's shape {x.shape}"
+        )
     return mask
 
 
@@ -218,9 +220,7 @@ def sum(
     return out if initial is None else out + initial
 
 
-def mean(
-    x: ArrayLike, axis: Axis = None, dtype: DTypeLike = None, keepdims: bool = False, *, where: Any = None
-) -> Any:
+def mean(x: ArrayLike, axis: Axis = None, dtype: DTypeLike = None, keepdims: bool = False, *, where: Any = None) -> Any:
     """Mean over axes (all by default); of integers in float64.
 
     Args:

@@ -20,7 +20,7 @@ from .axes import canonical_axis
 from .creation import asarray
 from .selection import nonzero
 from .shaping import reshape
-from .taking import take_along_axis
+from .taking import take, take_along_axis
 
 _SORTED: Any = [
     Sample((4,), distinct=True, axis=0, descending=False),
@@ -199,8 +199,8 @@ def _row_by_row(operation: Any, name: str) -> None:
         rows = [bind(operation.primitive, (row,), params) for row in x]
         if len({row.shape for row in rows}) > 1:
             raise ShapeError(
-                f"{name}: the result's shape depends on the values, and differs between the calls that are mapped over: "
-                f"{', '.join(str(row.shape) for row in rows)}. Use a mask (wg.where), or a Python loop"
+                f"{name}: the result's shape depends on the values, and differs between the calls that are mapped "
+                f"over: {', '.join(str(row.shape) for row in rows)}. Use a mask (wg.where), or a Python loop"
             )
         return xp.stack(rows)
 
@@ -232,6 +232,10 @@ def unique_part(xp: Namespace, x: Array, *, axis: int | None, part: str) -> Arra
 _row_by_row(unique_part, "unique")
 
 
+def _unique_part(x: Any, axis: int | None, part: str) -> Any:
+    return bind(unique_part.primitive, (x,), {"axis": axis, "part": part})
+
+
 def unique(
     x: ArrayLike,
     return_index: bool = False,
@@ -239,7 +243,7 @@ def unique(
     return_counts: bool = False,
     axis: int | None = None,
 ) -> Any:
-    """The distinct elements (or slices along an axis), in order; they carry no gradient.
+    """The distinct elements (or slices along an axis), in order; the gradient goes to the first of equal ones.
 
     Args:
         x: array of any shape.
@@ -255,10 +259,13 @@ def unique(
     tensor = asarray(x)
     if axis is not None:
         axis = canonical_axis(axis, tensor.ndim, "unique")
-    wanted = ["values"] + [
-        part for part, asked in zip(_PARTS[1:], (return_index, return_inverse, return_counts)) if asked
-    ]
-    parts = tuple([bind(unique_part.primitive, (tensor,), {"axis": axis, "part": part}) for part in wanted])
+    wanted = [part for part, asked in zip(_PARTS[1:], (return_index, return_inverse, return_counts)) if asked]
+    if tensor.dtype.kind in "fc":
+        first = _unique_part(tensor, axis, "index")
+        values = take(tensor if axis is not None else reshape(tensor, (-1,)), first, axis=0 if axis is None else axis)
+    else:
+        values = _unique_part(tensor, axis, "values")
+    parts = (values, *[_unique_part(tensor, axis, part) for part in wanted])
     return parts if len(parts) > 1 else parts[0]
 
 
@@ -285,5 +292,3 @@ def bincount(x: ArrayLike, weights: Any = None, minlength: int = 0) -> Any:
     values = asarray(weights)
     zeros = boxing.operations.zeros((counts.shape[0],), values.dtype)
     return boxing.operations.add_at(zeros, numbers, values, axis=0)
-
-

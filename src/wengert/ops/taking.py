@@ -105,12 +105,7 @@ def _flat_table(xp: Namespace, x: Any, indices: Any, axis: int) -> tuple[Any, An
     fixed=("indices",),
 )
 def add_at(xp: Namespace, x: Array, indices: Array, values: Array, *, axis: int) -> Array:
-    """A copy of `x` with slices of `values` added at positions along an axis; repeated positions add up.
-
-    >>> import wengert as wg
-    >>> wg.add_at(wg.zeros(3), wg.tensor([0, 2, 2]), wg.ones(3), axis=0).tolist()
-    [1.0, 0.0, 2.0]
-    """
+    """A copy of `x` with slices of `values` added at positions along an axis; repeated positions add up."""
     return xp.add_at(x, indices, values, axis=axis)
 
 
@@ -183,12 +178,7 @@ def take_along_batched(xp: Namespace, x: Array, indices: Array, *, axis: int) ->
     fixed=("indices",),
 )
 def add_along_axis(xp: Namespace, x: Array, indices: Array, values: Array, *, axis: int) -> Array:
-    """A copy of `x` with values added at positions along an axis; repeated positions add up.
-
-    >>> import wengert as wg
-    >>> wg.add_along_axis(wg.zeros((1, 3)), wg.tensor([[2, 2]]), wg.ones((1, 2)), axis=1).tolist()
-    [[0.0, 0.0, 2.0]]
-    """
+    """A copy of `x` with values added at positions along an axis; repeated positions add up."""
     return xp.add_along_axis(x, indices, values, axis=axis)
 
 
@@ -295,9 +285,7 @@ def _aligned(x: ArrayLike, indices: ArrayLike, axis: int | None, name: str) -> t
     if positions.ndim != tensor.ndim:
         raise ShapeError(f"{name}: positions of shape {positions.shape} need as many axes as the array, {tensor.shape}")
     axis = canonical_axis(axis, tensor.ndim, name)
-    others = [
-        tuple([1 if i == axis else n for i, n in enumerate(shape)]) for shape in (tensor.shape, positions.shape)
-    ]
+    others = [tuple([1 if i == axis else n for i, n in enumerate(shape)]) for shape in (tensor.shape, positions.shape)]
     if others[0] == others[1]:
         return tensor, positions, axis
     try:
@@ -307,9 +295,7 @@ def _aligned(x: ArrayLike, indices: ArrayLike, axis: int | None, name: str) -> t
             f"{name}: positions of shape {positions.shape} do not fit an array of shape {tensor.shape}: all axes but "
             f"{axis} must broadcast"
         ) from None
-    fitted = [
-        broadcast_to(t, (*joint[:axis], t.shape[axis], *joint[axis + 1 :])) for t in (tensor, positions)
-    ]
+    fitted = [broadcast_to(t, (*joint[:axis], t.shape[axis], *joint[axis + 1 :])) for t in (tensor, positions)]
     return fitted[0], fitted[1], axis
 
 

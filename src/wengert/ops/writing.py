@@ -117,8 +117,8 @@ def _explain_write(error: Exception, data: Any, region: Any, key: Key, steps: St
     if not region.flags.writeable:
         made = " of ".join([primitive.name for primitive, _ in reversed(steps)])
         return ValueError(
-            f"{name}: this Tensor is a read-only view ({made}): several of its elements are the same memory, so that a write "
-            "to one would change others. Write to a copy: x.clone()"
+            f"{name}: this Tensor is a read-only view ({made}): several of its elements are the same memory, so that "
+            "a write to one would change others. Write to a copy: x.clone()"
         )
     if isinstance(error, ValueError):
         shape = np.broadcast_to(np.empty(()), region.shape)[key].shape
@@ -126,7 +126,9 @@ def _explain_write(error: Exception, data: Any, region: Any, key: Key, steps: St
             f"{name}: a value of shape {data.shape} does not fit the region of shape {shape} that it is written to"
         )
     if isinstance(error, TypeError):
-        return DTypeError(f"{name}: a value of dtype {data.dtype} cannot be written to a Tensor of dtype {region.dtype}")
+        return DTypeError(
+            f"{name}: a value of dtype {data.dtype} cannot be written to a Tensor of dtype {region.dtype}"
+        )
     return error
 
 
@@ -156,7 +158,9 @@ def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) 
     if not np.can_cast(out.dtype, x.dtype, "same_kind"):
         raise _does_not_fit(out.dtype, x.dtype, name)
     if out.shape != x.shape:
-        raise ShapeError(f"{name}: the result of shape {out.shape} does not fit in place into a Tensor of shape {x.shape}")
+        raise ShapeError(
+            f"{name}: the result of shape {out.shape} does not fit in place into a Tensor of shape {x.shape}"
+        )
     if not _adopt(x, out):
         overwrite(x, out, name)
     return x
@@ -204,7 +208,9 @@ def _explain_update(kernel: Any, region: Any, raw: Any, error: Exception, name: 
         return _does_not_fit(np.result_type(region, raw), region.dtype, name)
     if "non-broadcastable output" in str(error):
         shape = np.broadcast_shapes(region.shape, np.shape(raw))
-        return ShapeError(f"{name}: the result of shape {shape} does not fit in place into a Tensor of shape {region.shape}")
+        return ShapeError(
+            f"{name}: the result of shape {shape} does not fit in place into a Tensor of shape {region.shape}"
+        )
     return explain(name, (region, np.asarray(raw)), error)
 
 

@@ -220,7 +220,7 @@ def _bad_gradient(gradient: Any, shape: tuple[int, ...]) -> Exception:
             f"step: a parameter of shape {shape} has a gradient of shape {gradient.shape}; nothing has been updated"
         )
     return DTypeError(
-        f"step: a parameter of shape {shape} has a gradient of another dtype, {gradient.dtype}; nothing has been updated"
+        f"step: a parameter of shape {shape} has a gradient of dtype {gradient.dtype}; nothing has been updated"
     )
 
 

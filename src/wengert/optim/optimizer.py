@@ -317,8 +317,8 @@ class Optimizer:
             names = list(self.initial(group))
             if set(entry) != {"step", *names}:
                 raise CheckpointError(
-                    f"{self._name}: the state of parameter {number} has {sorted(entry)}, and {sorted(['step', *names])} "
-                    "are needed; was it saved by another kind of optimiser?"
+                    f"{self._name}: the state of parameter {number} has {sorted(entry)}, and "
+                    f"{sorted(['step', *names])} are needed; was it saved by another kind of optimiser?"
                 )
             for name in names:
                 values = _values(entry[name])

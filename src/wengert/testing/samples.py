@@ -57,13 +57,21 @@ class Case:
         params: the static parameters.
         moves: for each argument whether it can carry a tangent.
         step: the first step of a difference along a direction of unit size; it stays inside the domain.
+        sample: the declared sample that the arrays were drawn by, so that more can be; None if they come from a domain.
     """
 
-    __slots__ = ("arrays", "label", "moves", "params", "step")
+    __slots__ = ("arrays", "label", "moves", "params", "sample", "step")
 
     def __init__(
-        self, label: str, arrays: list[Any], params: dict[str, Any], moves: tuple[bool, ...], step: float
+        self,
+        label: str,
+        arrays: list[Any],
+        params: dict[str, Any],
+        moves: tuple[bool, ...],
+        step: float,
+        sample: Sample | None = None,
     ) -> None:
+        self.sample = sample
         self.label = label
         self.arrays = arrays
         self.params = params
@@ -80,7 +88,7 @@ class Case:
 
     def replaced(self, arrays: list[Any], suffix: str) -> Case:
         """Return the same call on other arrays."""
-        return Case(f"{self.label} {suffix}", arrays, self.params, self.moves, self.step)
+        return Case(f"{self.label} {suffix}", arrays, self.params, self.moves, self.step, self.sample)
 
     def cast(self, *dtypes: Any) -> Case:
         """Return the same call with its floating arrays in the given dtypes, taken in turn."""
@@ -202,7 +210,15 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: 
 
 def _from_sample(record: Any, sample: Sample, rng: np.random.Generator) -> Case:
     arrays, step = from_sample(sample, rng)
-    return Case(repr(sample), arrays, dict(sample.params), _moves(record, arrays), step)
+    return Case(_label(sample), arrays, dict(sample.params), _moves(record, arrays), step, sample)
+
+
+def _label(sample: Sample) -> str:
+    parts = [
+        getattr(a, "__name__", "array") if callable(a) or isinstance(a, np.ndarray) else repr(a) for a in sample.arrays
+    ]
+    parts += [f"{name}={value}" for name, value in sample.params.items()]
+    return f"Sample({', '.join(parts)})"
 
 
 def from_sample(sample: Sample, rng: np.random.Generator) -> tuple[list[Any], float]:

@@ -144,7 +144,7 @@ def zeros(primitive: Primitive, case: Case) -> None:
 def batch(primitive: Primitive, case: Case) -> None:
     """Mapped over any of its arguments, along their first axes, last axes or a mixture, it equals a loop of calls."""
     where, rng = place(primitive, case), random_for(primitive, case)
-    rows = _rows(primitive, case, rng)
+    rows = _rows(case, rng)
     arrays = [i for i, a in enumerate(case.arrays) if isinstance(a, np.ndarray)]
     for mapped in subsets_of(arrays):
         calls = [[rows[b][i] if i in mapped else a for i, a in enumerate(case.arrays)] for b in range(EXTENT)]
@@ -164,16 +164,14 @@ def batch(primitive: Primitive, case: Case) -> None:
             _demand_rows(what, as_tuple(out), as_tuple(out_axis), results, size)
 
 
-def _rows(primitive: Primitive, case: Case, rng: np.random.Generator) -> list[list[Any]]:
+def _rows(case: Case, rng: np.random.Generator) -> list[list[Any]]:
     """Return several sets of arguments of the same shapes, drawn as the case was where a sample says how."""
-    samples = primitive.samples if isinstance(primitive.samples, (list, tuple)) else []
-    sample = next((s for s in samples if repr(s) == case.label), None)
     rows = []
     for _ in range(EXTENT):
-        if sample is None:
+        if case.sample is None:
             row = [rng.permutation(a.ravel()).reshape(a.shape) if _is_array(a) else a for a in case.arrays]
         else:
-            row = from_sample(sample, rng)[0]
+            row = from_sample(case.sample, rng)[0]
             same = [np.shape(new) == np.shape(old) for new, old in zip(row, case.arrays)]
             row = [new if fits else old for new, old, fits in zip(row, case.arrays, same)]
         rows.append(row)
@@ -253,7 +251,7 @@ def _same_in_memory(record: Any, odd: Case, ordinary: Case) -> None:
         for name, odd_seeds in _odd_seeds(seeds):
             _demand_equal_bars(where, f"for an out_bar {name}", dense(expected.pull(odd_seeds)), wanted, ordinary)
         shared: list[Any] = [None if w is None else np.broadcast_to(w.dtype.type(0.75), w.shape) for w in seeds]
-        level = [None if w is None else w.copy() for w in shared]
+        level: list[Any] = [None if w is None else w.copy() for w in shared]
         wanted = dense(expected.pull(level))
         _demand_equal_bars(where, "for an out_bar with stride zero", dense(expected.pull(shared)), wanted, ordinary)
     if isinstance(record, Primitive) and record.kind != NONDIFFERENTIABLE:

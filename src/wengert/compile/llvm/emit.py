@@ -10,9 +10,8 @@ the outputs; it computes the elements from `begin` to `end`.
 
 from __future__ import annotations
 
+from struct import pack
 from typing import NamedTuple
-
-import numpy as np
 
 from ..scalar_ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, Scalar, ScalarFunction, topological, verify
 from ..scalar_math import lower
@@ -99,7 +98,7 @@ def literal(value: float, dtype: DType) -> str:
         return "true" if value else "false"
     if dtype.kind == "i":
         return str(value)
-    return f"0x{np.float64(value).view(np.uint64):016X}"
+    return f"0x{pack('>d', value).hex().upper()}"
 
 
 def _instruction(printer: _Printer, scalar: Scalar, operands: list[str]) -> str:
@@ -246,7 +245,7 @@ def emit_kernel(function: ScalarFunction, uniform: tuple[bool, ...], name: str =
     quick, in_range = lower(function)
     verify(quick, machine=True)
     printer = _Printer()
-    printer.write(f'define void @{name}(ptr %buffers, i64 %begin, i64 %end) "no-trapping-math"="true" {{')
+    printer.write(f"define void @{name}(ptr %buffers, i64 %begin, i64 %end) {{")
     printer.write("entry:")
     printer.write("  %empty = icmp sge i64 %begin, %end")
     printer.write("  br i1 %empty, label %done, label %nonempty")

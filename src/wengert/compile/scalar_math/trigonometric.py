@@ -56,8 +56,6 @@ PI_HALVES = {
     FLOAT64: (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33, 5.562271104316826e-50),
 }
 FAST_RANGE = {FLOAT32: 2.0**18, FLOAT64: 2.0**45}
-
-
 # Exponents of the integer x / 2^e that the table of 2/pi serves: from the end of the fast range to the largest number.
 TABLE_EXPONENTS = {FLOAT32: (18 - 52, 127 - 52), FLOAT64: (45 - 52, 1023 - 52)}
 
@@ -84,9 +82,8 @@ def _reduce(size: Scalar) -> Angle:
     multiple, quadrant = nearest_integer(size * TWO_OVER_PI)
     rest = fma(multiple, -first, size)  # exact
     product, lost = two_product(multiple, constant(-second, size.dtype))
-    high, low = two_sum(rest, product)
-    low = fma(multiple, -fourth, fma(multiple, -third, low + lost))
-    return Angle(quadrant, *quick_two_sum(high, low))
+    high, low = quick_two_sum(rest, product)  # where the product is the larger, the two cancel or low counts little
+    return Angle(quadrant, high, fma(multiple, -fourth, fma(multiple, -third, low + lost)))
 
 
 def _reduce_anywhere(size: Scalar) -> Angle:

@@ -49,7 +49,9 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     [0.0, 3.0]
     """
     x = wg.asarray(x)
-    return wg.where(x > 0, x, wg.expm1(x) * alpha)
+    positive = x > 0
+    # What is not chosen is kept small: the exponential of a large x would warn of an overflow that nobody sees.
+    return wg.where(positive, x, wg.expm1(wg.where(positive, 0.0, x)) * alpha)
 
 
 def softplus(x: Any, beta: float = 1.0) -> Tensor:

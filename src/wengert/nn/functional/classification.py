@@ -139,8 +139,8 @@ def _check_classes(target: Tensor, shape: tuple[int, ...], axis: int, ignore_ind
     wanted = shape[:axis] + shape[axis + 1 :]
     if target.dtype.kind not in "iu":
         raise DTypeError(
-            f"nll_loss: classes are integers, and the target has dtype {target.dtype} (NaN is no class); convert it with "
-            ".astype('int64')"
+            f"nll_loss: classes are integers, and the target has dtype {target.dtype} (NaN is no class); convert it "
+            "with .astype('int64')"
         )
     if target.shape != wanted:
         raise ShapeError(
