@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import resource
 import subprocess
@@ -42,7 +43,11 @@ def training_bytes(engine: Engine) -> float:
 
 
 def _finish(arguments: list[str], folder: Path) -> str:
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    # Installed packages bring their bytecode; a checkout writes its own on first import, unless it is kept from that.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise ProcessFailed(f"python {' '.join(arguments)}: {last[0]}")

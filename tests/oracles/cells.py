@@ -129,9 +129,10 @@ def elementwise(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray
 class Array:
     """An array of Cells as one realm sees it."""
 
-    def __init__(self, cells: np.ndarray, realm: Realm) -> None:
+    def __init__(self, cells: np.ndarray, realm: Realm, source: Array | None = None) -> None:
         self.cells = cells
         self.realm = realm
+        self.source = source
 
     @classmethod
     def of_values(cls, values: np.ndarray, is_leaf: bool) -> Array:
@@ -164,7 +165,27 @@ class Array:
             boxed = np.empty((), object)
             boxed[()] = out
             out = boxed
-        return Array(out, self.realm)
+        return Array(out, self.realm, self)
+
+    def comes_of(self, other: Array) -> bool:
+        """Return whether it is the other Array, or a view taken of it with no detach() between."""
+        here: Array | None = self
+        while here is not None and here is not other:
+            here = here.source
+        return here is other
+
+    def become_leaf(self, views: Iterable[Array]) -> None:
+        """Start a history here; those of the views that come of it see it."""
+        realm = Realm(is_leaf=True)
+
+        def started(cell: Cell) -> Cell:
+            return Cell(cell.value, {**cell.histories, realm: Scalar(cell.value)})
+
+        self.cells[...] = elementwise(started, self.cells)
+        for view in views:
+            if view.comes_of(self):
+                view.realm = realm
+        self.realm = realm
 
     def copied(self, take: Callable[[np.ndarray], Any]) -> Array:
         """Return what an operation that copies makes of it: other memory, and a realm of its own."""

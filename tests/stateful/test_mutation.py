@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from hypothesis import note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import wengert as wg
 from tests.oracles import cells
 from tests.oracles.cells import Array, Scalar
+from wengert.core import aliasing
+
+_SMALL_PART = aliasing._SMALL_PART
 
 SHAPES = [(4,), (9,), (3, 2), (2, 3), (1, 4), (3, 3), (2, 2, 3), (10, 2), ()]
 LIMIT = 100.0
@@ -85,7 +88,12 @@ class Mutation(RuleBasedStateMachine):
         self.losses: list[tuple[wg.Tensor, Scalar]] = []
         self.handed_out: list[tuple[np.ndarray, np.ndarray]] = []
         self.made = 0
-        self.leaf((0), True)
+        self.leaf(0, True)
+
+    @initialize(part=st.sampled_from([1, 2, 8]))
+    def choose_what_is_small(self, part: int) -> None:
+        """Arrays are small here; where views get memory of their own is moved to where that matters."""
+        aliasing._SMALL_PART = part
 
     # ------------------------------------------------------------------ helpers
 
@@ -130,6 +138,29 @@ class Mutation(RuleBasedStateMachine):
         if tracked:
             self.leaves.append((tensor, list(array.scalars().ravel())))
         self.keep(tensor, array)
+
+    @rule(which=pick)
+    def borrow(self, which: int) -> None:
+        """A Tensor over an array of the user's, which no write to the Tensor may reach."""
+        values = self.values(SHAPES[which % len(SHAPES)])
+        self.handed_out.append((values, values.copy()))
+        self.keep(wg.asarray(values), Array.of_values(values, False))
+
+    @rule(which=pick)
+    def requires_grad(self, which: int) -> None:
+        """What was untracked becomes a leaf, be it a view or viewed."""
+        pair = self.get(which)
+        if pair.tensor.requires_grad or pair.is_number or not pair.array.cells.flags.writeable:
+            return
+        note(f"requires_grad_ on {pair.shape}")
+        pair.tensor.requires_grad_()
+        pair.array.become_leaf([other.array for other in self.live])
+        self.leaves.append((pair.tensor, list(pair.array.scalars().ravel())))
+
+    @rule(which=pick)
+    def clone(self, which: int) -> None:
+        source = self.get(which)
+        self.keep(source.tensor.clone(), source.array.map(lambda x: cells.same(x, x.value)), is_number=not source.shape)
 
     @rule(which=pick)
     def drop(self, which: int) -> None:
@@ -409,8 +440,7 @@ class Mutation(RuleBasedStateMachine):
             np.testing.assert_array_equal(array, values)
 
     def teardown(self) -> None:
-        if not self.live:
-            return
+        aliasing._SMALL_PART = _SMALL_PART
         self.losses.append(self.loss(self.made))
         for loss, double in self.losses:
             self.check_gradients(loss, double)

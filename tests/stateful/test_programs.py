@@ -345,7 +345,7 @@ class Programs(RuleBasedStateMachine):
         return np.ones(shape) if seed % 2 == 0 else np.random.default_rng(seed).uniform(-1, 1, shape)
 
     def seeded(self, x: int, weights: np.ndarray, as_loss: bool) -> tuple[Any, list[Any]]:
-        """Return what to differentiate, and its seeds: the value with weights as seed, or a weighted sum without one."""
+        """Return what to differentiate, and its seeds: a value with weights as seed, or a weighted sum without one."""
         tensor = self.steps[x].tensor
         return ((tensor * wg.tensor(weights)).sum(), []) if as_loss else (tensor, [wg.tensor(weights)])
 
