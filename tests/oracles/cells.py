@@ -185,7 +185,7 @@ class Array:
         for view in views:
             if view.comes_of(self):
                 view.realm = realm
-        self.realm = realm
+        self.realm, self.source = realm, None
 
     def copied(self, take: Callable[[np.ndarray], Any]) -> Array:
         """Return what an operation that copies makes of it: other memory, and a realm of its own."""

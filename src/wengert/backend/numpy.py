@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from math import isfinite as _is_finite_number
 from typing import Any
 
 import numpy as np
@@ -105,7 +104,7 @@ def to_host(x: Array) -> np.ndarray:
 
 def all_finite(array: Array) -> bool:
     """Return whether a real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
-    if _is_finite_number(np.vdot(array, array).real):
+    if math.isfinite(np.vdot(array, array).real):
         return True
     return bool(np.isfinite(array).all())
 

@@ -20,7 +20,7 @@ from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
 from ..core.vspace import settle
-from ..declare import Sample, bilinear, opaque
+from ..declare import Sample, bilinear, composite, opaque
 from ..declare.batching import to_front
 from ..declare.structured import guard_bilinear, guard_tracked
 from ..errors import ShapeError
@@ -158,6 +158,14 @@ def _through_rows(x: Array, out_bar: Array) -> Array:
     return row_map_transpose_weight(_raw, out_bar, x)
 
 
+@composite(
+    samples=[
+        Sample((4, 3), (2, 3), (2,)),
+        Sample((4, 3), (2, 3)),
+        Sample((2, 4, 3), (2, 3), (2,)),
+        Sample((1, 3), (1, 3), (1,)),
+    ]
+)
 def linear(x: ArrayLike, weight: ArrayLike, bias: Any = None) -> Any:
     """Linear layer: every row of x times the transposed weight, plus the bias.
 

@@ -163,6 +163,14 @@ def _contracted(x: Any, y: Any, for_x: str, for_y: str, for_out: str) -> Any:
     return bind(contract_pair.primitive, (x, y), {"subscripts": f"{for_x},{for_y}->{for_out}"})
 
 
+@composite(
+    samples=[
+        Sample((2, 3), (3, 4), axes=1),
+        Sample((2, 3, 4), (4, 2), axes=((0, 2), (1, 0))),
+        Sample((2,), (3,), axes=0),
+    ],
+    reference="numpy.tensordot",
+)
 def tensordot(x: ArrayLike, y: ArrayLike, axes: Any = 2) -> Any:
     """Sum of products over several axes of each array.
 
@@ -198,6 +206,10 @@ def tensordot(x: ArrayLike, y: ArrayLike, axes: Any = 2) -> Any:
     return _contracted(left, right, "".join(for_x), "".join(for_y), "".join(for_out))
 
 
+@composite(
+    samples=[Sample((3,), (3,)), Sample((2, 3), (3, 2)), Sample((2, 3), (2, 3, 4)), Sample((), (2, 3))],
+    reference="numpy.dot",
+)
 def dot(x: ArrayLike, y: ArrayLike) -> Any:
     """Product of scalars, vectors or matrices; otherwise, the last axis of `x` meets the last but one of `y`.
 
@@ -221,6 +233,7 @@ def dot(x: ArrayLike, y: ArrayLike) -> Any:
     return tensordot(left, right, (-1, -1 if right.ndim == 1 else -2))
 
 
+@composite(samples=[Sample((3,), (3,)), Sample((2, 3), (4, 3))], reference="numpy.inner")
 def inner(x: ArrayLike, y: ArrayLike, /) -> Any:
     """Sum of products over the last axes.
 
@@ -239,6 +252,7 @@ def inner(x: ArrayLike, y: ArrayLike, /) -> Any:
     return tensordot(left, right, (-1, -1))
 
 
+@composite(samples=[Sample((2, 3), (2, 3)), Sample((), ())], reference="numpy.vdot")
 def vdot(x: ArrayLike, y: ArrayLike, /) -> Any:
     """Sum of products of all elements of two arrays of equal size (the first conjugated, if complex).
 
@@ -254,6 +268,9 @@ def vdot(x: ArrayLike, y: ArrayLike, /) -> Any:
     return _contracted(left, right, "a", "a", "")
 
 
+@composite(
+    samples=[Sample((2, 3), (2, 3)), Sample((2, 3), (3,)), Sample((2, 3), (2, 3), axis=0)], reference="numpy.vecdot"
+)
 def vecdot(x: ArrayLike, y: ArrayLike, /, *, axis: int = -1) -> Any:
     """Sum of products along one axis; the others broadcast.
 
@@ -271,6 +288,7 @@ def vecdot(x: ArrayLike, y: ArrayLike, /, *, axis: int = -1) -> Any:
     return _contracted(left, right, labels, labels, labels[:place] + labels[place + 1 :])
 
 
+@composite(samples=[Sample((2,), (3,)), Sample((2, 2), (3,))], reference="numpy.outer")
 def outer(x: ArrayLike, y: ArrayLike) -> Any:
     """Every element of `x` times every element of `y`, both flattened.
 

@@ -21,11 +21,11 @@ from ..core import boxing
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
-from ..declare import Sample, opaque
+from ..declare import Sample, composite, opaque
 from ..errors import DTypeError, ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
-from .creation import asarray
+from .creation import asarray, astype
 from .normalization import log_softmax
 from .reductions import as_floating
 from .shaping import moveaxis, reshape
@@ -45,6 +45,10 @@ def _labels_with_holes(rng: np.random.Generator) -> np.ndarray:
     labels = rng.integers(0, 3, 4)
     labels[1] = -7
     return labels
+
+
+def _maps_of_labels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 3, (2, 2))
 
 
 @opaque(
@@ -242,6 +246,16 @@ def _is_straight(logits: Any, labels: Any, params: dict[str, Any], weight: Any) 
     return bool(len(y)) and _largest(y.view(_UNSIGNED)) < classes and not 0 <= params["ignore_index"] < classes
 
 
+@composite(
+    samples=[
+        Sample((4, 3), _labels),
+        Sample((4, 3), _labels, reduction="sum"),
+        Sample((4, 3), _labels, reduction="none", label_smoothing=0.1),
+        Sample((4, 3), _labels_with_holes, ignore_index=-7),
+        Sample((2, 3, 2), _maps_of_labels, axis=1),
+        Sample((4, 3), _labels, weight=(0.5, 1.0, 2.0), label_smoothing=0.1),
+    ]
+)
 def softmax_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -286,7 +300,7 @@ def softmax_cross_entropy(
     rows = reshape(moveaxis(scores, place, -1), (-1, scores.shape[place]) if scores.size else (0, scores.shape[place]))
     flat = reshape(classes_of, (-1,))
     if weight is not None:
-        out = _weighted(rows, flat, asarray(weight), params)
+        out = _weighted(rows, flat, astype(weight, rows.dtype, copy=False), params)
     else:
         out = bind(cross_entropy_of_rows.primitive, (rows, flat), params)
     return reshape(out, shape) if reduction == "none" else out

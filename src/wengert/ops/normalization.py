@@ -22,7 +22,7 @@ from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
 from ..core.vspace import settle
-from ..declare import Sample, opaque
+from ..declare import Sample, composite, opaque
 from ..declare.batching import to_front
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Axis, Namespace
@@ -308,6 +308,13 @@ def layer_norm_affine_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[An
     return normal * fitted[0] + fitted[1], 0
 
 
+@composite(
+    samples=[
+        Sample((4, 3), 3, (3,), (3,)),
+        Sample((4, 3), 3, (3,)),
+        Sample((4, 3), normalized_shape=3, eps=0.1),
+    ]
+)
 def layer_norm(x: ArrayLike, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Layer normalisation (Ba, Kiros and Hinton, 2016): zero mean and unit variance over the last axes.
 

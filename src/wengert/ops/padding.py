@@ -279,6 +279,7 @@ def diagflat(x: ArrayLike, k: int = 0) -> Any:
     return diag(ravel(asarray(x)), k)
 
 
+@composite(samples=[Sample((3, 3)), Sample((2, 3, 4), offset=1, axis1=2, axis2=0)], reference="numpy.trace")
 def trace(x: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """Sum of the diagonal of each matrix that two axes span.
 
@@ -289,6 +290,7 @@ def trace(x: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return sum(diagonal(x, offset, axis1, axis2), -1)
 
 
+@composite(samples=[Sample((4,), obj=1), Sample((3, 4), obj=(0, 2), axis=1)], reference="numpy.delete")
 def delete(x: ArrayLike, obj: Any, axis: int | None = None) -> Any:
     """A copy without the positions of `obj` along an axis (of the flattened array by default).
 
@@ -301,6 +303,7 @@ def delete(x: ArrayLike, obj: Any, axis: int | None = None) -> Any:
     return boxing.operations.take(tensor, np.delete(np.arange(extent), _positions(obj)), axis=axis)
 
 
+@composite(samples=[Sample((3,), 1, ()), Sample((2, 3), 1, (2, 2), axis=1), Sample((3,), 2, (2,))])
 def insert(x: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None) -> Any:
     """A copy with values inserted before the positions of `obj` along an axis (of the flattened array by default).
 

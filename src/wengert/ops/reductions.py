@@ -10,14 +10,20 @@ import builtins
 import math
 from typing import Any
 
+import numpy as np
+
+from .. import backend
+from ..backend.numpy import all_finite
 from ..core import boxing
 from ..core.dispatch import bind
+from ..core.vspace import settle
 from ..declare import Sample, at, linear, reduction
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Axis, DTypeLike, Namespace, Shape
 from .axes import canonical_axes
 from .creation import asarray, astype
 
+_raw: Any = backend.numpy
 _SAMPLES: Any = [
     Sample((2, 3), axis=(0,), keepdims=False),
     Sample((2, 3, 2), axis=(0, 2), keepdims=True),
@@ -113,6 +119,24 @@ def max_over_partials(xp: Namespace, x: Array, out: Array, axis: tuple[int, ...]
 def min_over(xp: Namespace, x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """Smallest element over axes; NaN if any is."""
     return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+def _pull_extremum(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    """Select where nothing is tied, as is usual; otherwise share."""
+    x, out, shape = node.saved
+    axis, parent = node.params["axis"], node.inputs[0]
+    kept = tuple([1 if i in axis else n for i, n in enumerate(shape)])
+    out, out_bar = out.reshape(kept), out_bar.reshape(kept)
+    tied: Any = x == out
+    if np.count_nonzero(tied) == out.size and all_finite(out):
+        bar = _raw.where(tied, out_bar, out_bar.dtype.type(0))
+    else:
+        bar = _raw.guarded_product(share_among_tied(_raw, x, out, axis), out_bar)
+    return (bar if bar.dtype is parent.dtype else settle(_raw, bar, parent),)
+
+
+max_over.raw_pull(_pull_extremum)
+min_over.raw_pull(_pull_extremum)
 
 
 @min_over.partials

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.dispatch import bind
-from ..declare import Sample, nondifferentiable, opaque
+from ..declare import Sample, composite, nondifferentiable, opaque
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
@@ -112,6 +112,7 @@ def argpartition(x: ArrayLike, kth: int, axis: int | None = -1) -> Any:
     return bind(partition_along.primitive, (tensor,), {"axis": axis, "kth": operator.index(kth)})
 
 
+@composite(samples=[Sample((5,), distinct=True, kth=2)])
 def partition(x: ArrayLike, kth: int, axis: int | None = -1) -> Any:
     """A copy with the element of rank `kth` in its place along an axis, smaller ones before it, larger ones behind it.
 
@@ -123,6 +124,7 @@ def partition(x: ArrayLike, kth: int, axis: int | None = -1) -> Any:
     return take_along_axis(tensor, argpartition(tensor, kth, axis), axis)
 
 
+@composite(samples=[Sample((5,), distinct=True, k=2), Sample((2, 4), distinct=True, k=3, largest=False)])
 def topk(x: ArrayLike, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Any, Any]:
     """The k largest (or smallest) elements along an axis, and their positions.
 

@@ -29,6 +29,10 @@ Argnums = int | Sequence[int]
 def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """Return a function that computes the gradient of a scalar-valued function.
 
+    The gradient is recorded where something outside may be differentiated with respect to: an argument that is on the
+    tape, or a Tensor that the function closes over; not under `no_grad()`. Otherwise it is computed the fast way.
+    Writes to the arguments, inside of the function, are not seen by the caller.
+
     Args:
         function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
         argnums: which positional arguments to differentiate with respect to.
