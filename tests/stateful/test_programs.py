@@ -64,10 +64,10 @@ class Scalars:
         return np.array([numbers.get(value, 0.0) for value in self]).reshape(self.shape)
 
     def __getitem__(self, key: Any) -> Scalars:
-        return Scalars(self.entries[key])
+        return Scalars(self.entries[key] * 1.0)  # scalars of its own: gradients by it are not those by the whole
 
     def sum(self, **options: Any) -> Scalars:
-        return Scalars(self.entries.sum(**options))
+        return Scalars(self.entries.sum(**options) * 1.0)
 
     def __add__(self, other: Any) -> Scalars:
         return Scalars(self.entries + entries_of(other))

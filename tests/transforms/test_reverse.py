@@ -208,6 +208,21 @@ def test_value_and_aux_stay_on_the_tape_where_it_leads_outside() -> None:
     assert (slope.item(), w.grad.item()) == (10.0, 25.0)
 
 
+def test_leaves_made_inside_matter_only_while_they_live() -> None:
+    kept: list[Any] = []
+
+    def f(x: Any, keep: bool) -> Any:
+        p = wg.tensor(3.0, requires_grad=True)
+        if keep:
+            kept.append(p)
+        return wg.autograd.grad(p * p * x, p, create_graph=True)[0] * x  # 2 p x^2
+
+    gone = wg.grad(f)(2.0, False)
+    assert (gone.item(), gone.requires_grad) == (24.0, False)
+    wg.grad(f)(2.0, True).backward()
+    assert kept[0].grad.item() == 8.0
+
+
 def test_a_tracked_argument_is_seen_through() -> None:
     x = doubles(2.0).requires_grad_()
     value, slope = wg.value_and_grad(lambda t: (t * t * t).sum())(x)

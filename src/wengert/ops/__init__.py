@@ -200,6 +200,28 @@ from .shaping import (
 from .affine import (
     linear as linear,
 )
+from .constants import (
+    bool as bool,
+    complex64 as complex64,
+    complex128 as complex128,
+    e as e,
+    euler_gamma as euler_gamma,
+    float16 as float16,
+    float32 as float32,
+    float64 as float64,
+    inf as inf,
+    int8 as int8,
+    int16 as int16,
+    int32 as int32,
+    int64 as int64,
+    nan as nan,
+    newaxis as newaxis,
+    pi as pi,
+    uint8 as uint8,
+    uint16 as uint16,
+    uint32 as uint32,
+    uint64 as uint64,
+)
 from .contraction import (
     contract_pair as contract_pair,
     cross as cross,
@@ -349,8 +371,10 @@ _INTERNAL = {
 }
 """What rules and the Tensor class need of this namespace, and users don't."""
 
+_VALUES = {"e", "euler_gamma", "inf", "nan", "newaxis", "pi"}
+
 __all__ = [  # noqa: PLE0604
     name
     for name, value in list(globals().items())
-    if not name.startswith("_") and name not in _INTERNAL and callable(value)
+    if not name.startswith("_") and name not in _INTERNAL and (callable(value) or name in _VALUES)
 ]

@@ -19,7 +19,7 @@ from ..core import boxing, pytree
 from ..core.backward import Seed, cotangents, seed_of, zeros_for
 from ..core.reach import Route, route_to, survey
 from ..core.recording import is_recording, observers, set_observers, set_recording
-from ..core.tape import Node, argument_node, location, next_sequence
+from ..core.tape import Leaf, Node, argument_node, location, next_sequence
 from ..errors import DTypeError, ShapeError
 from ..typing import PyTree
 
@@ -259,16 +259,17 @@ class _Run:
             )
 
     def survey(self, outputs: Sequence[Node]) -> tuple[Route | None, bool]:
-        """Return (the route from the outputs to the arguments, whether anything older than the run is met)."""
+        """Return (the route from the outputs to the arguments, whether it meets what others may ask about)."""
         targets = frozenset([node for node in self.nodes if node is not None])
         met, strays = survey(outputs, targets, self.start)
-        return (route_to(targets, met) if strays else None), bool(strays)
+        return (route_to(targets, met) if strays else None), any(map(_may_be_asked_about, strays))
 
     def leading_outside(self, values: Sequence[Any]) -> frozenset[Node]:
-        """Return those Nodes of the values, and of what they come of, that lead to something older than the run."""
+        """Return those Nodes of the values, and of what they come of, that lead to what others may ask about."""
         nodes = [value._node for value in values if isinstance(value, boxing.Tensor) and value._node is not None]
         met, strays = survey(nodes, frozenset(), self.start)
-        return frozenset(strays).union(route_to(strays, met)) if strays else frozenset()
+        others = frozenset(filter(_may_be_asked_about, strays))
+        return others.union(route_to(others, met)) if others else others
 
     def gradients(self, bars: Sequence[Any]) -> tuple[Any, ...]:
         """Return cotangents nested as the arguments are: zeros where none arrived, None for integers."""
@@ -284,6 +285,11 @@ class _Run:
         return tuple(nested)
 
 
+def _may_be_asked_about(stray: Node) -> bool:
+    """Return whether a gradient may be asked for there: not at a leaf whose Tensor is gone."""
+    return not isinstance(stray, Leaf) or stray.tensor_reference() is not None
+
+
 def _without_aux(returned: Any, run: _Run, has_aux: bool) -> Any:
     if not has_aux:
         return returned
@@ -294,7 +300,7 @@ def _without_aux(returned: Any, run: _Run, has_aux: bool) -> Any:
 
 
 def _shown(value: Any, run: _Run, outside: frozenset[Node]) -> Any:
-    """Return a value of the run as it is seen from outside: off the tape, unless the tape leads to something older."""
+    """Return a value of the run as it is seen from outside: off the tape, unless it leads to what others ask about."""
     if not isinstance(value, boxing.Tensor) or value._node is None:
         return value
     if value._node in outside or value._node.sequence < run.start:
