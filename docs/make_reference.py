@@ -33,14 +33,21 @@ def _points(special: object) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    lines = [HEADER, "## Primitives\n", "| operation | kind | what it computes | declared at special points |", "|---|---|---|---|"]
+    lines = [
+        HEADER,
+        "## Primitives\n",
+        "| operation | kind | what it computes | declared at special points |",
+        "|---|---|---|---|",
+    ]
     for primitive in sorted(REGISTRY, key=lambda p: p.name):
         points = _points(primitive.special)
         lines.append(f"| `{primitive.name}` | {primitive.kind} | {_sentence(primitive.call.__doc__)} | {points} |")
     public = sorted(
         name
         for name in wg.__all__
-        if name not in REGISTRY and callable(getattr(wg, name)) and getattr(getattr(wg, name), "__module__", "").startswith("wengert")
+        if name not in REGISTRY
+        and callable(getattr(wg, name))
+        and getattr(getattr(wg, name), "__module__", "").startswith("wengert")
     )
     lines += ["\n## Functions made of them\n", "| function | what it computes |", "|---|---|"]
     lines += [f"| `wg.{name}` | {_sentence(getattr(wg, name).__doc__)} |" for name in public]

@@ -13,11 +13,11 @@ from . import ops
 from .core import backward as core_backward
 from .core import boxing
 from .core.aliasing import NOWHERE, begin_history, lead_views
-from .core.tape import Leaf, hooks_of, location, retain_gradient
+from .core.tape import FREED, Leaf, hooks_of, location, retain_gradient
 from .core.updating import update_buffers
 from .declare import fastpath
 from .errors import DTypeError, GradientError
-from .ops import interop
+from .ops.methods import ArrayMethods
 from .typing import Array, DType, DTypeLike, Shape
 
 
@@ -43,31 +43,7 @@ class RemovableHandle:
         self.remove()
 
 
-def _in_place(operation: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
-    """Make `x op= y` of `x op y`: the result is written into x, through all views, unless x is a number of NumPy's."""
-
-    def apply(self: Tensor, other: Any) -> Any:
-        return ops.update(self, operation, other, name)
-
-    apply.__name__ = apply.__qualname__ = name
-    return apply
-
-
-def _equality(operation: Callable[[Any, Any], Any], otherwise: bool) -> Callable[[Any, Any], Any]:
-    """Let `==` and `!=` meet anything, as NumPy's do: what is no array and no number differs from every element."""
-
-    def compare(self: Tensor, other: Any) -> Any:
-        try:
-            return operation(self, other)
-        except DTypeError:
-            if isinstance(other, (list, tuple, np.ndarray, Tensor)):
-                raise
-            return boxing.box(np.full(self.shape, otherwise))
-
-    return compare
-
-
-class Tensor:
+class Tensor(ArrayMethods):
     """An array that remembers how it was computed; made by `wg.tensor` or `wg.asarray`, not by this class."""
 
     __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node")
@@ -156,7 +132,9 @@ class Tensor:
                 self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
                 begin_history(self)
         elif not self.is_leaf:
-            raise GradientError(f"the Tensor made at {location(self._node)} is not a leaf; detach() gives one without grad")
+            raise GradientError(
+                f"the Tensor made at {location(self._node)} is not a leaf; detach() gives one without grad"
+            )
         else:
             self._node = None
             begin_history(self)
@@ -263,7 +241,9 @@ class Tensor:
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
         """Call `hook(tensor)` after `backward()` has added into this leaf's `.grad`."""
         if not isinstance(self._node, Leaf):
-            raise GradientError("post-accumulate hooks belong on leaves that require grad: only their .grad is accumulated")
+            raise GradientError(
+                "post-accumulate hooks belong on leaves that require grad: only their .grad is accumulated"
+            )
         if self._node.after_accumulate is None:
             self._node.after_accumulate = {}
         return RemovableHandle(self._node.after_accumulate, hook)
@@ -343,7 +323,7 @@ class Tensor:
         if not raw.size and raw.shape != (0,):
             parts.insert(1, f"shape={raw.shape}")
         if self._node is not None:
-            name = "" if isinstance(self._node, Leaf) else f", made by {self._node.primitive.name}"
+            name = "" if isinstance(self._node, Leaf) else _maker(self._node)
             parts.append(f"requires_grad=True{name}")
         return f"Tensor({', '.join(parts)})"
 
@@ -420,167 +400,6 @@ class Tensor:
         """
         update_buffers(tensors, update)
 
-    # ------------------------------------------------------------------ NumPy's protocols
-
-    __array_ufunc__ = interop.array_ufunc
-    __array_function__ = interop.array_function
-
-    # ------------------------------------------------------------------ operators
-
-    __add__ = __radd__ = ops.add
-    __sub__ = ops.subtract
-    __mul__ = __rmul__ = ops.multiply
-    __truediv__ = ops.divide
-    __neg__ = ops.negative
-    __pos__ = ops.positive
-    __abs__ = ops.absolute
-    __matmul__ = ops.matmul
-    __pow__ = ops.power
-    __mod__ = ops.remainder
-    __floordiv__ = ops.floor_divide
-    __eq__ = _equality(ops.equal, False)
-    __ne__ = _equality(ops.not_equal, True)
-    __lt__ = ops.less
-    __le__ = ops.less_equal
-    __gt__ = ops.greater
-    __ge__ = ops.greater_equal
-    __and__ = __rand__ = ops.bitwise_and
-    __or__ = __ror__ = ops.bitwise_or
-    __xor__ = __rxor__ = ops.bitwise_xor
-    __invert__ = ops.invert
-    __lshift__ = ops.left_shift
-    __rshift__ = ops.right_shift
-
-    def __rpow__(self, other: Any) -> Any:
-        return ops.power(other, self)
-
-    def __rmod__(self, other: Any) -> Any:
-        return ops.remainder(other, self)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return ops.floor_divide(other, self)
-
-    def __rsub__(self, other: Any) -> Any:
-        return ops.subtract(other, self)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return ops.divide(other, self)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return ops.matmul(other, self)
-
-    __iadd__ = _in_place(ops.add, "+=")
-    __isub__ = _in_place(ops.subtract, "-=")
-    __imul__ = _in_place(ops.multiply, "*=")
-    __itruediv__ = _in_place(ops.divide, "/=")
-    __imatmul__ = _in_place(ops.matmul, "@=")
-
-    # ------------------------------------------------------------------ methods
-
-    sum = ops.sum
-    abs = ops.absolute
-    square = ops.square
-    sqrt = ops.sqrt
-    exp = ops.exp
-    expm1 = ops.expm1
-    log = ops.log
-    log1p = ops.log1p
-    sin = ops.sin
-    cos = ops.cos
-    tan = ops.tan
-    sinh = ops.sinh
-    cosh = ops.cosh
-    tanh = ops.tanh
-    sigmoid = ops.sigmoid
-    relu = ops.relu
-    erf = ops.erf
-    sign = ops.sign
-    floor = ops.floor
-    ceil = ops.ceil
-    round = ops.round
-    clip = ops.clip
-    maximum = ops.maximum
-    minimum = ops.minimum
-    nonzero = ops.nonzero
-    conj = ops.conj
-    ravel = ops.ravel
-    flatten = ops.flatten
-    squeeze = ops.squeeze
-    swapaxes = ops.swapaxes
-    expand_dims = ops.expand_dims
-    broadcast_to = ops.broadcast_to
-    flip = ops.flip
-    diagonal = ops.diagonal
-    matmul = ops.matmul
-    mean = ops.mean
-    max = ops.max
-    min = ops.min
-    prod = ops.prod
-    var = ops.var
-    std = ops.std
-    ptp = ops.ptp
-    any = ops.any
-    all = ops.all
-    argmax = ops.argmax
-    argmin = ops.argmin
-    count_nonzero = ops.count_nonzero
-    cumsum = ops.cumsum
-    cumprod = ops.cumprod
-    logsumexp = ops.logsumexp
-    softmax = ops.softmax
-    log_softmax = ops.log_softmax
-    norm = ops.norm
-    dot = ops.dot
-    take = ops.take
-    repeat = ops.repeat
-    tile = ops.tile
-    roll = ops.roll
-    split = ops.split
-    unstack = ops.unstack
-    argsort = ops.argsort
-    trace = ops.trace
-    tril = ops.tril
-    triu = ops.triu
-    astype = ops.astype
-    clone = ops.clone
-    copy = ops.clone
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """Give the elements another shape; see `wg.reshape`."""
-        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
-
-    view = reshape
-
-    def sort(self, axis: int = -1) -> None:
-        """Sort along an axis in place, as in NumPy; `wg.sort` gives a sorted copy."""
-        ops.overwrite(self, ops.sort(self, axis), "sort")
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """Permute the axes; see `wg.transpose`."""
-        return ops.transpose(self, (axes[0] if len(axes) == 1 and axes[0] is not None else axes) or None)
-
-    permute = transpose
-
-    @property
-    def real(self) -> Tensor:
-        """The real part (itself, for real dtypes)."""
-        return ops.real(self)
-
-    @property
-    def imag(self) -> Tensor:
-        """The imaginary part (zeros, for real dtypes)."""
-        return ops.imag(self)
-
-    @property
-    def T(self) -> Tensor:
-        """The Tensor with its axes reversed."""
-        return ops.transpose(self)
-
-    @property
-    def mT(self) -> Tensor:
-        """The Tensor with its last two axes swapped."""
-        return ops.matrix_transpose(self)
-
 
 class BorrowedTensor(Tensor):
     """A Tensor over memory that somebody else may write to; it becomes an ordinary one when it needs its own."""
@@ -605,6 +424,10 @@ class BorrowedTensor(Tensor):
         """Take a copy, and start recording what is computed from it."""
         self.become_owner()
         return self.requires_grad_(requires_grad)
+
+
+def _maker(node: Any) -> str:
+    return "" if node.primitive is FREED else f", made by {node.primitive.name}"
 
 
 def _rebuild(data: np.ndarray, requires_grad: bool) -> Tensor:

@@ -21,7 +21,6 @@ operations: Namespace = None
 """The namespace of the library's own operations: the `xp` of rules that must be differentiable themselves."""
 
 
-
 def install(tensor_type: type, borrowed_type: type, namespace: Namespace) -> None:
     """Hand the Tensor classes and the namespace of operations down to the layers below."""
     global Tensor, BorrowedTensor, operations

@@ -191,9 +191,7 @@ def _as_array(tensor: Any, value: Any) -> Any:
     return value
 
 
-def _box_view(
-    primitive: Primitive, source: Any, data: Any, out: Any, node: Node | None, params: dict[str, Any]
-) -> Any:
+def _box_view(primitive: Primitive, source: Any, data: Any, out: Any, node: Node | None, params: dict[str, Any]) -> Any:
     shares = out is data or (out.base is not None and (out.base is data or out.base is data.base))
     borrowed = shares and type(source) is not boxing.Tensor
     view = boxing.borrow(out) if borrowed else boxing.box(out, node)

@@ -250,7 +250,10 @@ class _Declaration:
         rule, pick = self.rules[name]
         residuals = self.primitive.residuals
         partial = Partial(
-            residual_names(self.primitive, rule), _partial_function(rule, residuals, pick), self._answer(name), residuals
+            residual_names(self.primitive, rule),
+            _partial_function(rule, residuals, pick),
+            self._answer(name),
+            residuals,
         )
         if pick == 0 and signature(rule)[0] == ("xp", *residuals) and len(residuals) == 1:
             partial.single_rule = rule

@@ -114,9 +114,7 @@ class nondifferentiable:
     with a parameter `axis` (a non-negative integer, or a tuple of them) along shifted axes.
     """
 
-    def __init__(
-        self, *, samples: Any = None, domain: Any = None, reference: Any = None, view: bool = False
-    ) -> None:
+    def __init__(self, *, samples: Any = None, domain: Any = None, reference: Any = None, view: bool = False) -> None:
         if samples is None and domain is not None:
             samples = "domain"
         self.options = dict(samples=samples, domain=domain, reference=reference, view=view)

@@ -85,10 +85,7 @@ class Plan:
             return tuple([gatherer(data, out) for gatherer, _ in self.entries])
         tracked = {i for i, node in enumerate(nodes) if node is not None}
         return tuple(
-            [
-                gatherer(data, out) if not tracked.isdisjoint(needed_by) else None
-                for gatherer, needed_by in self.entries
-            ]
+            [gatherer(data, out) if not tracked.isdisjoint(needed_by) else None for gatherer, needed_by in self.entries]
         )
 
 

@@ -64,7 +64,9 @@ def _convert(data: ArrayLike, dtype: DTypeLike) -> Any:
     else:
         array = np.asarray(data)
     if array.dtype.kind not in "biufc":
-        raise DTypeError(f"cannot make a Tensor of {type(data).__name__} data with dtype {array.dtype}; numbers are needed")
+        raise DTypeError(
+            f"cannot make a Tensor of {type(data).__name__} data with dtype {array.dtype}; numbers are needed"
+        )
     return array if dtype is None else array.astype(dtype, copy=False)
 
 

@@ -16,7 +16,9 @@ from .axes import canonical_axes, canonical_axis, canonical_shape
 from .creation import asarray
 
 
-@linear(samples=[Sample((2, 3), newshape=(3, 2)), Sample((2, 3), newshape=(6,)), Sample((), newshape=(1, 1))], view=True)
+@linear(
+    samples=[Sample((2, 3), newshape=(3, 2)), Sample((2, 3), newshape=(6,)), Sample((), newshape=(1, 1))], view=True
+)
 def reshape_to(xp: Namespace, x: Array, *, newshape: Shape) -> Array:
     """The same elements in row-major order under another shape."""
     return xp.reshape(x, newshape)
@@ -152,7 +154,9 @@ def transpose(x: ArrayLike, axes: Any = None) -> Any:
     else:
         order = tuple(canonical_axis(a, tensor.ndim, "transpose") for a in axes)
         if sorted(order) != list(builtins.range(tensor.ndim)):
-            raise ShapeError(f"transpose: axes {tuple(axes)} are not a permutation of the {tensor.ndim} axes of the array")
+            raise ShapeError(
+                f"transpose: axes {tuple(axes)} are not a permutation of the {tensor.ndim} axes of the array"
+            )
     return bind(permute.primitive, (tensor,), {"axes": order})
 
 
@@ -187,7 +191,9 @@ def moveaxis(x: ArrayLike, source: Any, destination: Any) -> Any:
     sources = [canonical_axis(a, tensor.ndim, "moveaxis") for a in _sequence(source)]
     targets = [canonical_axis(a, tensor.ndim, "moveaxis") for a in _sequence(destination)]
     if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
-        raise ShapeError(f"moveaxis: source {source} and destination {destination} must be distinct axes of equal number")
+        raise ShapeError(
+            f"moveaxis: source {source} and destination {destination} must be distinct axes of equal number"
+        )
     order = [a for a in builtins.range(tensor.ndim) if a not in sources]
     for target, axis in sorted(zip(targets, sources)):
         order.insert(target, axis)

@@ -1,0 +1,178 @@
+"""Train a network on the handwritten digits that come with scikit-learn: 1797 scans of 8 x 8 pixels.
+
+Three networks are trained, one for each of three seeds, on three quarters of the scans, and judged on the other quarter,
+which has had no part in choosing any of the settings below. A picture shows how they learned, and where they err.
+
+    python examples/digits.py                     # or: make demo
+    python examples/digits.py --seeds 7 --epochs 20 --picture seven.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import wengert as wg
+from wengert import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Array = np.ndarray
+SIDE = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was chosen, on a part of the training scans that was kept back for it."""
+
+    epochs: int = 150
+    batch_size: int = 64
+    width: int = 256
+    dropout: float = 0.2
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    shift: float = 0.7
+    rotation: float = 0.15
+    scaling: float = 0.1
+
+
+class Split(NamedTuple):
+    """Scans with brightness from 0 to 1, and the digits that they show."""
+
+    train_images: Array
+    test_images: Array
+    train_labels: Array
+    test_labels: Array
+
+
+@dataclass
+class Epoch:
+    """What one pass over the training scans came to."""
+
+    loss: float
+    accuracy: float
+    scans_per_second: float
+
+
+@dataclass
+class Run:
+    """One training: its seed, its epochs, and what the network says of the held-out scans."""
+
+    seed: int
+    epochs: list[Epoch] = field(default_factory=list)
+    predictions: Array = field(default_factory=lambda: np.empty(0, int))
+
+
+def load_split() -> Split:
+    """Hold out a quarter of the scans, the same part of every digit."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = (digits.images / 16).astype(np.float32)
+    return Split(*wg.data.train_test_split(images, digits.target, test_size=0.25, seed=0, stratify=digits.target))
+
+
+def distort(images: Array, settings: Settings, rng: np.random.Generator) -> Array:
+    """Shift, rotate and scale each scan a little at random: a digit stays what it is, and the network sees it anew."""
+    count = len(images)
+    angle = rng.uniform(-settings.rotation, settings.rotation, count)
+    factor = np.exp(rng.uniform(-settings.scaling, settings.scaling, count))
+    offset = rng.uniform(-settings.shift, settings.shift, (count, 1, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
+    centre = (SIDE - 1) / 2
+    grid = np.stack(np.meshgrid(*[np.arange(SIDE) - centre] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    # Where each pixel of the result lies in the scan, which gets a dark margin of one pixel.
+    place = np.clip(grid @ (turn * factor[:, None, None]) + offset + centre + 1, 0, SIDE + 0.999)
+    corner = place.astype(int)
+    row, column = np.moveaxis(corner, -1, 0)
+    down, right = np.moveaxis((place - corner).astype(np.float32), -1, 0)
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    scan = np.arange(count)[:, None]
+    upper = padded[scan, row, column] * (1 - right) + padded[scan, row, column + 1] * right
+    lower = padded[scan, row + 1, column] * (1 - right) + padded[scan, row + 1, column + 1] * right
+    return (upper * (1 - down) + lower * down).reshape(images.shape)
+
+
+def build_model(settings: Settings) -> nn.Sequential:
+    """Two hidden layers, each with dropout."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(SIDE * SIDE, settings.width),
+        nn.ReLU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.width, settings.width),
+        nn.ReLU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.width, 10),
+    )
+
+
+def predict(model: nn.Module, images: Array) -> Array:
+    """Return the digit that the network takes each scan for."""
+    model.eval()
+    with wg.no_grad():
+        digits = model(wg.tensor(images)).argmax(axis=1).numpy()
+    model.train()
+    return digits
+
+
+def train(split: Split, run: Run, settings: Settings) -> Iterator[Epoch]:
+    """Train a network; record each epoch in the run, and yield it."""
+    wg.random.seed(run.seed)
+    rng = np.random.default_rng(run.seed)
+    model = build_model(settings)
+    optimizer = wg.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    loader = wg.data.DataLoader(
+        (split.train_images, split.train_labels), settings.batch_size, shuffle=True, seed=run.seed
+    )
+    schedule = wg.optim.CosineAnnealingLR(optimizer, settings.epochs * len(loader))
+    for _ in range(settings.epochs):
+        total, start = 0.0, time.perf_counter()
+        for images, labels in loader:
+            distorted = wg.tensor(distort(images.numpy(), settings, rng))
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(
+                model(distorted), labels, label_smoothing=settings.label_smoothing
+            )
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(labels)
+        seconds = time.perf_counter() - start
+        run.predictions = predict(model, split.test_images)
+        accuracy = float((run.predictions == split.test_labels).mean())
+        count = len(split.train_labels)
+        run.epochs.append(Epoch(total / count, accuracy, count / seconds))
+        yield run.epochs[-1]
+
+
+def train_all(split: Split, seeds: Sequence[int], settings: Settings, console: Console) -> list[Run]:
+    """Train one network for each seed, and show how it goes."""
+    columns = (
+        TextColumn("seed {task.fields[seed]}"),
+        BarColumn(bar_width=None),
+        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("loss [bold]{task.fields[loss]:.4f}"),
+        TextColumn("held-out accuracy [bold green]{task.fields[accuracy]:.2%}"),
+        TextColumn("{task.fields[speed]:,.0f} scans/s"),
+        TimeElapsedColumn(),
+    )
+    runs = [Run(seed) for seed in seeds]
+    with Progress(*columns, console=console) as progress:
+        for run in runs:
+            task = progress.add_task("", total=settings.epochs, seed=run.seed, loss=np.nan, accuracy=0.0, speed=0.0)
+            for epoch in train(split, run, settings):
+                progress.update(
+                    task, advance=1, loss=epoch.loss, accuracy=epoch.accuracy, speed=epoch.scans_per_second
+                )
+    return runs
