@@ -11,9 +11,9 @@ from wengert.core.primitive import REGISTRY
 PAGE = Path(__file__).parent / "reference" / "operations.md"
 HEADER = """# Operations
 
-Written by `make docs` from the declarations in `src/wengert/ops`; a test keeps it up to date. The kind says what is derived:
-an elementwise operation is declared by its partials, a linear one by its transpose, a reduction by its partial with respect to
-each element; both modes, any order and batching follow. Every line is checked by the generated suite.
+Written by `make docs` from the declarations in `src/wengert/ops`; a test keeps it up to date. The kind says what is
+derived: an elementwise operation is declared by its partials, a linear one by its transpose, a reduction by its partial
+with respect to each element; both modes, any order and batching follow. Every line is checked by the generated suite.
 
 """
 

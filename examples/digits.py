@@ -24,7 +24,7 @@ import wengert as wg
 from wengert import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 Array = np.ndarray
 SIDE = 8
@@ -176,3 +176,113 @@ def train_all(split: Split, seeds: Sequence[int], settings: Settings, console: C
                     task, advance=1, loss=epoch.loss, accuracy=epoch.accuracy, speed=epoch.scans_per_second
                 )
     return runs
+
+
+# The picture
+
+
+def draw(split: Split, runs: Sequence[Run], path: Path) -> None:
+    """Draw how the networks learned, and the held-out scans that they got wrong."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    style = {
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#888888",
+        "axes.grid": True,
+        "grid.color": "#e6e6e6",
+        "xtick.color": "#444444",
+        "ytick.color": "#444444",
+    }
+    with plt.rc_context(style):
+        figure = plt.figure(figsize=(11, 5.6), layout="constrained")
+        curves, mistakes = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+        _draw_curves(curves, runs)
+        _draw_mistakes(mistakes, split, runs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+        plt.close(figure)
+
+
+def _draw_curves(figure: Any, runs: Sequence[Run]) -> None:
+    colours = ("#1f5fa8", "#d1772b", "#3c8d5a", "#8a4fa3", "#7a7a7a")
+    loss, error = figure.subplots(2, 1, sharex=True)
+    for i, run in enumerate(runs):
+        numbers = np.arange(1, len(run.epochs) + 1)
+        colour = colours[i % len(colours)]
+        final = run.epochs[-1].accuracy
+        loss.plot(numbers, [epoch.loss for epoch in run.epochs], color=colour, linewidth=1.3)
+        wrong = [100 * (1 - epoch.accuracy) for epoch in run.epochs]
+        error.plot(numbers, wrong, color=colour, linewidth=1.3, label=f"seed {run.seed}: {final:.2%} right")
+    loss.set(title="Loss on the training scans, distorted and smoothed", ylabel="cross-entropy", yscale="log")
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter("{x:g}")
+    error.set(title="Held-out scans that are taken for another digit", xlabel="epoch", ylabel="error (%)", yscale="log")
+    error.axhline(1.5, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
+    error.annotate("1.5 %", (1, 1.5), (0, 3), textcoords="offset points", color="#666666", fontsize=9)
+    error.yaxis.set_major_formatter("{x:g}")
+    error.yaxis.set_minor_formatter("")
+    error.legend(frameon=False, loc="upper right")
+
+
+def _draw_mistakes(figure: Any, split: Split, runs: Sequence[Run], columns: int = 4, rows: int = 3) -> None:
+    wrong = np.stack([run.predictions != split.test_labels for run in runs])
+    often = wrong.sum(0)
+    scans = [int(scan) for scan in np.argsort(-often, kind="stable") if often[scan]]
+    shown = scans[: columns * rows]
+    more = f", the {len(shown)} most frequent of {len(scans)}" if len(scans) > len(shown) else ""
+    figure.suptitle(f"Mistakes{more}: true digit → taken for", x=0.02, ha="left", fontsize=11, fontweight="bold")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, scan in zip(panels, shown, strict=False):
+        answers = sorted({int(run.predictions[scan]) for run, bad in zip(runs, wrong[:, scan], strict=True) if bad})
+        panel.imshow(split.test_images[scan], cmap="gray_r", vmin=0, vmax=1)
+        panel.set_title(f"{split.test_labels[scan]} → {', '.join(map(str, answers))}", loc="center")
+        if len(runs) > 1:
+            note = f"{often[scan]} of {len(runs)} networks"
+            panel.text(0.5, -0.04, note, transform=panel.transAxes, ha="center", va="top", color="#666666", fontsize=8.5)
+    if not scans:
+        panels[0].text(0, 0.5, "none", color="#666666")
+
+
+def summary(runs: Sequence[Run], held_out: int) -> Table:
+    """Return the results as a table."""
+    table = Table("seed", "right", "of", "accuracy", "scans/s", title="Held-out scans", title_justify="left")
+    for run in runs:
+        right = round(run.epochs[-1].accuracy * held_out)
+        speed = float(np.median([epoch.scans_per_second for epoch in run.epochs]))
+        table.add_row(str(run.seed), str(right), str(held_out), f"{right / held_out:.2%}", f"{speed:,.0f}")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Run]:
+    """Train, tell, and draw."""
+    parser = argparse.ArgumentParser(description="Train a network on scikit-learn's handwritten digits.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one network is trained for each")
+    parser.add_argument("--epochs", type=int, default=Settings.epochs, help="passes over the training scans")
+    parser.add_argument("--picture", type=Path, default=Path("digits.png"), help="where the picture goes")
+    options = parser.parse_args(arguments)
+    console = Console()
+    start = time.perf_counter()
+    split = load_split()
+    settings = Settings(epochs=options.epochs)
+    console.print(f"{len(split.train_labels)} scans to train on, {len(split.test_labels)} held out\n")
+    console.print(build_model(settings), "\n", highlight=False)
+    runs = train_all(split, options.seeds, settings, console)
+    console.print("\n", summary(runs, len(split.test_labels)))
+    draw(split, runs, options.picture)
+    console.print(f"\nThe picture is in [bold]{options.picture.resolve()}[/]. ", end="")
+    console.print(f"All of it took {time.perf_counter() - start:.1f} s.", highlight=False)
+    return runs
+
+
+if __name__ == "__main__":
+    main()

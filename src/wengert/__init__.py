@@ -57,7 +57,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-__all__ = [  # noqa: PLE0604 - the operations list themselves
+__all__ = [
     *_ops.__all__,
     "GradientTape",
     "Tensor",

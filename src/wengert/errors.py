@@ -1,4 +1,4 @@
-"""Every exception class of the library, each naming the mistake and its cure; knows nothing of arrays or derivatives."""
+"""Every exception class of the library, each naming the mistake and its cure; knows nothing of arrays."""
 
 from __future__ import annotations
 

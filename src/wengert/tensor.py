@@ -107,7 +107,8 @@ class Tensor(ArrayMethods):
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return id(self)
 
     # ------------------------------------------------------------------ on the tape
 
@@ -241,9 +242,7 @@ class Tensor(ArrayMethods):
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
         """Call `hook(tensor)` after `backward()` has added into this leaf's `.grad`."""
         if not isinstance(self._node, Leaf):
-            raise GradientError(
-                "post-accumulate hooks belong on leaves that require grad: only their .grad is accumulated"
-            )
+            raise GradientError("post-accumulate hooks belong on leaves that require grad: only those accumulate")
         if self._node.after_accumulate is None:
             self._node.after_accumulate = {}
         return RemovableHandle(self._node.after_accumulate, hook)
@@ -264,8 +263,8 @@ class Tensor(ArrayMethods):
     def _refuse_to_leave_the_tape(self, name: str, cure: str = "") -> None:
         if self._node is not None:
             raise GradientError(
-                f"{name}: the Tensor made at {location(self._node)} is on the tape, and its gradient would silently end "
-                f"here. Write x.detach().numpy() if that is meant; NumPy's own functions accept the Tensor as it is{cure}"
+                f"{name}: the Tensor made at {location(self._node)} is on the tape, and its gradient would end "
+                f"here. Write x.detach().numpy() if that is meant; NumPy's functions accept the Tensor as it is{cure}"
             )
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:

@@ -62,9 +62,12 @@ def astype(x: Array, dtype: DTypeLike) -> Array:
     return x.astype(dtype, copy=False)
 
 
+_add_reduce: Any = np.add.reduce
+
+
 def sum(x: Array, axis: Any = None, dtype: DTypeLike = None, keepdims: bool = False) -> Array:
     """Sum over axes, without the layers of Python that `numpy.sum` adds."""
-    return np.add.reduce(x, axis, dtype, None, keepdims)
+    return _add_reduce(x, axis, dtype, None, keepdims)
 
 
 def reshape(x: Array, shape: Any) -> Array:

@@ -59,13 +59,19 @@ class View:
 
 
 class Viewed:
-    """What makes a Tensor a base: weak references to its views; dead ones are swept out when the list doubles."""
+    """What makes a Tensor a base: weak references to its views; dead ones are swept out when the list doubles.
 
-    __slots__ = ("limit", "views")
+    Attributes:
+        views: all of them, older ones first.
+        has_roots: whether there may be roots among them.
+    """
+
+    __slots__ = ("has_roots", "limit", "views")
 
     def __init__(self) -> None:
         self.views: list[Any] = []
         self.limit = 8
+        self.has_roots = False
 
     def add(self, view: Any) -> None:
         """Register one more view."""
@@ -73,6 +79,7 @@ class Viewed:
         if len(self.views) > self.limit:
             self.views = [reference for reference in self.views if reference() is not None]
             self.limit = max(8, 2 * len(self.views))
+            self.has_roots = any([place_of(view).root is None for view in self.live()])
 
     def live(self) -> Iterator[Any]:
         """Iterate over the views that still exist, older ones first."""
@@ -116,12 +123,13 @@ def other_roots(base: Any, root: Any) -> list[Any]:
     """Return the Tensors that share the base's memory and have histories of their own, but for `root`."""
     others = [] if base is root else [base]
     alias = alias_of(base)
-    if type(alias) is Viewed:
-        others.extend(view for view in alias.live() if _place(view).root is None and view is not root)
+    if type(alias) is Viewed and alias.has_roots:
+        others.extend([view for view in alias.live() if place_of(view).root is None and view is not root])
     return others
 
 
-def _place(view: Any) -> View:
+def place_of(view: Any) -> View:
+    """Return what makes a view one."""
     alias: Any = alias_of(view)
     return alias
 
@@ -136,19 +144,24 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
         if source is not base and data.base is not boxing.data_of(base) and not _is_view_of(base, steps):
             return  # the source has memory of its own; NumPy would have copied here
     root = None if detached else history(source)[0]
-    origin = len(steps) if detached else 0 if source is base else _place(source).origin
+    origin = len(steps) if detached else 0 if source is base else place_of(source).origin
     _set_alias(view, View(base, steps, root, origin))
     alias = alias_of(base)
     if alias is None:
         alias = Viewed()
         _set_alias(base, alias)
+    alias.has_roots |= detached  # type: ignore[union-attr]
     alias.add(view)  # type: ignore[union-attr]
     if type(view) is boxing.Tensor:
         view._data = _own_or_shared(view._data, base)
 
 
 def _own_or_shared(data: Array, base: Any) -> Array:
-    return data.copy(order="K") if data.nbytes * _SMALL_PART <= boxing.data_of(base).nbytes else data
+    if data.nbytes * _SMALL_PART > boxing.data_of(base).nbytes:
+        return data
+    if any([stride == 0 and extent > 1 for extent, stride in zip(data.shape, data.strides)]):
+        return data  # a copy would not be repeated, so that what is a view of this would not be one of the copy
+    return data.copy(order="K")
 
 
 def _is_view_of(base: Any, steps: Steps) -> bool:
@@ -197,6 +210,8 @@ def is_private(base: Any) -> bool:
         return False
     if base._data.base is not None or not base._data.flags.writeable:
         return False
+    if _references(base) == _UNSHARED:
+        return True
     sharing = 0
     alias = alias_of(base)
     if type(alias) is Viewed:
@@ -235,7 +250,7 @@ def lead_views(base: Any, moved: bool, written: Extent | None, changed: Sequence
     if type(alias) is not Viewed:
         return
     for view in alias.live():
-        place = _place(view)
+        place = place_of(view)
         if not moved and place.extent is not None and _disjoint(place.extent, written):
             continue
         region = region_of(base._data, place.steps)
@@ -279,8 +294,9 @@ def begin_history(tensor: Any) -> None:
     if type(alias) is View:
         alias.root, alias.origin = None, len(steps)
     viewed: Any = alias_of(base)
+    viewed.has_roots |= base is not tensor
     for view in viewed.live():
-        place = _place(view)
+        place = place_of(view)
         if place.root is former and view is not tensor and _starts_with(place.steps, steps):
             if type(view) is boxing.BorrowedTensor:
                 view.become_owner()

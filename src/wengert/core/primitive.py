@@ -117,7 +117,7 @@ class Registry:
         self._pending: dict[str, Callable[[], None]] = {}
 
     def add(self, primitive: Primitive, complete: Callable[[], None]) -> None:
-        """Register a primitive; `complete()` is called when its declaration ends and must raise if parts are missing."""
+        """Register a primitive; `complete()` is called when its declaration ends, and raises if parts are missing."""
         if primitive.name in self._primitives:
             raise DeclarationError(f"operation {primitive.name!r} is declared twice; an operation is declared once")
         self._primitives[primitive.name] = primitive

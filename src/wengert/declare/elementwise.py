@@ -5,6 +5,9 @@ them alone, so that neither it nor its residuals are computed or kept when x is 
 one, minus one, or one of the residuals are recognised when the rule is declared, and cost no call in the sweep.
 """
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,60 +23,10 @@ from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import batch_elementwise
 from .fastpath import BOTH, INPUT, NOTHING, OUTPUT, binary, general, publish, unary
+from .probing import Symbol, direct_kernel, probe
 from .residuals import Plan, boxed_residuals, read_impl, residual_names, signature
 
 _raw = backend.numpy
-
-
-class _Symbol:
-    """Stands for a residual while a rule is probed; any arithmetic on it ends the probe."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class _Call:
-    __slots__ = ("args", "name")
-
-    def __init__(self, name: str, args: tuple[Any, ...]) -> None:
-        self.name = name
-        self.args = args
-
-
-class _ProbeNamespace:
-    def __getattr__(self, name: str) -> Callable[..., _Call]:
-        def call(*args: Any) -> _Call:
-            return _Call(name, args)
-
-        return call
-
-
-_probe_namespace = _ProbeNamespace()
-
-
-def _probe(function: Rule, names: tuple[str, ...]) -> Any:
-    """Run a rule on symbols; return what it returned, or None if it computes anything that is not a plain call."""
-    arguments = [_probe_namespace if name == "xp" else _Symbol(name) for name in names]
-    try:
-        return function(*arguments)
-    except TypeError:
-        return None
-
-
-def direct_kernel(impl: Rule, arguments: tuple[str, ...]) -> Callable[..., Any]:
-    """Return NumPy's own function if `impl` is nothing but a call of it, else `impl` bound to the NumPy namespace."""
-    called = _probe(impl, ("xp", *arguments))
-    if isinstance(called, _Call) and [getattr(a, "name", None) for a in called.args] == list(arguments):
-        function = getattr(backend.numpy.np, called.name, None)
-        if function is not None:
-            return function
-
-    def kernel(*data: Any) -> Any:
-        return impl(_raw, *data)
-
-    return kernel
 
 
 class Partial:
@@ -85,7 +38,7 @@ class Partial:
         self.names = names
         self.of = of
         self.constant = answer if type(answer) in (int, float) else None
-        self.residual = residuals.index(answer.name) if isinstance(answer, _Symbol) else None
+        self.residual = residuals.index(answer.name) if isinstance(answer, Symbol) else None
         self.single_rule: Rule | None = None
 
 
@@ -146,6 +99,7 @@ class elementwise:
         self.singular = singular
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         primitive = Primitive(impl.__name__, ELEMENTWISE, impl)
         read_impl(primitive, impl)
         if primitive.parameters:
@@ -205,7 +159,6 @@ class _Declaration:
                 f"@{primitive.name}.partials, or @{primitive.name}.partial({missing[0]!r})"
             )
         needs = self._needs()
-        partials: list[Any] = []
         if len(primitive.arguments) == 2:
             primitive.residuals = (*primitive.arguments, "out") if any(needs) else ()
         plan: Plan = Plan(primitive, needs)
@@ -215,9 +168,7 @@ class _Declaration:
         elif len(primitive.arguments) == 2:
             primitive.residuals = (*primitive.arguments, "out")
             plan = _TriplePlan(primitive, needs)
-        for name in primitive.arguments:
-            partials.append(self._partial(name) if name in wanted else None)
-        primitive.partial_rules = tuple(partials)
+        primitive.partial_rules = tuple([self._partial(n) if n in wanted else None for n in primitive.arguments])
         primitive.rules["plan"] = plan
         if self.configure is not None:
             self.configure(needs if len(needs) == 2 else _unary_mode(primitive.residuals))
@@ -232,7 +183,7 @@ class _Declaration:
             rule, pick = self.rules[name]
             names = residual_names(self.primitive, rule)
             answer = self._answer(name)
-            if pick is not None and isinstance(answer, _Symbol):
+            if pick is not None and isinstance(answer, Symbol):
                 names = (answer.name,)
             elif type(answer) in (int, float):
                 names = ()
@@ -241,7 +192,7 @@ class _Declaration:
 
     def _answer(self, name: str) -> Any:
         rule, pick = self.rules[name]
-        answer: Any = _probe(rule, signature(rule)[0])
+        answer: Any = probe(rule, signature(rule)[0])
         if pick is not None and isinstance(answer, tuple):
             answer = answer[pick]
         return answer

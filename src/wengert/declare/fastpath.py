@@ -9,6 +9,9 @@ forgiveness is measurably cheaper here than asking for the type.
 # The slots of Tensor and the frames of the interpreter are this layer's business.
 # pyright: reportPrivateUsage=false
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

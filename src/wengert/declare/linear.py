@@ -4,6 +4,9 @@ A linear operation is linear in all its array arguments together (a sum, a conca
 array). A bilinear one is linear in each of its two arguments.
 """
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -59,6 +62,7 @@ class linear:
         )
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         declaration = _Linear(LINEAR, impl, self.options)
         declaration.function.transpose = declaration.transpose
         declaration.function.transpose_of = declaration.transpose_of
@@ -125,6 +129,7 @@ class bilinear:
         self.options = dict(samples=samples, reference=reference)
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         declaration = _Bilinear(BILINEAR, impl, self.options)
         declaration.function.transpose_of = declaration.transpose_of
         return declaration.function

@@ -1,5 +1,8 @@
 """Opaque operations (every rule is written), nondifferentiable ones (none is), and composites (none is needed)."""
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,8 +18,9 @@ from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import batch_elementwise
-from .elementwise import direct_kernel, evaluate
+from .elementwise import evaluate
 from .fastpath import general, untracked
+from .probing import direct_kernel
 from .residuals import signature
 from .structured import Declaration, install_joint_pull, install_split_pull, needs_of, plan_for, raw
 
@@ -42,6 +46,7 @@ class opaque:
         self.options = dict(samples=samples, reference=reference, multiple=multiple, fixed=fixed, masks=masks)
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         declaration = _Opaque(OPAQUE, impl, self.options)
         declaration.function.vjp = declaration.vjp
         declaration.function.vjp_of = declaration.vjp_of
@@ -120,6 +125,7 @@ class nondifferentiable:
         self.options = dict(samples=samples, domain=domain, reference=reference, view=view)
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         return _Nondifferentiable(NONDIFFERENTIABLE, impl, self.options).function
 
 
@@ -169,7 +175,7 @@ class Composite:
 
 
 def composite(*, samples: Any = None, domain: Any = None, reference: Any = None, special: Any = ()) -> Any:
-    """Declare a plain function of operations: everything follows from the operations; the samples say where to check."""
+    """Declare a plain function of operations: everything follows from them; the samples say where to check."""
     options = {"samples": samples, "domain": domain, "reference": reference, "special": special}
     if samples is None and domain is None:
         raise DeclarationError("a composite needs samples=[Sample(...)] or a domain, so that it is checked")

@@ -31,6 +31,7 @@ class reduction:
         self.options = dict(samples=samples, reference=reference, masks=masks, special=special)
 
     def __call__(self, impl: Rule) -> Any:
+        """Declare the operation that `impl` computes."""
         declaration = _Reduction(REDUCTION, impl, self.options)
         if declaration.primitive.parameters[:2] != ("axis", "keepdims"):
             raise DeclarationError(f"{impl.__name__}: a reduction's impl takes (xp, x, *, axis, keepdims, ...)")

@@ -5,6 +5,9 @@ arguments, `<argument>_shape` and `<argument>_dtype`, `out`, and the operation's
 refused when the module is imported.
 """
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -53,7 +56,7 @@ def residual_names(primitive: Primitive, rule: Rule, extra: tuple[str, ...] = ()
             kept.append(name)
         elif name not in ("xp", "out_bar", *primitive.parameters, *extra):
             raise DeclarationError(
-                f"{rule.__name__}: {name!r} is not something that {primitive.name} has. A rule may name xp, out_bar, out, "
+                f"{rule.__name__}: {name!r} is nothing that {primitive.name} has. A rule may name xp, out_bar, out, "
                 f"{', '.join(primitive.arguments)}, the same with _shape or _dtype, and the parameters "
                 f"{', '.join(primitive.parameters) or '(none)'}"
             )
@@ -101,7 +104,7 @@ def _gatherer(primitive: Primitive, name: str) -> Callable[[tuple[Any, ...], Any
 def _single_gatherer(primitive: Primitive, names: tuple[str, ...]) -> Callable[[Any, Any], tuple[Any, ...]]:
     """Return `gather_one(data, out)` for an operation of one argument, without loops for what is usual."""
     x = primitive.arguments[0]
-    usual = {
+    usual: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {
         (): _gather_nothing,
         (x,): _gather_input,
         ("out",): _gather_only_out,

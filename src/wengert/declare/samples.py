@@ -4,6 +4,9 @@ A `domain` is the open interval that arguments of an elementwise operation are d
 any other operation: shapes (or ready arrays) for its array arguments, and its static parameters.
 """
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,8 @@
 """What the kinds beyond elementwise share: rule collection, pulls from rules, and the refusal of half a declaration."""
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -72,6 +75,7 @@ class Declaration:
         return rule
 
     def complete(self) -> None:
+        """Derive the rest, or say what is missing."""
         primitive = self.primitive
         missing = [name for name in self.required if name not in primitive.rules]
         if missing:
@@ -81,7 +85,7 @@ class Declaration:
             )
         if not primitive.samples:
             raise DeclarationError(
-                f"operation {primitive.name!r} has no samples, so nothing would check its rules; add samples=[Sample(...)]"
+                f"operation {primitive.name!r} has no samples, so nothing would check it; add samples=[Sample(...)]"
             )
         self.derive()
         if "raw_pull" in primitive.rules:
@@ -152,6 +156,8 @@ def install_split_pull(primitive: Primitive, rules: dict[str, Rule]) -> None:
 
 
 def install_pulls(primitive: Primitive, pull_in: Callable[[Any, Any, Any, Any], tuple[Any, ...]]) -> None:
+    """Make the raw and the tracked pull of one function of the namespace, the Node, the cotangent and the residuals."""
+
     def pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
         return pull_in(raw, node, out_bar, node.saved)
 

@@ -1,5 +1,8 @@
 """Axes and shapes as users write them, made canonical: sorted tuples of non-negative integers."""
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import operator

@@ -4,6 +4,9 @@ The gradient of reading or writing a slice costs as much as the slice: the raw s
 of its own.
 """
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import builtins

@@ -20,7 +20,7 @@ from ..core.tape import location
 from ..errors import DTypeError, GradientError, NotDifferentiableError, ShapeError
 from .creation import asarray, astype
 from .indexing import canonical_key
-from .writing import overwrite, setitem
+from .writing import compute_into, overwrite, setitem
 
 _ALIASES = {"amax": "max", "amin": "min", "around": "round", "conjugate": "conj", "copy": "clone"}
 _PARAMETERS = {"a_min": "min", "a_max": "max"}
@@ -107,6 +107,9 @@ def _call(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out: 
     if dtype is not None or signature is not None or casting != "same_kind":
         inputs = _in_loop_dtypes(ufunc, inputs, dtype, signature, casting)
     if mask is True:
+        if len(out) == 1 and isinstance(out[0], boxing.Tensor) and casting == "same_kind":
+            if compute_into(out[0], operation, inputs, f"np.{ufunc.__name__}"):
+                return out[0]
         return operation(*inputs)
     with np.errstate(all="ignore"):
         result = operation(*inputs)
@@ -385,6 +388,8 @@ def _write_as(function: Any, shown: str, args: Any, kwargs: Any) -> None:
 
 def _deliver(result: Any, out: Any, casting: str, name: str) -> Any:
     """Write a result into what was given as `out`, and return that."""
+    if result is out:
+        return out
     result = asarray(result)
     if not np.can_cast(result.dtype, out.dtype, casting):
         raise DTypeError(f"{name}: cannot cast the result from {result.dtype} to the {out.dtype} of out by {casting!r}")

@@ -86,10 +86,6 @@ def reverse_batched(xp: Namespace, x: Array, *, axis: tuple[int, ...]) -> Array:
     return xp.flip(x, tuple([a + 1 for a in axis]))
 
 
-def _matrix_is_square(rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(-1, 1, (3, 3))
-
-
 @linear(
     samples=[Sample((3, 4), offset=0, axis1=0, axis2=1), Sample((4, 2, 3), offset=-1, axis1=0, axis2=2)],
     view=True,
@@ -208,8 +204,11 @@ def rollaxis(x: ArrayLike, axis: int, start: int = 0) -> Any:
     return moveaxis(tensor, axis, start - 1 if axis < start else start)
 
 
+_SEQUENCES: Any = (tuple, list)
+
+
 def _sequence(axis: Any) -> Any:
-    return axis if isinstance(axis, (tuple, list)) else (axis,)
+    return axis if isinstance(axis, _SEQUENCES) else (axis,)
 
 
 def expand_dims(x: ArrayLike, axis: Any) -> Any:
@@ -267,7 +266,7 @@ def broadcast_to(x: ArrayLike, /, shape: Any) -> Any:
     Raises:
         ShapeError: the shapes do not broadcast.
     """
-    target = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    target: Any = tuple(_sequence(shape))
     return bind(stretch.primitive, (asarray(x),), {"shape": target})
 
 

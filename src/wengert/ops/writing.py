@@ -7,7 +7,7 @@ out, and every live view that overlaps is recorded again. Where nothing is track
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
     moved = make_writable(base)
     region = region_of(base._data, steps)
     try:
-        region[key] = data
+        region[key if _holds_array(key) else _as_region(key)] = data
     except Exception as error:
         lead_views(base, moved, NOWHERE)
         raise _explain_write(error, data, region, key, steps, name) from None
@@ -150,7 +150,7 @@ def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) 
         ShapeError: the result does not have the shape of x.
         DTypeError: the result does not fit the dtype of x.
     """
-    if _is_plain(x) and not isinstance(boxing.data_of(x), np.generic) and _update_untracked(x, operation, other, name):
+    if compute_into(x, operation, (x, other), name):
         return x
     out = operation(x, other)
     if not isinstance(out, boxing.Tensor) or (_is_plain(x) and isinstance(boxing.data_of(x), np.generic)):
@@ -173,45 +173,46 @@ def _does_not_fit(dtype: Any, target: Any, name: str) -> DTypeError:
     )
 
 
-def _update_untracked(x: Any, operation: Any, other: Any, name: str) -> bool:
-    """Let a universal function of NumPy's write straight into the memory of x; return whether that can be done."""
+def compute_into(target: Any, operation: Any, inputs: Sequence[Any], name: str) -> bool:
+    """Let a universal function of NumPy's write straight into the memory of `target`; return whether that can be done.
+
+    It can where nothing is recorded and the memory need not be copied first.
+    """
     kernel = getattr(operation, "kernel", None)
-    if not isinstance(kernel, np.ufunc) or (isinstance(other, boxing.Tensor) and not _is_plain(other)):
+    if not isinstance(kernel, np.ufunc) or not _is_plain(target) or isinstance(boxing.data_of(target), np.generic):
         return False
-    base, steps = family(x)
-    root = history(x)[0]
-    if is_recording():
-        if root._node is not None or (isinstance(other, boxing.Tensor) and other._node is not None):
-            return False
-    elif root._node is not None and not isinstance(root._node, Leaf):
+    raws = [x if isinstance(x, boxing.Tensor) else lift(x, name, floating=target.dtype) for x in inputs]
+    base, steps = family(target)
+    root = history(target)[0]
+    if other_roots(base, root) or not (steps or is_private(base)):
         return False
-    if len(other_roots(base, root)) or not (steps or is_private(base)):
+    recording = is_recording()
+    if root._node is not None and (recording or not isinstance(root._node, Leaf)):
         return False
-    if not isinstance(other, boxing.Tensor):
-        other = lift(other, name, floating=x.dtype)
-        if isinstance(other, boxing.Tensor):
+    for x in raws:
+        if isinstance(x, boxing.Tensor) and (not _is_plain(x) or (recording and x._node is not None)):
             return False
     moved = make_writable(base)
     region = region_of(base._data, steps)
-    raw = boxing.data_of(other) if isinstance(other, boxing.Tensor) else other
+    raws = [region if x is target else boxing.data_of(x) if isinstance(x, boxing.Tensor) else x for x in raws]
     try:
-        kernel(region, raw, out=region)
+        kernel(*raws, out=region)
     except Exception as error:
         lead_views(base, moved, NOWHERE)
-        raise _explain_update(kernel, region, raw, error, name) from None
+        raise _explain_update(region, raws, error, name) from None
     lead_views(base, moved, _written_extent(base, region, _EVERYTHING))
     return True
 
 
-def _explain_update(kernel: Any, region: Any, raw: Any, error: Exception, name: str) -> Exception:
+def _explain_update(region: Any, raws: Sequence[Any], error: Exception, name: str) -> Exception:
     if isinstance(error, TypeError):
-        return _does_not_fit(np.result_type(region, raw), region.dtype, name)
+        return _does_not_fit(np.result_type(*raws), region.dtype, name)
     if "non-broadcastable output" in str(error):
-        shape = np.broadcast_shapes(region.shape, np.shape(raw))
+        shape = np.broadcast_shapes(*[np.shape(raw) for raw in raws])
         return ShapeError(
             f"{name}: the result of shape {shape} does not fit in place into a Tensor of shape {region.shape}"
         )
-    return explain(name, (region, np.asarray(raw)), error)
+    return explain(name, tuple([np.asarray(raw) for raw in raws]), error)
 
 
 def _adopt(x: Any, out: Any) -> bool:
@@ -232,4 +233,4 @@ def _adopt(x: Any, out: Any) -> bool:
     return True
 
 
-__all__ = ["overwrite", "setitem", "update", "write"]
+__all__ = ["compute_into", "overwrite", "setitem", "update", "write"]
