@@ -24,7 +24,7 @@ from .eager.grad_mode import is_grad_enabled as is_grad_enabled
 from .eager.grad_mode import no_grad as no_grad
 from .eager.grad_mode import set_grad_enabled as set_grad_enabled
 from .eager.gradient_tape import GradientTape as GradientTape
-from .ops import *  # noqa: F403 - the operations are re-exported by ops.__all__
+from .ops import *
 from .tensor import Tensor as Tensor
 from .transforms.reverse import grad as grad
 from .transforms.reverse import value_and_grad as value_and_grad

@@ -27,6 +27,8 @@ from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace, Shape
 from .creation import asarray
 
+__all__ = ["linear"]
+
 _raw: Any = backend.numpy
 _FIRST = (0,)
 _NO_PARAMS: dict[str, Any] = {}

@@ -8,6 +8,28 @@ from typing import Any
 from ..declare import at, elementwise
 from ..typing import Array, Namespace
 
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "copysign",
+    "divide",
+    "fabs",
+    "floor_divide",
+    "fmod",
+    "hypot",
+    "mod",
+    "multiply",
+    "negative",
+    "positive",
+    "reciprocal",
+    "remainder",
+    "sign",
+    "square",
+    "subtract",
+    "true_divide",
+]
+
 
 @elementwise(reference="numpy.add")
 def add(xp: Namespace, x: Array, y: Array) -> Array:

@@ -10,6 +10,36 @@ from ..declare import Sample, nondifferentiable
 from ..declare.batching import all_in_front, batch_elementwise
 from ..typing import Array, ArrayLike, Namespace
 
+__all__ = [
+    "allclose",
+    "array_equal",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "invert",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "left_shift",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "not_equal",
+    "right_shift",
+    "signbit",
+]
+
 
 def _integers(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(-9, 9, (2, 3))

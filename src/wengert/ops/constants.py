@@ -22,3 +22,26 @@ from numpy import uint8 as uint8
 from numpy import uint16 as uint16
 from numpy import uint32 as uint32
 from numpy import uint64 as uint64
+
+__all__ = [
+    "bool",
+    "complex128",
+    "complex64",
+    "e",
+    "euler_gamma",
+    "float16",
+    "float32",
+    "float64",
+    "inf",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "nan",
+    "newaxis",
+    "pi",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+]

@@ -21,6 +21,8 @@ from .reductions import sum
 from .selection import conj
 from .shaping import moveaxis, reshape
 
+__all__ = ["cross", "dot", "inner", "kron", "matmul", "outer", "tensordot", "vdot", "vecdot"]
+
 
 @bilinear(
     samples=[

@@ -13,6 +13,8 @@ from .axes import canonical_axis
 from .creation import asarray
 from .reductions import reduce_axes
 
+__all__ = ["all", "any", "argmax", "argmin", "count_nonzero"]
+
 
 def _truths(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(rng.random((3, 4)) < 0.5)

@@ -16,6 +16,25 @@ from ..declare import Sample, linear, nondifferentiable
 from ..errors import DTypeError
 from ..typing import Array, ArrayLike, DTypeLike, Namespace, Shape
 
+__all__ = [
+    "arange",
+    "array",
+    "asarray",
+    "astype",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
 
 @linear(samples=[Sample((2, 3), dtype=np.dtype("float64")), Sample((3,), dtype=np.dtype("float32"))])
 def cast(xp: Namespace, x: Array, *, dtype: Any) -> Array:

@@ -30,6 +30,8 @@ from .normalization import log_softmax
 from .reductions import as_floating
 from .shaping import moveaxis, reshape
 
+__all__ = ["softmax_cross_entropy"]
+
 REDUCTIONS = ("mean", "sum", "none")
 _INT, _UNSIGNED = np.dtype(np.int64), np.dtype(np.uint64)
 _largest: Any = np.maximum.reduce

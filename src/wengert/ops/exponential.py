@@ -9,6 +9,24 @@ from ..declare import at, elementwise
 from ..typing import Array, ArrayLike, Namespace
 from .creation import asarray, astype
 
+__all__ = [
+    "cbrt",
+    "exp",
+    "exp2",
+    "expm1",
+    "float_power",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logaddexp2",
+    "pow",
+    "power",
+    "sqrt",
+    "xlogy",
+]
+
 _LN_2 = math.log(2.0)
 _LOG2_E = 1.0 / math.log(2.0)
 _LOG10_E = 1.0 / math.log(10.0)

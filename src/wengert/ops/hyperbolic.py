@@ -7,6 +7,8 @@ import math
 from ..declare import at, elementwise
 from ..typing import Array, Namespace
 
+__all__ = ["acosh", "arccosh", "arcsinh", "arctanh", "asinh", "atanh", "cosh", "sinh", "tanh"]
+
 
 @elementwise(reference="numpy.sinh", singular=True, special=[at(math.inf, out=math.inf, partials=(math.inf,))])
 def sinh(xp: Namespace, x: Array) -> Array:

@@ -18,6 +18,28 @@ from .axes import canonical_axis
 from .creation import asarray, astype
 from .shaping import atleast_1d, atleast_2d, atleast_3d, broadcast_to, reshape, swapaxes
 
+__all__ = [
+    "append",
+    "array_split",
+    "block",
+    "column_stack",
+    "concat",
+    "concatenate",
+    "dsplit",
+    "dstack",
+    "hsplit",
+    "hstack",
+    "meshgrid",
+    "repeat",
+    "row_stack",
+    "split",
+    "stack",
+    "tile",
+    "unstack",
+    "vsplit",
+    "vstack",
+]
+
 
 @linear(
     samples=[

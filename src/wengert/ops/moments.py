@@ -16,6 +16,8 @@ from .axes import canonical_axes, canonical_axis
 from .creation import asarray, astype
 from .reductions import as_floating, count_where, masked_out, reduce_axes, sum
 
+__all__ = ["average", "logsumexp", "std", "var"]
+
 
 def _samples(**params: Any) -> Any:
     return [

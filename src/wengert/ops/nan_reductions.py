@@ -15,6 +15,8 @@ from .creation import asarray
 from .moments import masked_variance, root_of_variance
 from .reductions import as_floating
 
+__all__ = ["nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar"]
+
 
 def _with_holes(rng: np.random.Generator) -> np.ndarray:
     array = rng.permutation(np.linspace(-2, 2, 12)).reshape(3, 4)

@@ -30,6 +30,8 @@ from .axes import canonical_axes
 from .creation import asarray
 from .reductions import as_floating, masked_out
 
+__all__ = ["layer_norm", "log_softmax", "softmax"]
+
 _raw: Any = backend.numpy
 _SAMPLES: Any = [Sample((4,), axis=(0,)), Sample((2, 3), axis=(1,)), Sample((2, 3, 2), axis=(0, 2))]
 

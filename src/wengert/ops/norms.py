@@ -14,6 +14,8 @@ from .reductions import as_floating, share_among_tied
 from .reductions import max as largest
 from .reductions import min as smallest
 
+__all__ = ["norm", "vector_norm"]
+
 
 @reduction(
     samples=[

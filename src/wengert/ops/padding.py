@@ -19,6 +19,8 @@ from .joining import concatenate
 from .reductions import sum
 from .shaping import broadcast_to, diagonal, ravel, reshape
 
+__all__ = ["delete", "diag", "diagflat", "insert", "pad", "roll", "trace", "tril", "triu"]
+
 _SEQUENCES: Any = (tuple, list)
 _SLICE: Any = slice
 Widths = tuple[tuple[int, int], ...]

@@ -22,6 +22,8 @@ from .shaping import moveaxis, reshape, transpose
 from .sorting import sort
 from .taking import take
 
+__all__ = ["median", "percentile", "quantile"]
+
 _METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 _SAMPLES: Any = [
     Sample((5,), distinct=True),

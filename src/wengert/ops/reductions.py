@@ -23,6 +23,8 @@ from ..typing import Array, ArrayLike, Axis, DTypeLike, Namespace, Shape
 from .axes import canonical_axes
 from .creation import asarray, astype
 
+__all__ = ["amax", "amin", "max", "mean", "min", "prod", "ptp", "sum"]
+
 _raw: Any = backend.numpy
 _SAMPLES: Any = [
     Sample((2, 3), axis=(0,), keepdims=False),

@@ -9,6 +9,8 @@ from ..typing import Array, ArrayLike, Namespace
 from .arithmetic import divide, multiply, positive
 from .creation import asarray, astype
 
+__all__ = ["around", "ceil", "fix", "floor", "rint", "round", "trunc"]
+
 
 @elementwise(
     reference="numpy.floor",

@@ -14,6 +14,8 @@ from ..typing import Array, ArrayLike, DTypeLike, Namespace
 from .axes import canonical_axis
 from .creation import asarray, astype
 
+__all__ = ["cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "linear_recurrence", "trapezoid"]
+
 
 @linear(
     samples=[Sample((4,), axis=0), Sample((2, 3), axis=1), Sample((3, 2, 2), axis=0)],

@@ -21,6 +21,23 @@ from .arithmetic import positive
 from .comparison import equal, isnan
 from .creation import asarray
 
+__all__ = [
+    "argwhere",
+    "clip",
+    "conj",
+    "conjugate",
+    "fmax",
+    "fmin",
+    "heaviside",
+    "imag",
+    "maximum",
+    "minimum",
+    "nan_to_num",
+    "nonzero",
+    "real",
+    "where",
+]
+
 _NUMBERS = (bool, int, float)
 
 

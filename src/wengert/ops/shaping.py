@@ -15,6 +15,30 @@ from ..typing import Array, ArrayLike, Namespace, Shape
 from .axes import canonical_axes, canonical_axis, canonical_shape
 from .creation import asarray
 
+__all__ = [
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_arrays",
+    "broadcast_to",
+    "diagonal",
+    "expand_dims",
+    "flatten",
+    "flip",
+    "fliplr",
+    "flipud",
+    "matrix_transpose",
+    "moveaxis",
+    "permute_dims",
+    "ravel",
+    "reshape",
+    "rollaxis",
+    "rot90",
+    "squeeze",
+    "swapaxes",
+    "transpose",
+]
+
 
 @linear(
     samples=[Sample((2, 3), newshape=(3, 2)), Sample((2, 3), newshape=(6,)), Sample((), newshape=(1, 1))], view=True

@@ -22,6 +22,8 @@ from .selection import nonzero
 from .shaping import reshape
 from .taking import take, take_along_axis
 
+__all__ = ["argpartition", "argsort", "bincount", "flatnonzero", "partition", "searchsorted", "sort", "topk", "unique"]
+
 _SORTED: Any = [
     Sample((4,), distinct=True, axis=0, descending=False),
     Sample((2, 3), distinct=True, axis=1, descending=True),

@@ -7,6 +7,28 @@ import math
 from ..declare import Sample, at, elementwise
 from ..typing import Array, Namespace
 
+__all__ = [
+    "digamma",
+    "erf",
+    "erfc",
+    "erfinv",
+    "expit",
+    "gammaln",
+    "gelu",
+    "gelu_tanh",
+    "lgamma",
+    "log_expit",
+    "log_sigmoid",
+    "logit",
+    "ndtr",
+    "polygamma",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "swish",
+]
+
 _ERF_SLOPE = 2.0 / math.sqrt(math.pi)
 _NORMAL_PEAK = 1.0 / math.sqrt(2.0 * math.pi)
 _TANH_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)

@@ -22,6 +22,8 @@ from .axes import canonical_axis
 from .creation import asarray
 from .shaping import broadcast_to, reshape
 
+__all__ = ["put_along_axis", "take", "take_along_axis"]
+
 
 def _choices(*shape: int, below: int) -> Any:
     def choices(rng: np.random.Generator) -> np.ndarray:

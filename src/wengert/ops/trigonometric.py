@@ -7,6 +7,25 @@ import math
 from ..declare import at, elementwise
 from ..typing import Array, Namespace
 
+__all__ = [
+    "acos",
+    "arccos",
+    "arcsin",
+    "arctan",
+    "arctan2",
+    "asin",
+    "atan",
+    "atan2",
+    "cos",
+    "deg2rad",
+    "degrees",
+    "rad2deg",
+    "radians",
+    "sin",
+    "sinc",
+    "tan",
+]
+
 _RADIANS = math.pi / 180.0
 _DEGREES = 180.0 / math.pi
 _SINC_SERIES = tuple([(-1) ** (k + 1) * 2.0 * (k + 1) / math.factorial(2 * k + 3) for k in range(11)])

@@ -231,6 +231,3 @@ def _adopt(x: Any, out: Any) -> bool:
     out._data = x._data[:0]
     lead_views(x, True, None, (x,))
     return True
-
-
-__all__ = ["compute_into", "overwrite", "setitem", "update", "write"]

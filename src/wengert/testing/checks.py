@@ -313,7 +313,7 @@ def _dtypes_of(record: Any, case: Case) -> None:
     exact = case.cast(np.float64)
     _demand_precise(where, "the value", recorded.data, record, case, forward_vector(record, exact))
     floats = {a.dtype for a in case.arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
-    uniform, joint = len(floats) == 1, np.result_type(*floats)
+    uniform, joint = len(floats) == 1, np.result_type(*floats, *_promoting(record, case))
     for y in recorded.data:
         if uniform and y.dtype.kind == "f" and y.dtype != joint and "dtype" not in case.params:
             raise AssertionError(f"{where}: the result has dtype {y.dtype}, the arguments {joint}")
@@ -342,6 +342,13 @@ def _dtypes_of(record: Any, case: Case) -> None:
     if isinstance(record, Primitive):
         for y, y_dot in zip([y for y in recorded.data if y.dtype.kind == "f"], push(record, case, directions)):
             demand_like(where, "the tangent", y_dot, y)
+
+
+def _promoting(record: Any, case: Case) -> list[Any]:
+    """Return the dtypes of integer arrays that an elementwise operation computes with; elsewhere they are indices."""
+    if getattr(record, "kind", "") != ELEMENTWISE:
+        return []
+    return [a.dtype for a in case.arrays if isinstance(a, np.ndarray) and a.dtype.kind in "iu"]
 
 
 def demand_like(where: str, what: str, bar: Any, value: Any) -> None:

@@ -18,6 +18,7 @@ from ..declare import Sample
 
 FLOAT = "float"
 INTEGER = "integer"
+INTEGERS = "integers"
 
 UNARY: tuple[Any, ...] = (((2, 3),), ((),), ((0,),), ((3, 1, 2),))
 BINARY: tuple[Any, ...] = (
@@ -32,9 +33,11 @@ BINARY: tuple[Any, ...] = (
     (FLOAT, (2, 3)),
     ((3,), INTEGER),
     (INTEGER, (3,)),
+    ((2, 3), INTEGERS),
+    (INTEGERS, (2, 3)),
     ((), FLOAT),
 )
-"""Pairs of shapes that broadcast, and Python numbers on either side."""
+"""Pairs of shapes that broadcast; Python numbers and integer arrays on either side."""
 TERNARY: tuple[Any, ...] = (
     ((2, 3), (2, 3), (2, 3)),
     ((2, 1), (3,), (1, 1)),
@@ -183,14 +186,16 @@ def _special_coordinates(record: Any, count: int) -> list[list[float]]:
 
 
 def _draw(rng: np.random.Generator, form: Any, span: Any, avoid: list[float]) -> Any:
-    """Draw one argument: an array of a shape, or a Python number (None where the interval holds no integer)."""
+    """Draw one argument: an array of a shape, a Python number, or integers (None where the interval holds none)."""
     if span is None:
         return rng.random(form) < 0.5 if isinstance(form, tuple) else True
     low, high = span
-    if form == INTEGER:
+    if form in (INTEGER, INTEGERS):
         middle = math.ceil((low + high) / 2)
         fits = [n for n in (middle, middle + 1, middle - 1) if low < n < high and n not in avoid]
-        return fits[0] if fits else None
+        if not fits:
+            return None
+        return fits[0] if form == INTEGER else rng.choice(fits, 3)
     array = uniform(rng, () if form == FLOAT else form, low, high)
     for _ in range(100):
         near = np.zeros(array.shape, bool)

@@ -21,6 +21,8 @@ from .contraction import contract_pair
 from .creation import asarray
 from .shaping import diagonal, reshape, transpose
 
+__all__ = ["einsum"]
+
 _LETTERS = frozenset(ascii_letters)
 
 

@@ -10,6 +10,8 @@ from ..typing import Array, ArrayLike, Namespace
 from .arithmetic import positive
 from .creation import asarray
 
+__all__ = ["clone", "detach", "stop_gradient"]
+
 
 @nondifferentiable(samples=[Sample((2, 3)), Sample(())], view=True)
 def stopped(xp: Namespace, x: Array) -> Array:
