@@ -134,7 +134,7 @@ def slopes(
     """Return the gradient, and the gradient of a weighted sum of the gradient; the sweeps must not warn."""
     if weights is None:
         weights = np.sin(1 + np.arange(data.size)).reshape(data.shape)
-    x = wg.tensor(data, requires_grad=True)
+    x: Any = wg.tensor(data, requires_grad=True)
     with np.errstate(all="ignore"):
         value = loss(x, keep)
     with warnings.catch_warnings():

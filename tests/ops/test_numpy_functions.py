@@ -1,5 +1,8 @@
 """NumPy's own functions on Tensors: the same values, shapes and dtypes as on arrays, and on the tape."""
 
+# NumPy's stubs do not know what else answers its protocols.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import warnings
@@ -115,7 +118,7 @@ DIFFERENTIABLE: dict[str, Callable[[Any, Any], Any]] = {
     "dtype of a ufunc": lambda t, u: np.add(t, u, dtype="float32", casting="same_kind"),
     "signature of a ufunc": lambda t, u: np.add(t, 2, signature="dd->d"),
     "real": lambda t, u: np.real(t),
-    "round": lambda t, u: np.around(t, 1),
+    "round": lambda t, u: np.around(t * 0.97, 1),
 }
 
 # Calls without derivative: the result is never tracked, and nothing is refused.
@@ -186,12 +189,16 @@ def test_the_function_stays_on_the_tape(name: str) -> None:
     assert all(tensor.requires_grad for tensor in tensors_in(result))
     # Moving t along a direction moves the result as the gradient says.
     weights = [np.cos(np.arange(y.size)).reshape(y.shape) for y in tensors_in(result)]
-    sum((wg.sum(y * w) for y, w in zip(tensors_in(result), weights)), start=wg.tensor(0.0)).backward()
+    total: Any = wg.tensor(0.0)
+    for y, w in zip(tensors_in(result), weights):
+        total = total + wg.sum(y * w)
+    total.backward()
     direction, step = np.sin(1 + np.arange(6)).reshape(2, 3), 1e-6
 
     def moved(amount: float) -> float:
         out = call(A + amount * direction, B)
-        return sum(float(np.sum(np.asarray(y, float) * w)) for y, w in zip(out if isinstance(out, (list, tuple)) else [out], weights))
+        outs = out if isinstance(out, (list, tuple)) else [out]
+        return sum(float(np.sum(np.asarray(y, float) * w)) for y, w in zip(outs, weights))
 
     if "float32" not in {str(y.dtype) for y in tensors_in(result)}:
         slope = (moved(step) - moved(-step)) / (2 * step)
@@ -218,7 +225,8 @@ WITHOUT_OPERATION: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "of fft": ("np.fft.fft", lambda t: np.fft.fft(t)),
     "ufunc": ("np.spacing", lambda t: np.spacing(t)),
     "method of a ufunc": ("np.nextafter.outer", lambda t: np.nextafter.outer(t, t)),
-    "nested in a list": ("np.lib.recfunctions", None) if False else ("np.polyval", lambda t: np.polyval([1.0, t[0, 0]], 2.0)),
+    "nested in a list": ("np.histogramdd", lambda t: np.histogramdd([t[0], t[1]], bins=2)),
+    "of the same name elsewhere": ("np.lib.scimath.sqrt", lambda t: np.lib.scimath.sqrt(t)),
     "by an argument": ("np.reshape", lambda t: np.reshape(t, (3, 2), order="F")),
     "several results": ("np.frexp", lambda t: np.frexp(t)),
 }
@@ -254,7 +262,7 @@ def test_out_is_written_in_place_and_returned() -> None:
     assert np.sum(t, axis=1, out=out[:, 0]) is not None
     out.sum().backward()
     agree(out, np.array([[6.5, 8.0, 9.25], [15.75, 11.0, 12.5]]))
-    assert t.grad.tolist() == [[1.0, 2.0, 2.0], [1.0, 3.0, 3.0]]
+    assert t.grad.tolist() == [[1.0, 2.0, 2.0], [1.0, 4.0, 4.0]]
 
 
 @pytest.mark.parametrize(
@@ -305,9 +313,9 @@ def test_out_of_another_shape_or_dtype() -> None:
     t = wg.tensor(A, requires_grad=True)
     with pytest.raises(ShapeError, match=r"\(2, 3\).*\(3,\)"):
         np.add(t, 1.0, out=wg.zeros(3))
-    with pytest.raises(DTypeError, match="float64.*int64"):
+    with pytest.raises(DTypeError, match=r"float64.*int64"):
         np.add(t, 1.0, out=wg.zeros((2, 3), dtype="int64"))
-    with pytest.raises(DTypeError, match="float64.*float32"):
+    with pytest.raises(DTypeError, match=r"float64.*float32"):
         np.add(t, 1.0, out=wg.zeros((2, 3)), casting="safe")
     larger = wg.zeros((2, 2, 3), dtype="float64")
     agree(np.add(t, 1.0, out=larger), np.add(A, 1.0, out=np.zeros((2, 2, 3))))
@@ -335,7 +343,9 @@ def test_where_without_out_gives_zeros_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("ufunc", [np.add, np.subtract, np.multiply, np.maximum, np.divide, np.hypot])
-@pytest.mark.parametrize("key", [np.array([0, 2, 0, 0]), (np.array([1, 1, 1, 0]),), slice(0, 4), np.array([[0, 1], [1, 0]])])
+@pytest.mark.parametrize(
+    "key", [np.array([0, 2, 0, 0]), (np.array([1, 1, 1, 0]),), slice(0, 4), np.array([[0, 1], [1, 0]])]
+)
 def test_at_applies_again_where_positions_repeat(ufunc: np.ufunc, key: Any) -> None:
     array, values = np.linspace(1.0, 2.0, 5), np.linspace(0.5, 3.0, 4)
     if isinstance(key, np.ndarray) and key.ndim == 2:
@@ -364,7 +374,7 @@ def test_at_of_one_argument_and_on_an_array() -> None:
     array = np.zeros(3)
     np.add.at(array, [0, 0], wg.tensor([1.0, 2.0]))
     assert array.tolist() == [3.0, 0.0, 0.0]
-    with pytest.raises(GradientError, match="np.add.at"):
+    with pytest.raises(GradientError, match=r"np.add.at"):
         np.add.at(array, [0, 0], t[:2])
 
 
@@ -408,9 +418,9 @@ def test_functions_that_write_write_tensors(name: str) -> None:
 
 def test_functions_that_write_refuse_what_they_cannot_write() -> None:
     t, array = wg.tensor(A, requires_grad=True), np.zeros((2, 3))
-    with pytest.raises(GradientError, match="np.copyto"):
+    with pytest.raises(GradientError, match=r"np.copyto"):
         np.copyto(array, t)
-    with pytest.raises(DTypeError, match="np.copyto.*float64.*int64"):
+    with pytest.raises(DTypeError, match=r"np.copyto.*float64.*int64"):
         np.copyto(wg.zeros((2, 3), dtype="int64"), wg.tensor(A))
     np.copyto(array, t.detach())
     np.testing.assert_array_equal(array, A)
@@ -425,10 +435,12 @@ def test_what_is_no_array_differs_from_every_element(other: Any) -> None:
     assert (t == other).tolist() == [False, False]
     assert (t != other).tolist() == [True, True]
     assert bool(wg.tensor(1.0) == other) is False
-    assert t not in [other]
+    assert wg.tensor(1.0) not in [other]
 
 
-@pytest.mark.parametrize("left", [np.ones(2), np.float64(3), np.float32(3), np.int64(3), 3, 3.0, True, [1, 2], (1.0, 2.0)])
+@pytest.mark.parametrize(
+    "left", [np.ones(2), np.float64(3), np.float32(3), np.int64(3), 3, 3.0, True, [1, 2], (1.0, 2.0)]
+)
 def test_whatever_is_on_the_left_the_result_is_a_tensor(left: Any) -> None:
     t = wg.tensor([1.0, 2.0], requires_grad=True)
     operand = np.asarray(left) if isinstance(left, (list, tuple)) else left

@@ -205,12 +205,12 @@ class Array:
         return Array(elementwise(cell, self.cells, *[other.cells for other in others]), realm)
 
     def total(self, axis: int | None = None) -> Array:
-        return Array.of_scalars(elementwise(lift, np.asarray(np.sum(self.scalars(), axis=axis, initial=Scalar(0.0)))))
+        return Array.of_scalars(elementwise(lift, np.asarray(np.add.reduce(self.scalars(), axis=axis))))
 
     def write(self, key: Any, value: Array | float, recording: bool = True) -> None:
         """Write a value, as NumPy writes it, into what a key selects."""
         scalars = value.scalars() if isinstance(value, Array) else np.array(Scalar(value), object)
-        owner = self.cells
+        owner: Any = self.cells
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         before = owner.copy()

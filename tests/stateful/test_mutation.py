@@ -5,6 +5,9 @@ scalars and a scalar tape the derivatives. Losses are taken in the middle of a p
 write that reached what the tape had kept would show.
 """
 
+# NumPy's stubs do not know what else answers its protocols.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -153,7 +153,10 @@ def untracked(primitive: Primitive, kernel: Callable[..., Any]) -> Callable[...,
     def apply_unary(x: Any) -> Any:
         if type(x) is not Tensor:
             return bind(primitive, (x,))
-        return box(kernel(x._data))
+        try:
+            return box(kernel(x._data))
+        except Exception as error:
+            raise explain(primitive.name, (x._data,), error) from error
 
     def apply_binary(x: Any, y: Any) -> Any:
         kind: Any = type(y)

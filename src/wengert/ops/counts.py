@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.dispatch import bind
 from ..declare import Sample, nondifferentiable
+from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Axis, Namespace
 from .axes import canonical_axis
 from .creation import asarray
@@ -119,6 +120,8 @@ def argmin(x: ArrayLike, axis: int | None = None, keepdims: bool = False) -> Any
 
 def _position(operation: Any, x: Any, axis: int | None, keepdims: bool, name: str) -> Any:
     tensor = asarray(x)
+    if not tensor.size and (axis is None or not tensor.shape[canonical_axis(axis, tensor.ndim, name)]):
+        raise ShapeError(f"{name}: an array of shape {tensor.shape} has no largest or smallest element")
     if axis is None:
         flat = bind(operation.primitive, (tensor.reshape(-1),), {"axis": 0, "keepdims": False})
         return flat.reshape((1,) * tensor.ndim) if keepdims else flat

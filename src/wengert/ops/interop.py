@@ -5,6 +5,9 @@ there is no such operation, NumPy computes on the values: if nothing is tracked,
 numbers, no gradient is lost by that; otherwise it is refused.
 """
 
+# What NumPy hands over may be of any type.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import inspect
@@ -15,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
-from ..core.recording import is_recording
-from ..core.tape import location
-from ..errors import DTypeError, GradientError, NotDifferentiableError, ShapeError
+from ..errors import DTypeError, ShapeError
 from .creation import asarray, astype
+from .handover import cannot, deliver, host, is_tracked, on_the_host, refuse_array
 from .indexing import canonical_key
 from .writing import compute_into, overwrite, setitem
 
@@ -45,8 +47,6 @@ _WRITING = {
     "putmask": "values",
 }
 """Functions that write into their first argument, with the name of the argument that is written."""
-_VALUE_FREE = frozenset(("zeros_like", "ones_like", "empty_like"))
-"""Functions whose result does not depend on the values, so that no gradient can be lost."""
 _NO_VALUE: Any = np._NoValue  # type: ignore[attr-defined]
 
 
@@ -76,12 +76,12 @@ def array_ufunc(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any)
         result = answer(ufunc, operation, inputs, dict(kwargs), out)
     except _Unsupported as reason:
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        result = _on_the_host(getattr(ufunc, method), f"np.{name}", inputs, kwargs, str(reason))
+        result = on_the_host(getattr(ufunc, method), f"np.{name}", inputs, kwargs, str(reason))
     if not out:
         return result
     if ufunc.nout == 1:
-        return _deliver(result, out[0], kwargs.get("casting", "same_kind"), f"np.{ufunc.__name__}")
-    return tuple([r if o is None else _deliver(r, o, "same_kind", f"np.{ufunc.__name__}") for r, o in zip(result, out)])
+        return deliver(result, out[0], kwargs.get("casting", "same_kind"), f"np.{ufunc.__name__}")
+    return tuple([r if o is None else deliver(r, o, "same_kind", f"np.{ufunc.__name__}") for r, o in zip(result, out)])
 
 
 def _is_foreign(value: Any) -> bool:
@@ -101,9 +101,8 @@ def _call(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out: 
     mask = kwargs.pop("where", True)
     dtype, signature = kwargs.pop("dtype", None), kwargs.pop("signature", kwargs.pop("sig", None))
     casting = kwargs.pop("casting", "same_kind")
-    kwargs.pop("order", None), kwargs.pop("subok", None)
-    if kwargs:
-        raise _Unsupported(f"the argument {next(iter(kwargs))!r} is not supported")
+    if unknown := [name for name in kwargs if name not in ("order", "subok")]:
+        raise _Unsupported(f"the argument {unknown[0]!r} is not supported")
     if dtype is not None or signature is not None or casting != "same_kind":
         inputs = _in_loop_dtypes(ufunc, inputs, dtype, signature, casting)
     if mask is True:
@@ -191,7 +190,7 @@ def _outer(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out:
 
 
 def _reduceat(ufunc: Any, operation: Any, inputs: Any, kwargs: dict[str, Any], out: Any) -> Any:
-    x, starts = asarray(inputs[0]), np.asarray(_host(inputs[1]))
+    x, starts = asarray(inputs[0]), np.asarray(host(inputs[1]))
     axis = kwargs.pop("axis", 0)
     rows = boxing.operations.moveaxis(x, axis, 0)
     ends = [*starts[1:], rows.shape[0]]
@@ -215,13 +214,13 @@ def _at(ufunc: Any, target: Any, key: Any, value: Any = None) -> None:
     """Apply a function in place at positions; where positions repeat, it is applied again and again."""
     name = f"np.{ufunc.__name__}.at"
     if not isinstance(target, boxing.Tensor):
-        _refuse_array(target, (key, value), name)
-        ufunc.at(target, *_host((key,) if value is None else (key, value)))
+        refuse_array(target, (key, value), name)
+        ufunc.at(target, *host((key,) if value is None else (key, value)))
         return
     operation = _operation_of(ufunc.__name__)
     if operation is None:
-        if _is_tracked((target, value)):
-            raise _cannot(name, f"np.{ufunc.__name__} has no operation of that name", (target, value))
+        if is_tracked((target, value)):
+            raise cannot(name, f"np.{ufunc.__name__} has no operation of that name", (target, value))
         operation = ufunc
     canonical, basic = canonical_key(key, target.shape)
     if basic:
@@ -268,8 +267,8 @@ def array_function(self: Any, function: Any, types: Any, args: Any, kwargs: Any)
         positional, named, out = _matched(function, operation, args, kwargs)
         result = operation(*positional, **named)
     except _Unsupported as reason:
-        result = _on_the_host(function, shown, args, {k: v for k, v in kwargs.items() if k != "out"}, str(reason))
-    return result if out is None else _deliver(result, out[0] if type(out) is tuple else out, "same_kind", shown)
+        result = on_the_host(function, shown, args, {k: v for k, v in kwargs.items() if k != "out"}, str(reason))
+    return result if out is None else deliver(result, out[0] if type(out) is tuple else out, "same_kind", shown)
 
 
 def _matrix_diagonal(x: Any, offset: int = 0) -> Any:
@@ -320,7 +319,7 @@ def _matched(function: Any, operation: Any, args: Any, kwargs: Any) -> tuple[lis
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             positional.extend(value)
         elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            named.update({_known(_PARAMETERS.get(n, n), known): v for n, v in value.items()})
+            named.update({_known(_PARAMETERS.get(str(n), str(n)), known): v for n, v in value.items()})
         elif name == "out":
             out = value
         elif name in known or _PARAMETERS.get(name) in known:
@@ -364,8 +363,8 @@ def _write_as(function: Any, shown: str, args: Any, kwargs: Any) -> None:
     name = _WRITING[function.__name__]
     value = bound.arguments[name]
     if not isinstance(target, boxing.Tensor):
-        _refuse_array(target, args, shown)
-        function(*_host(args), **_host(kwargs))
+        refuse_array(target, args, shown)
+        function(*host(args), **host(kwargs))
         return
     casting = bound.arguments.get("casting", "same_kind" if function is np.copyto else "unsafe")
     source = asarray(value)
@@ -375,96 +374,12 @@ def _write_as(function: Any, shown: str, args: Any, kwargs: Any) -> None:
         overwrite(target, value, shown)
         return
     marks = np.full(target.shape, -1, np.intp)
-    host = {key: _host(argument) for key, argument in bound.arguments.items()}
-    host[next(iter(host))] = marks
-    host[name] = np.arange(source.size).reshape(source.shape)
-    function(*host.values()) if function is not np.copyto else np.copyto(marks, host["src"], where=host["where"])
+    arguments = {key: host(argument) for key, argument in bound.arguments.items()}
+    arguments[next(iter(arguments))] = marks
+    arguments[name] = np.arange(source.size).reshape(source.shape)
+    if function is np.copyto:
+        np.copyto(marks, arguments["src"], where=arguments["where"])
+    else:
+        function(*arguments.values())
     written = (marks >= 0).nonzero()
     setitem(target, written, source.reshape(-1)[marks[written]])
-
-
-# ---------------------------------------------------------------------- results and refusals
-
-
-def _deliver(result: Any, out: Any, casting: str, name: str) -> Any:
-    """Write a result into what was given as `out`, and return that."""
-    if result is out:
-        return out
-    result = asarray(result)
-    if not np.can_cast(result.dtype, out.dtype, casting):
-        raise DTypeError(f"{name}: cannot cast the result from {result.dtype} to the {out.dtype} of out by {casting!r}")
-    if np.broadcast_shapes(result.shape, out.shape) != tuple(out.shape):
-        raise ShapeError(f"{name}: a result of shape {result.shape} does not fit an out of shape {tuple(out.shape)}")
-    if isinstance(out, boxing.Tensor):
-        return overwrite(out, result, name)
-    _refuse_array(out, (result,), name)
-    np.copyto(out, _host(result), casting=casting)  # type: ignore[arg-type]
-    return out
-
-
-def _refuse_array(target: Any, values: Any, name: str) -> None:
-    if _is_tracked(values):
-        raise GradientError(
-            f"{name}: a tracked result cannot be written into a NumPy array, where its gradient would silently end. "
-            "Make the target a Tensor, as in wg.asarray(array), or detach() the values"
-        )
-
-
-def _on_the_host(function: Any, name: str, args: Any, kwargs: Any, reason: str) -> Any:
-    """Let NumPy compute on the values, unless that would lose a gradient."""
-    result = function(*_host(args), **_host(kwargs))
-    if _holds_floating(result) and _is_tracked((args, kwargs)) and function.__name__ not in _VALUE_FREE:
-        raise _cannot(name, reason, (args, kwargs))
-    return _boxed(result)
-
-
-def _cannot(name: str, reason: str, values: Any) -> NotDifferentiableError:
-    culprit = next(_tracked(values))
-    return NotDifferentiableError(
-        f"{name} cannot be differentiated: {reason}, so that the result would silently leave the tape, on which the "
-        f"Tensor made at {location(culprit._node)} is. Detach the argument if a constant is meant, or compose the "
-        "function of operations that have derivatives"
-    )
-
-
-def _tensors_in(value: Any) -> Iterable[Any]:
-    if isinstance(value, boxing.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
-    elif isinstance(value, dict):
-        yield from _tensors_in(list(value.values()))
-
-
-def _tracked(values: Any) -> Any:
-    return iter([tensor for tensor in _tensors_in(values) if tensor.requires_grad])
-
-
-def _is_tracked(values: Any) -> bool:
-    return is_recording() and next(_tracked(values), None) is not None
-
-
-def _host(value: Any) -> Any:
-    """Replace Tensors by their values, however deeply nested."""
-    if isinstance(value, boxing.Tensor):
-        return value.detach().numpy()
-    if isinstance(value, (list, tuple)):
-        return type(value)([_host(item) for item in value])
-    if isinstance(value, dict):
-        return {key: _host(item) for key, item in value.items()}
-    return value
-
-
-def _holds_floating(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any([_holds_floating(item) for item in value])
-    return isinstance(value, (float, complex)) or getattr(getattr(value, "dtype", None), "kind", "") in tuple("fc")
-
-
-def _boxed(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return boxing.box(value) if value.dtype.kind in "biufc" else value
-    if type(value) in (list, tuple):
-        return type(value)([_boxed(item) for item in value])
-    return value

@@ -328,6 +328,8 @@ def tile(x: ArrayLike, reps: Any) -> Any:
     """
     tensor = asarray(x)
     counts = tuple(operator.index(r) for r in reps) if hasattr(reps, "__iter__") else (operator.index(reps),)
+    if any(n < 0 for n in counts):
+        raise ShapeError(f"tile: the numbers of repeats must not be negative, got {reps}")
     rank = max(tensor.ndim, len(counts))
     counts = (1,) * (rank - len(counts)) + counts
     shape = (1,) * (rank - tensor.ndim) + tensor.shape

@@ -79,6 +79,8 @@ def vector_norm(x: ArrayLike, *, axis: Axis = None, keepdims: bool = False, ord:
     (5.0, 7.0)
     """
     tensor = as_floating(asarray(x))
+    if not isinstance(ord, (int, float)):
+        raise ValueError(f"norm: ord={ord!r} is not a norm of vectors: a number is needed")
     params = {"axis": canonical_axes(axis, tensor.ndim, "norm"), "keepdims": bool(keepdims), "ord": ord}
     return bind(vector_norm_over.primitive, (tensor,), params)
 

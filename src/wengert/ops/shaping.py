@@ -291,7 +291,14 @@ def broadcast_to(x: ArrayLike, /, shape: Any) -> Any:
         ShapeError: the shapes do not broadcast.
     """
     target: Any = tuple(_sequence(shape))
-    return bind(stretch.primitive, (asarray(x),), {"shape": target})
+    tensor = asarray(x)
+    try:
+        return bind(stretch.primitive, (tensor,), {"shape": target})
+    except ShapeError:
+        raise ShapeError(
+            f"broadcast_to: shape {tensor.shape} does not broadcast to {target}; aligned from the right, its extents "
+            "must be 1 or those of the target"
+        ) from None
 
 
 def spread(x: ArrayLike, shape: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from ..core import boxing
 from ..core.dispatch import bind
 from ..declare import Sample, composite, nondifferentiable, opaque
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..typing import Array, ArrayLike, Namespace
 from .axes import canonical_axis
 from .creation import asarray
@@ -191,6 +191,8 @@ def searchsorted(x: ArrayLike, values: ArrayLike, side: str = "left", sorter: An
     if side not in ("left", "right"):
         raise ValueError(f"searchsorted: side must be 'left' or 'right', not {side!r}")
     vector = asarray(x)
+    if vector.ndim != 1:
+        raise ShapeError(f"searchsorted: needs a sorted vector, got shape {vector.shape}")
     if sorter is not None:
         vector = boxing.operations.take(vector, sorter)
     return bind(rank_among.primitive, (vector, asarray(values)), {"side": side})
@@ -290,6 +292,8 @@ def bincount(x: ArrayLike, weights: Any = None, minlength: int = 0) -> Any:
     [1, 0, 2]
     """
     numbers = asarray(x)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iub":
+        raise DTypeError(f"bincount: needs a vector of integers, got {numbers.dtype} of shape {numbers.shape}")
     counts = bind(occurrences.primitive, (numbers,), {"minlength": operator.index(minlength)})
     if weights is None:
         return counts

@@ -6,8 +6,8 @@ out, and every live view that overlaps is recorded again. Where nothing is track
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from sys import _getframe as get_frame
 from typing import Any
 
 import numpy as np
@@ -223,7 +223,7 @@ def _adopt(x: Any, out: Any) -> bool:
     if out.dtype != x.dtype or not is_private(out) or (x._node is not None and not is_recording()):
         return False
     if out._node is not None:
-        frame = user_frame(sys._getframe(2))
+        frame = user_frame(get_frame(2))
         out._node.code, out._node.instruction = frame.f_code, frame.f_lasti
     elif x._node is not None:
         return False

@@ -17,7 +17,7 @@ import numpy as np
 from ..core import boxing
 from ..core.primitive import ELEMENTWISE, Primitive
 from ..core.zeros import is_zero
-from .numeric import Estimate, along, condition, demand_close, derivative, flatten, rounding
+from .numeric import ROUNDINGS, Estimate, along, condition, demand_close, derivative, flatten, noise, rounding
 from .recording import (
     Recorded,
     as_tuple,
@@ -112,7 +112,9 @@ def numeric_push(record: Any, case: Case, directions: Sequence[Any]) -> Estimate
     def moved(t: Any) -> np.ndarray:
         return vector(along(case.arrays, directions, t))
 
-    return derivative(moved, case.step, analytic=moved)
+    dtype = precision(case.arrays, compute(record, case.arrays, case.params))
+    uncertainty = noise(dtype, condition(vector, case.arrays, case.moves))
+    return derivative(moved, case.step, noise=uncertainty, analytic=moved)
 
 
 def demand_derivative(where: str, what: str, got: np.ndarray, estimate: Estimate, limit: Any) -> None:
@@ -184,13 +186,14 @@ def _adjoint_of_composite(record: Any, recorded: Recorded, directions: Sequence[
     weights = flatten([w for w in seeds if w is not None])
     bars = dense(recorded.pull(seeds))
     vector = forward_vector(record, case)
+    uncertainty = noise(precision(case.arrays), np.abs(weights) @ condition(vector, case.arrays, case.moves))
     for i in case.moving:
         alone = [d if j == i else None for j, d in enumerate(directions)]
 
         def moved(t: Any, alone: Sequence[Any] = alone) -> np.ndarray:
             return np.atleast_1d(vector(along(case.arrays, alone, t)) @ weights)
 
-        numeric = derivative(moved, case.step, analytic=moved)
+        numeric = derivative(moved, case.step, noise=uncertainty, analytic=moved)
         backwards, magnitude = inner([bars[i]], [directions[i]])
         limit = rounding(precision(case.arrays), magnitude + _growth(moved, numeric))
         what = f"the gradient of argument {i} along a direction"
@@ -224,7 +227,7 @@ def second_order(record: Any, case: Case) -> None:
     def moved(t: Any) -> np.ndarray:
         return np.atleast_1d(_pulled(record, case.replaced(along(case.arrays, moves, t), ""), seeds, directions))
 
-    numeric = derivative(moved, case.step)
+    numeric = derivative(moved, case.step, noise=limit / ROUNDINGS)
     dtype = precision(case.arrays, recorded.data)
     tolerance = limit + rounding(dtype, magnitude)
     demand_derivative(where, "the second derivative along a direction", np.atleast_1d(along_moves), numeric, tolerance)
@@ -333,10 +336,12 @@ def _dtypes_of(record: Any, case: Case) -> None:
     for i in case.moving:
 
         def vector(arrays: list[Any], i: int = i) -> np.ndarray:
-            moved = exact.replaced(arrays, "")
-            return flatten([filled(dense(Recorded(callable_of(record), moved).pull(wide)), moved)[i]])
+            moved = exact.replaced(arrays[: len(exact.arrays)], "")
+            bars = Recorded(callable_of(record), moved).pull(arrays[len(exact.arrays) :])
+            return flatten([filled(dense(bars), moved)[i]])
 
-        limit = rounding(dtype, condition(vector, exact.arrays, exact.moves)).reshape(got[i].shape)
+        moves = [*exact.moves, *[w is not None for w in wide]]
+        limit = rounding(dtype, condition(vector, [*exact.arrays, *wide], moves)).reshape(got[i].shape)
         what = f"the cotangent of argument {i} (against float64)"
         demand_close(where, what, got[i], expected[i], limit + rounding(dtype, np.abs(expected[i]).max(initial=0.0)))
     if isinstance(record, Primitive):

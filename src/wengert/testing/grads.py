@@ -10,7 +10,7 @@ import numpy as np
 import wengert as wg
 
 from .checks import demand_derivative, precision
-from .numeric import along, condition, derivative, flatten, rounding
+from .numeric import along, condition, derivative, flatten, noise, rounding
 from .recording import as_tuple, filled, inner, leaf, raw
 from .samples import Case, generator
 
@@ -86,7 +86,7 @@ def _check(f: Callable[..., Any], case: Case, order: int, modes: Sequence[str], 
         return np.atleast_1d(inner(_values(f, along(exact.arrays, directions, t)), weights)[0])
 
     with np.errstate(all="ignore"):
-        numeric = derivative(weighted, case.step)
+        numeric = derivative(weighted, case.step, noise=_noise(f, exact, weights))
         for mode in modes:
             if mode == "forward" and not hasattr(wg, "jvp"):
                 continue
@@ -96,6 +96,13 @@ def _check(f: Callable[..., Any], case: Case, order: int, modes: Sequence[str], 
             demand_derivative(f"{name} at {case.label}", f"the derivative in {mode} mode", got, numeric, limit)
     if order > 1:
         _check(_gradient_of(f, weights), case, order - 1, modes, f"the gradient of {name}")
+
+
+def _noise(f: Callable[..., Any], exact: Case, weights: Sequence[Any]) -> Any:
+    def vector(arrays: list[Any]) -> np.ndarray:
+        return np.atleast_1d(inner(_values(f, arrays), weights)[0])
+
+    return noise(np.float64, condition(vector, exact.arrays, exact.moves))
 
 
 def _values(f: Callable[..., Any], arrays: Sequence[Any]) -> list[np.ndarray]:

@@ -24,6 +24,7 @@ CONCLUSIVE = 1e-4
 _INCOMMENSURABLE = 0.7320508
 _NUDGE = 2.0**-20
 _IMAGINARY = 1e-30
+_VALUE_ROUNDINGS = 8
 
 
 class Estimate(NamedTuple):
@@ -44,26 +45,27 @@ def flatten(arrays: Sequence[Any]) -> Vector:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def differences(function: Callable[[float], Vector], step: float) -> Estimate:
+def differences(function: Callable[[float], Vector], step: float, noise: Any = 0.0) -> Estimate:
     """Differentiate `function` at zero by central differences, Richardson-extrapolated as far as it helps (Ridders).
 
     Every entry keeps the table's best value by the table's own measure, so a kink or jump at some distance spoils only
     the steps that reach it. Two tables with incommensurable steps must agree: one alone can be right by accident.
+    `noise` is how far off the function's values may be, beyond the rounding of the values themselves.
     """
-    one, other = _table(function, step), _table(function, step * _INCOMMENSURABLE)
+    one, other = _table(function, step, noise), _table(function, step * _INCOMMENSURABLE, noise)
     distance = np.abs(one.value - other.value)
     agree = distance <= one.error + other.error
     value = np.where(one.error <= other.error, one.value, other.value)
     return Estimate(value, np.where(agree, np.minimum(one.error, other.error), np.fmax(distance, one.error)))
 
 
-def _table(function: Callable[[float], Vector], step: float) -> Estimate:
+def _table(function: Callable[[float], Vector], step: float, noise: Any) -> Estimate:
     best = error = above = np.zeros(0)
     column: list[Vector] = []
     for row in range(ROWS):
         width = step / 2.0**row
         ahead, behind = function(width), function(-width)
-        floor = float(np.finfo(ahead.dtype).eps) * (np.abs(ahead) + np.abs(behind)) / width
+        floor = (float(np.finfo(ahead.dtype).eps) * (np.abs(ahead) + np.abs(behind)) + noise) / width
         entries = [(ahead.astype(np.float64) - behind) / (2 * width)]
         if row == 0:
             best, error = entries[0], np.full(entries[0].shape, np.inf)
@@ -92,7 +94,11 @@ def complex_step(function: Callable[[complex], Vector]) -> Vector | None:
 
 
 def derivative(
-    function: Callable[[Any], Vector], step: float, *, analytic: Callable[[Any], Vector] | None = None
+    function: Callable[[Any], Vector],
+    step: float,
+    *,
+    noise: Any = 0.0,
+    analytic: Callable[[Any], Vector] | None = None,
 ) -> Estimate:
     """Differentiate `function` at zero, by a complex step of `analytic` if it is sound there, else by differences.
 
@@ -100,7 +106,7 @@ def derivative(
     the differences to their accuracy.
     """
     with np.errstate(all="ignore"):
-        estimate = differences(function, step)
+        estimate = differences(function, step, noise)
         exact = complex_step(analytic) if analytic is not None else None
         if exact is None or exact.shape != estimate.value.shape:
             return estimate
@@ -144,6 +150,11 @@ def rounding(dtype: Any, condition: Any) -> Any:
     return 2 * ROUNDINGS * (float(info.eps) * np.abs(condition) + float(info.smallest_subnormal))
 
 
+def noise(dtype: Any, condition: Any) -> Any:
+    """Return how far off one soundly computed value may be, for a given condition."""
+    return _VALUE_ROUNDINGS * float(np.finfo(dtype).eps) * np.abs(condition)
+
+
 def demand_close(where: str, what: str, got: Any, expected: Any, tolerance: Any) -> None:
     """Demand equal shapes, and every pair of entries equal to within the tolerance. NaN equals nothing.
 
@@ -181,5 +192,6 @@ __all__ = [
     "derivative",
     "differences",
     "flatten",
+    "noise",
     "rounding",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 from zlib import crc32
 
@@ -48,6 +49,7 @@ TERNARY: tuple[Any, ...] = (
     ((0, 2), (2,), (1, 2)),
 )
 
+_ATTEMPTS = 100
 _STEP = 0.02
 _MARGIN = 0.05
 
@@ -172,11 +174,21 @@ def _from_domain(record: Any, rng: np.random.Generator) -> Iterator[Case]:
     table = {1: UNARY, 2: BINARY, 3: TERNARY}.get(count, (((2, 3),) * count, ((),) * count))
     step = min((_STEP * (high - low) for low, high in filter(None, spans)), default=_STEP)
     for forms in table:
-        arrays = [_draw(rng, form, span, points) for form, span, points in zip(forms, spans, avoid)]
+        arrays: list[Any] = []
+        for _ in range(_ATTEMPTS):
+            arrays = [_draw(rng, form, span, points) for form, span, points in zip(forms, spans, avoid)]
+            if any(a is None for a in arrays) or not _nearly_tied(arrays, step):
+                break
         if any(a is None for a in arrays):
             continue
         label = ", ".join(str(f) for f in forms)
         yield Case(f"({label})", arrays, {}, _moves(record, arrays), min(step, 0.1))
+
+
+def _nearly_tied(arrays: list[Any], step: float) -> bool:
+    """Return whether two arguments are so close somewhere that a step could make them equal (where many have a kink)."""
+    numbers = [a for a in arrays if np.asarray(a).dtype.kind != "b"]
+    return any(np.any(np.abs(a - b) < 2 * step) for a, b in combinations(numbers, 2))
 
 
 def _special_coordinates(record: Any, count: int) -> list[list[float]]:
@@ -197,7 +209,7 @@ def _draw(rng: np.random.Generator, form: Any, span: Any, avoid: list[float]) ->
             return None
         return fits[0] if form == INTEGER else rng.choice(fits, 3)
     array = uniform(rng, () if form == FLOAT else form, low, high)
-    for _ in range(100):
+    for _ in range(_ATTEMPTS):
         near = np.zeros(array.shape, bool)
         for point in avoid:
             near |= np.abs(array - point) < _MARGIN * (high - low) / 2
@@ -238,7 +250,7 @@ def from_sample(sample: Sample, rng: np.random.Generator) -> tuple[list[Any], fl
             array = form
         elif sample.distinct:
             array = _distinct(rng, form, low, high)
-            step = min(step, (high - low) / (6.0 * max(array.size, 1)))
+            step = min(step, (high - low) / (12.0 * max(array.size, 1)))
         else:
             array = uniform(rng, form, low, high)
         arrays.append(array)
@@ -246,10 +258,13 @@ def from_sample(sample: Sample, rng: np.random.Generator) -> tuple[list[Any], fl
 
 
 def _distinct(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
-    """Draw numbers that keep apart by more than two steps, from each other, in magnitude, and from zero."""
+    """Draw numbers that keep apart by more than two steps: from each other, in magnitude, and from zero.
+
+    They are unevenly spaced, so that sums of them are distinct too.
+    """
     size = math.prod(shape)
-    spaced = low + (high - low) * (np.arange(size) + 0.31) / max(size, 1)
-    return rng.permutation(spaced).reshape(shape)
+    places = np.arange(size) + 0.31 + rng.uniform(-0.1, 0.1, size)
+    return rng.permutation(low + (high - low) * places / max(size, 1)).reshape(shape)
 
 
 def layouts(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
