@@ -1,7 +1,7 @@
 """Train a network on the handwritten digits that come with scikit-learn: 1797 scans of 8 x 8 pixels.
 
-Three networks are trained, one for each of three seeds, on three quarters of the scans, and judged on the other quarter,
-which has had no part in choosing any of the settings below. A picture shows how they learned, and where they err.
+Three networks are trained, one for each of three seeds, on three quarters of the scans. They are judged on the other
+quarter, which had no part in choosing any of the settings below. A picture shows how they learned, and where they err.
 
     python examples/digits.py                     # or: make demo
     python examples/digits.py --seeds 7 --epochs 20 --picture seven.png
@@ -81,7 +81,7 @@ def load_split() -> Split:
     """Hold out a quarter of the scans, the same part of every digit."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = (digits.images / 16).astype(np.float32)
     return Split(*wg.data.train_test_split(images, digits.target, test_size=0.25, seed=0, stratify=digits.target))
 
@@ -145,9 +145,7 @@ def train(split: Split, run: Run, settings: Settings) -> Iterator[Epoch]:
         for images, labels in loader:
             distorted = wg.tensor(distort(images.numpy(), settings, rng))
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(
-                model(distorted), labels, label_smoothing=settings.label_smoothing
-            )
+            loss = nn.functional.cross_entropy(model(distorted), labels, label_smoothing=settings.label_smoothing)
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -165,9 +163,9 @@ def train_all(split: Split, seeds: Sequence[int], settings: Settings, console: C
     columns = (
         TextColumn("seed {task.fields[seed]}"),
         BarColumn(bar_width=None),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("loss [bold]{task.fields[loss]:.4f}"),
-        TextColumn("held-out accuracy [bold green]{task.fields[accuracy]:.2%}"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("loss [bold]{task.fields[loss]:.3f}"),
+        TextColumn("accuracy [bold green]{task.fields[accuracy]:.2%}"),
         TextColumn("{task.fields[speed]:,.0f} scans/s"),
         TimeElapsedColumn(),
     )
@@ -176,9 +174,7 @@ def train_all(split: Split, seeds: Sequence[int], settings: Settings, console: C
         for run in runs:
             task = progress.add_task("", total=settings.epochs, seed=run.seed, loss=np.nan, accuracy=0.0, speed=0.0)
             for epoch in train(split, run, settings):
-                progress.update(
-                    task, advance=1, loss=epoch.loss, accuracy=epoch.accuracy, speed=epoch.scans_per_second
-                )
+                progress.update(task, advance=1, loss=epoch.loss, accuracy=epoch.accuracy, speed=epoch.scans_per_second)
     return runs
 
 
@@ -192,7 +188,7 @@ def draw(split: Split, runs: Sequence[Run], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    style = {
+    style: Any = {
         "font.size": 10,
         "axes.titlesize": 11,
         "axes.titleweight": "bold",
@@ -206,7 +202,7 @@ def draw(split: Split, runs: Sequence[Run], path: Path) -> None:
         "ytick.color": "#444444",
     }
     with plt.rc_context(style):
-        figure = plt.figure(figsize=(11, 5.6), layout="constrained")
+        figure: Any = plt.figure(figsize=(11, 5.6), layout="constrained")
         curves, mistakes = figure.subfigures(1, 2, width_ratios=(1.15, 1))
         _draw_curves(curves, runs)
         _draw_mistakes(mistakes, split, runs)
@@ -217,40 +213,41 @@ def draw(split: Split, runs: Sequence[Run], path: Path) -> None:
 
 def _draw_curves(figure: Any, runs: Sequence[Run]) -> None:
     colours = ("#1f5fa8", "#d1772b", "#3c8d5a", "#8a4fa3", "#7a7a7a")
-    loss, error = figure.subplots(2, 1, sharex=True)
+    loss, accuracy = figure.subplots(2, 1, sharex=True)
     for i, run in enumerate(runs):
         numbers = np.arange(1, len(run.epochs) + 1)
-        colour = colours[i % len(colours)]
-        final = run.epochs[-1].accuracy
-        loss.plot(numbers, [epoch.loss for epoch in run.epochs], color=colour, linewidth=1.3)
-        wrong = [100 * (1 - epoch.accuracy) for epoch in run.epochs]
-        error.plot(numbers, wrong, color=colour, linewidth=1.3, label=f"seed {run.seed}: {final:.2%} right")
-    loss.set(title="Training scans, distorted at random: loss", ylabel="cross-entropy")
-    error.set(title="Held-out scans: taken for another digit", xlabel="epoch", ylabel="error (%)", yscale="log")
-    error.axhline(1.5, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
-    error.annotate("1.5 %", (1, 1.5), (0.995, 1.5), xycoords=("axes fraction", "data"),  color="#666666", fontsize=9)
-    error.yaxis.set_major_formatter("{x:g}")
-    error.yaxis.set_minor_formatter("")
-    error.legend(frameon=False, loc="upper right")
+        shares = [100 * epoch.accuracy for epoch in run.epochs]
+        line = {"color": colours[i % len(colours)], "linewidth": 1.3}
+        loss.plot(numbers, [epoch.loss for epoch in run.epochs], **line)
+        accuracy.plot(numbers, shares, label=f"seed {run.seed}: {shares[-1]:.2f} % at the end", **line)
+    loss.set(title="Loss on the training scans, distorted at random", ylabel="cross-entropy")
+    accuracy.set(title="Accuracy on the held-out scans", xlabel="epoch", ylabel="right (%)", ylim=(95, 100.15))
+    accuracy.set_xlim(0, max(len(run.epochs) for run in runs) + 1)
+    accuracy.axhline(98.5, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
+    accuracy.legend(frameon=False, loc="lower right")
 
 
-def _draw_mistakes(figure: Any, split: Split, runs: Sequence[Run], columns: int = 4, rows: int = 3) -> None:
+def _draw_mistakes(figure: Any, split: Split, runs: Sequence[Run], most: int = 12) -> None:
     wrong = np.stack([run.predictions != split.test_labels for run in runs])
     often = wrong.sum(0)
     scans = [int(scan) for scan in np.argsort(-often, kind="stable") if often[scan]]
-    shown = scans[: columns * rows]
-    more = f", the {len(shown)} most frequent of {len(scans)}" if len(scans) > len(shown) else ""
-    figure.suptitle(f"Mistakes{more}: true digit → taken for", x=0.02, ha="left", fontsize=11, fontweight="bold")
+    shown = scans[:most]
+    title = "Mistakes: the digit it is → what it was taken for"
+    more = f"\nthe {most} most frequent of {len(scans)}" if len(scans) > most else ""
+    figure.suptitle(title + more, x=0.02, ha="left", fontsize=11, fontweight="bold")
+    columns = 4 if len(shown) > 6 else 3
+    rows = max(2, -(-len(shown) // columns))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
+    for panel in panels[len(shown) :]:
         panel.set_axis_off()
     for panel, scan in zip(panels, shown, strict=False):
         answers = sorted({int(run.predictions[scan]) for run, bad in zip(runs, wrong[:, scan], strict=True) if bad})
         panel.imshow(split.test_images[scan], cmap="gray_r", vmin=0, vmax=1)
         panel.set_title(f"{split.test_labels[scan]} → {', '.join(map(str, answers))}", loc="center")
-        if len(runs) > 1:
-            note = f"{often[scan]} of {len(runs)} networks"
-            panel.text(0.5, -0.04, note, transform=panel.transAxes, ha="center", va="top", color="#666666", fontsize=8.5)
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set(visible=True, color="#d4d4d4")
+        note = f"{often[scan]} of {len(runs)} networks" if len(runs) > 1 else ""
+        panel.text(0.5, -0.04, note, transform=panel.transAxes, ha="center", va="top", color="#666666", fontsize=9)
     if not scans:
         panels[0].text(0, 0.5, "none", color="#666666")
 

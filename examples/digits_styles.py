@@ -1,4 +1,4 @@
-"""One training, written in the three styles in which gradients can be asked for: same seed, same losses, to the last bit.
+"""One training in the three styles in which gradients can be asked for: same seed, same losses, to the last bit.
 
 All three record on the same tape and sweep it with the same rules; they differ in who holds the gradients.
 
@@ -27,7 +27,7 @@ def batches(seed: int, steps: int) -> Iterator[Batch]:
     """Yield batches of scikit-learn's digits in an order that the seed decides, epoch after epoch."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = (digits.data / 16).astype(np.float32)
     loader = wg.data.DataLoader((images, digits.target), batch_size=64, shuffle=True, seed=seed)
     while True:

@@ -23,12 +23,8 @@ from .eager.grad_mode import enable_grad as enable_grad
 from .eager.grad_mode import is_grad_enabled as is_grad_enabled
 from .eager.grad_mode import no_grad as no_grad
 from .eager.grad_mode import set_grad_enabled as set_grad_enabled
-from .eager.gradient_tape import GradientTape as GradientTape
 from .ops import *
 from .tensor import Tensor as Tensor
-from .transforms.reverse import grad as grad
-from .transforms.reverse import value_and_grad as value_and_grad
-from .transforms.reverse import vjp as vjp
 
 if TYPE_CHECKING:
     from . import autograd as autograd
@@ -38,23 +34,36 @@ if TYPE_CHECKING:
     from . import optim as optim
     from . import random as random
     from . import testing as testing
+    from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.reverse import grad as grad
+    from .transforms.reverse import value_and_grad as value_and_grad
+    from .transforms.reverse import vjp as vjp
 
 __version__ = "0.1.0"
 
 tensor = _ops.tensor  # importing the module of that name had taken the name
 
 _LAZY = ("autograd", "data", "io", "nn", "optim", "random", "testing")
+_LAZY_NAMES = {
+    "GradientTape": ".eager.gradient_tape",
+    "grad": ".transforms.reverse",
+    "value_and_grad": ".transforms.reverse",
+    "vjp": ".transforms.reverse",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a subpackage when it is first used, so that `import wengert` stays as quick as `import numpy`."""
     if name in _LAZY:
         return _import_module(f".{name}", __name__)
+    if name in _LAZY_NAMES:
+        value = globals()[name] = getattr(_import_module(_LAZY_NAMES[name], __name__), name)
+        return value
     raise AttributeError(f"module 'wengert' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
 
 
 __all__ = [

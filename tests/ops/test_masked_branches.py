@@ -128,6 +128,11 @@ def problem(function: Callable[[Any], Any], mask: Callable[[Any, np.ndarray], An
     return loss
 
 
+def gradient_taken(x: Any) -> Any:
+    gradient, x.grad = x.grad, None
+    return gradient
+
+
 def slopes(
     loss: Callable[..., Any], data: np.ndarray, keep: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -140,11 +145,9 @@ def slopes(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         value.backward(retain_graph=True)
-        plain = x.grad.numpy()
-        x.grad = None
+        plain = gradient_taken(x).numpy()
         value.backward(create_graph=True)
-        recorded = x.grad
-        x.grad = None
+        recorded = gradient_taken(x)
         np.testing.assert_allclose(recorded.detach().numpy(), plain, rtol=1e-12, atol=1e-12)
         if recorded.requires_grad:
             wg.sum(recorded * weights).backward()

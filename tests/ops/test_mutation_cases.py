@@ -279,7 +279,8 @@ def test_second_order_through_writes() -> None:
     y[1:] += y[:1] ** 2
     y.sum().backward(create_graph=True)
     # y = [x1² x0, x1² + x1⁴ x0²]
-    gradient, x.grad = x.grad, None
+    gradient: Any = x.grad
+    setattr(x, "grad", None)  # noqa: B010 - a type checker would take it for None from here on
     np.testing.assert_allclose(gradient.detach().numpy(), [9 + 2 * 81 * 2, 2 * 3 * 2 + 2 * 3 + 4 * 27 * 4])
     gradient[0].backward()
     np.testing.assert_allclose(x.grad.numpy(), [2 * 81, 2 * 3 + 2 * 4 * 27 * 2])

@@ -12,6 +12,9 @@ A view of a small part of a large base gets memory of its own: what the tape kee
 base, and a loop that fills an array row by row while reading earlier rows stays linear. Writes keep it coherent.
 """
 
+# The slots of Tensor are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import weakref

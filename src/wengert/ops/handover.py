@@ -21,7 +21,7 @@ _VALUE_FREE = frozenset(("zeros_like", "ones_like", "empty_like"))
 """Functions whose result does not depend on the values, so that no gradient can be lost."""
 
 
-def deliver(result: Any, out: Any, casting: str, name: str) -> Any:
+def deliver(result: Any, out: Any, casting: Any, name: str) -> Any:
     """Write a result into what was given as `out`, and return that."""
     if result is out:
         return out
@@ -33,7 +33,7 @@ def deliver(result: Any, out: Any, casting: str, name: str) -> Any:
     if isinstance(out, boxing.Tensor):
         return overwrite(out, result, name)
     refuse_array(out, (result,), name)
-    np.copyto(out, host(result), casting=casting)  # type: ignore[arg-type]
+    np.copyto(out, host(result), casting=casting)
     return out
 
 

@@ -64,7 +64,7 @@ def vector_norm_over_partials(xp: Namespace, x: Array, out: Array, axis: tuple[i
     return xp.where(zero, 0, direction)
 
 
-def vector_norm(x: ArrayLike, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Any:
+def vector_norm(x: ArrayLike, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:
     """Norm of vectors over axes (of all elements by default).
 
     Args:

@@ -4,10 +4,12 @@ A write is one operation on the tape, `write_region`: the root as it was and the
 out, and every live view that overlaps is recorded again. Where nothing is tracked, `x += y` runs in place in NumPy.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from sys import _getframe as get_frame
+from sys import _getframe
 from typing import Any
 
 import numpy as np
@@ -223,7 +225,7 @@ def _adopt(x: Any, out: Any) -> bool:
     if out.dtype != x.dtype or not is_private(out) or (x._node is not None and not is_recording()):
         return False
     if out._node is not None:
-        frame = user_frame(get_frame(2))
+        frame = user_frame(_getframe(2))
         out._node.code, out._node.instruction = frame.f_code, frame.f_lasti
     elif x._node is not None:
         return False

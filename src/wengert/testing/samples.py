@@ -186,7 +186,7 @@ def _from_domain(record: Any, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _nearly_tied(arrays: list[Any], step: float) -> bool:
-    """Return whether two arguments are so close somewhere that a step could make them equal (where many have a kink)."""
+    """Return whether two arguments are so close somewhere that a step could make them equal, where many have a kink."""
     numbers = [a for a in arrays if np.asarray(a).dtype.kind != "b"]
     return any(np.any(np.abs(a - b) < 2 * step) for a, b in combinations(numbers, 2))
 

@@ -237,7 +237,7 @@ def memory(record: Any, case: Case) -> None:
     arrays = [list(layouts(a)) if _is_array(a) and a.size else [] for a in case.arrays]
     names = {name: None for options in arrays for name, _ in options}
     for name in names:
-        chosen = [dict(options).get(name, a) for options, a in zip(arrays, case.arrays)]
+        chosen: list[Any] = [dict(options).get(name, a) for options, a in zip(arrays, case.arrays)]
         odd = case.replaced(chosen, name)
         plain_case = case.replaced(
             [np.ascontiguousarray(a).reshape(a.shape) if _is_array(a) else a for a in chosen], name
