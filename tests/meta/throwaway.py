@@ -153,7 +153,7 @@ def chained(transpose: Callable[..., Any] | None = None) -> Any:
     return operation
 
 
-def parted(jvp: Callable[..., Any] | None = None) -> Any:
+def parted(vjp: Callable[..., Any] | None = None) -> Any:
     """The squares of a vector's elements, and where they are: two results, one without derivative."""
 
     def parted(xp: Any, x: Any, *, start: int) -> Any:
@@ -163,11 +163,11 @@ def parted(jvp: Callable[..., Any] | None = None) -> Any:
         return 2 * x[..., start:] * x_dot[..., start:], NO_TANGENT, x_dot[..., :start] * 2
 
     def parted_vjp(xp: Any, out_bar: Any, x: Any, *, start: int) -> Any:
-        return xp.concatenate([2 * out_bar[2], out_bar[0] * (2 * x[..., start:])], axis=-1)
+        return xp.concatenate([2 * out_bar[2], xp.guarded_product(2 * x[..., start:], out_bar[0])], axis=-1)
 
     operation = opaque(samples=[Sample((4,), distinct=True, start=1)], multiple=True)(parted)
-    operation.jvp(jvp or parted_jvp)
-    operation.vjp(parted_vjp)
+    operation.jvp(parted_jvp)
+    operation.vjp(vjp or parted_vjp)
 
     @operation.batched
     def parted_batched(xp: Any, x: Any, *, start: int) -> Any:
@@ -217,6 +217,10 @@ def total_of_wrong_factor(xp: Any, out_bar: Any, x_shape: Any) -> Any:
 
 def contraction_of_wrong_transpose(xp: Any, out_bar: Any, x: Any) -> Any:
     return xp.swapaxes(xp.matmul(xp.swapaxes(out_bar, -1, -2), x), -1, -2) * 2
+
+
+def parted_vjp_unguarded(xp: Any, out_bar: Any, x: Any, *, start: int) -> Any:
+    return xp.concatenate([2 * out_bar[2], out_bar[0] * (2 * x[..., start:])], axis=-1)
 
 
 def doubled_jvp_of_wrong_sign(x_dot: Any) -> Any:

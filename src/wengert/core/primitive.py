@@ -43,6 +43,7 @@ class Primitive:
         pull: `pull(node, out_bar) -> tuple` of raw cotangents, one for each input.
         pull_masked: the same, where an exactly zero cotangent contributes an exact zero.
         pull_tracked: the same on Tensors, so that the result can be differentiated again.
+        pull_in_place: what a differentiable sweep calls instead, where writing into its own cotangents is cheaper.
         jvp: `jvp(xp, primals, tangents, params) -> (out, out_dot)`.
         batch: `batch(xp, args, axes, params) -> (out, out_axis)`.
         takes_accumulators: whether `pull` may be handed an Accumulator, whose buffer it may write.
@@ -64,6 +65,7 @@ class Primitive:
         "parameters",
         "partial_rules",
         "pull",
+        "pull_in_place",
         "pull_masked",
         "pull_tracked",
         "reference",
@@ -96,6 +98,7 @@ class Primitive:
         self.pull: Callable[[Any, Any], tuple[Any, ...]] = _missing(name, "reverse rule")
         self.pull_masked = self.pull
         self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _missing(name, "reverse rule")
+        self.pull_in_place: Callable[[Any, Any], tuple[Any, ...]] | None = None
         self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "jvp")
         self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "batch")
         self.call: Callable[..., Any] = _missing(name, "call")

@@ -26,7 +26,7 @@ import numpy as np
 from ..errors import GradientError
 from . import boxing
 from .primitive import Primitive
-from .vspace import Accumulator, OutputBars, Scatter, densify, settle
+from .vspace import Accumulator, OutputBars, Scatter, added, densify, settle
 
 next_sequence: Callable[[], int] = count(1).__next__
 PACKAGE = dirname(dirname(__file__)) + os.sep  # noqa: PTH120 - importing pathlib would take 3 ms
@@ -332,7 +332,7 @@ def sweep(
                     if inputs is not node.inputs:
                         pulled = Narrowed(node, inputs)
             if tracked:
-                bars = primitive.pull_tracked(pulled, bar, masked or primitive.masks)
+                bars = _pull_tracked(primitive, pulled, bar, masked or primitive.masks)
             elif masked:
                 bars = primitive.pull_masked(pulled, bar)
             else:
@@ -343,12 +343,14 @@ def sweep(
                     continue
                 if parent.primitive is None:
                     known = leaves.get(parent)
-                    leaves[parent] = parent_bar if known is None else known + parent_bar
+                    leaves[parent] = parent_bar if known is None else added(known, parent_bar)
                     continue
                 known = pending.get(parent)
                 if known is None:
                     pending[parent] = parent_bar
                     heappush(heap, (-parent.sequence, parent))
+                elif tracked:
+                    pending[parent] = added(known, parent_bar)
                 else:
                     pending[parent] = known + parent_bar
             if not retain:
@@ -357,6 +359,13 @@ def sweep(
                 if not targets:
                     node.inputs = ()
     return found
+
+
+def _pull_tracked(primitive: Any, node: Any, bar: Any, masked: bool) -> tuple[Any, ...]:
+    in_place = primitive.pull_in_place
+    if in_place is not None and type(primitive) is Primitive and type(bar) in (boxing.Tensor, Accumulator):
+        return in_place(node, bar)
+    return primitive.pull_tracked(node, densify(bar), masked)
 
 
 def _accumulate(node: Node, bar: Any, leaves: dict[Any, Any], pending: dict[Any, Any], heap: list[Any]) -> None:

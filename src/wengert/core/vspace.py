@@ -13,6 +13,7 @@ import numpy as np
 from ..backend.numpy import all_finite as all_finite
 from ..backend.numpy import guarded_product as guarded_product
 from ..typing import Array, Namespace, Shape
+from . import boxing
 
 
 def broadcast_axes(shape: Shape, target: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -54,54 +55,70 @@ def _stretch_or_sum(xp: Namespace, bar: Any, shape: Shape) -> Any:
 
 
 class Scatter:
-    """A cotangent that is zero but for one region: `region(buffer)` is a view of it, or `buffer[index]` selects it."""
+    """A cotangent that is zero but for one region, which `add_into(buffer)` adds to; a Tensor's if it is tracked."""
 
-    __slots__ = ("add_into", "dtype", "shape")
+    __slots__ = ("add_into", "dtype", "shape", "tracked")
     __array_ufunc__ = None
 
-    def __init__(self, shape: Shape, dtype: Any, add_into: Any) -> None:
+    def __init__(self, shape: Shape, dtype: Any, add_into: Any, tracked: bool = False) -> None:
         self.shape = shape
         self.dtype = dtype
         self.add_into = add_into
+        self.tracked = tracked
 
     def __add__(self, other: Any) -> Accumulator:
         if type(other) is Accumulator:
             return other + self
-        return Accumulator(self.shape, self.dtype) + self + other
+        return Accumulator(self.shape, self.dtype, self.tracked) + self + other
 
     __radd__ = __add__
 
 
 class Accumulator:
-    """A dense cotangent whose buffer belongs to the sweep alone, so that it can be added to in place."""
+    """A dense cotangent whose buffer belongs to the sweep alone, so that it can be added to in place.
+
+    In a differentiable sweep the buffer is a Tensor, and what is added to it in place is recorded like any write.
+    """
 
     __slots__ = ("dense",)
     __array_ufunc__ = None
 
-    def __init__(self, shape: Shape, dtype: Any) -> None:
-        self.dense = np.zeros(shape, dtype)
+    def __init__(self, shape: Shape, dtype: Any, tracked: bool = False) -> None:
+        self.dense: Any = boxing.operations.zeros(shape, dtype=dtype) if tracked else np.zeros(shape, dtype)
 
     @classmethod
     def of_copy(cls, array: Array) -> Accumulator:
         """Return an Accumulator that starts from a copy of `array`."""
         made = cls.__new__(cls)
-        made.dense = np.array(array)
+        made.dense = array.clone() if isinstance(array, boxing.Tensor) else np.array(array)
         return made
 
     def __add__(self, other: Any) -> Accumulator:
         if type(other) is Scatter:
             other.add_into(self.dense)
+            return self
+        if type(other) is Accumulator:
+            other = other.dense
+        if isinstance(other, boxing.Tensor) and type(other) is not boxing.Tensor:
+            self.dense = self.dense + other  # a tracer's trace need not know of writes
         else:
-            self.dense += other.dense if type(other) is Accumulator else other
+            self.dense += other
         return self
 
     __radd__ = __add__
 
 
+def added(known: Any, bar: Any) -> Any:
+    """Add two cotangents in a differentiable sweep; a Tensor does not know how to add itself to an Accumulator."""
+    if type(bar) is Accumulator or (type(bar) is Scatter and type(known) is not Accumulator):
+        return bar + known
+    return known + bar
+
+
 def densify(bar: Any) -> Any:
     """Return the raw array that a mostly-zero cotangent stands for; other cotangents pass through."""
     if type(bar) is Scatter:
-        bar = Accumulator(bar.shape, bar.dtype) + bar
+        bar = Accumulator(bar.shape, bar.dtype, bar.tracked) + bar
     return bar.dense if type(bar) is Accumulator else bar
 
 

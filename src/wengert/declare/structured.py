@@ -38,6 +38,7 @@ class Declaration:
         self.function.batched = self.batched
         self.function.batch = self.batch
         self.function.raw_pull = self.raw_pull
+        self.function.pull_in_place = self.pull_in_place
         self.function.raw_pull_masked = self.raw_pull_masked
         REGISTRY.add(primitive, self.complete)
 
@@ -72,6 +73,14 @@ class Declaration:
     def raw_pull_masked(self, rule: Rule) -> Rule:
         """Declare the same for a sweep whose cotangents hold zeros that must win over infinite residuals."""
         self.primitive.rules["raw_pull_masked"] = rule
+        return rule
+
+    def pull_in_place(self, rule: Rule) -> Rule:
+        """Declare how a differentiable sweep pulls back, `rule(node, out_bar) -> bars`, by writing into cotangents.
+
+        It is called for exact Tensors (or an Accumulator of one) alone; what it writes is recorded.
+        """
+        self.primitive.pull_in_place = rule
         return rule
 
     def complete(self) -> None:

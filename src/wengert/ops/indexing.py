@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
-from ..core.aliasing import Steps, editable_region, region_of
+from ..core.aliasing import Steps, editable_region, family, region_of
 from ..core.dispatch import bind
 from ..core.vspace import Accumulator, Scatter
 from ..declare import Sample, linear
@@ -131,6 +131,17 @@ def index_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
     return (Scatter(parent.shape, parent.dtype, add_into),)
 
 
+@index.pull_in_place
+def index_pull_in_place(node: Any, out_bar: Any) -> tuple[Any, ...]:
+    key = node.params["key"]
+    parent = node.inputs[0]
+
+    def add_into(buffer: Any) -> None:
+        buffer[key] += out_bar
+
+    return (Scatter(parent.shape, parent.dtype, add_into, tracked=True),)
+
+
 @index.batched
 def index_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
     return bind(index.primitive, (x,), {"key": (_ALL, *key)})
@@ -233,6 +244,12 @@ def _undo_assignment_broadcast(xp: Namespace, bar: Any, shape: Shape) -> Any:
     return xp.reshape(bar, shape)
 
 
+def _settle_written(xp: Namespace, bar: Any, node: Any) -> Any:
+    """Bring a region's cotangent to the shape and dtype of the value that was assigned to it."""
+    bar = _undo_assignment_broadcast(xp, bar, node.shape)
+    return bar if bar.dtype == node.dtype else xp.astype(bar, node.dtype)
+
+
 @linear(
     samples=[
         Sample((5,), (3,), steps=(), key=(builtins.slice(1, 4),)),
@@ -284,16 +301,35 @@ def write_region_raw_pull(node: Any, out_bar: Any) -> tuple[Any, ...]:
     if value_node is not None:
         value_bar = np.array(region[region_key])
         winners = _winners(node.shape, steps, key)
-        value_bar = _undo_assignment_broadcast(
-            np, value_bar if winners is None else value_bar * winners, value_node.shape
-        )
-        if value_bar.dtype != value_node.dtype:
-            value_bar = value_bar.astype(value_node.dtype)
+        value_bar = _settle_written(np, value_bar if winners is None else value_bar * winners, value_node)
     region[region_key] = 0
     return (out_bar if x_node is not None else None, value_bar)
 
 
 write_region.primitive.takes_accumulators = True
+
+
+@write_region.pull_in_place
+def write_region_pull_in_place(node: Any, out_bar: Any) -> tuple[Any, ...]:
+    steps, key = node.params["steps"], node.params["key"]
+    x_node, value_node = node.inputs
+    if type(out_bar) is not Accumulator:
+        out_bar = Accumulator.of_copy(out_bar)
+    xp, value_bar = boxing.operations, None
+    if value_node is not None:
+        value_bar = xp.clone(read_region(out_bar.dense, steps=steps, key=key))
+        winners = _winners(node.shape, steps, key)
+        value_bar = _settle_written(xp, value_bar if winners is None else value_bar * winners, value_node)
+    if x_node is None:
+        return (None, value_bar)
+    region = out_bar.dense
+    for primitive, params in steps:
+        region = bind(primitive, (region,), params)
+    if family(region)[0] is out_bar.dense:
+        region[key] = 0.0
+    else:  # in another layout a reshape is a copy
+        out_bar.dense = write_region(out_bar.dense, 0.0, steps=steps, key=key)
+    return (out_bar, value_bar)
 
 
 @write_region.batched

@@ -102,6 +102,8 @@ def masked(primitive: Primitive, case: Case) -> None:
         _masked_reduction(primitive, case)
     elif primitive.kind == BILINEAR:
         _masked_bilinear(primitive, case)
+    else:
+        _masked_whole(primitive, case)
 
 
 def _poisoned(saved: tuple[Any, ...], names: Sequence[str], entries: dict[str, Any], poison: float) -> tuple[Any, ...]:
@@ -122,6 +124,36 @@ def _masked_pulls(recorded: Recorded, w: Any) -> list[tuple[str, list[Any]]]:
         ("the masked pull", dense(primitive.pull_masked(node, w))),
         ("the differentiable masked pull", dense(primitive.pull_tracked(node, plain(w), True))),
     ]
+
+
+def _masked_whole(primitive: Primitive, case: Case) -> None:
+    """Demand what can be asked of any rule: nothing but zeros comes of nothing but zeros, whatever the residuals."""
+    where = place(primitive, case)
+    recorded = Recorded(primitive.call, case)
+    node: Any = recorded.node
+    if node is None:
+        return
+    zero_seeds = [None if w is None else np.zeros_like(w) for w in recorded.seeds(random_for(primitive, case))]
+    kept = node.saved
+    for poison in POISONS:
+        node.saved = tuple([_filled_with(poison, value) for value in kept])
+        for how, bars in (
+            ("the masked sweep", recorded.pull(zero_seeds, masked=True)),
+            ("the differentiable masked sweep", recorded.pull_tracked([_boxed(w) for w in zero_seeds], masked=True)),
+        ):
+            for i, bar in enumerate(filled(dense(bars), case)):
+                if bar is not None:
+                    what = f"{how} for argument {i} with {poison} behind zero cotangents"
+                    demand_close(where, what, bar, np.zeros_like(bar), 0)
+    node.saved = kept
+
+
+def _filled_with(poison: float, value: Any) -> Any:
+    return np.full_like(value, poison) if getattr(value, "dtype", np.dtype(bool)).kind == "f" else value
+
+
+def _boxed(value: Any) -> Any:
+    return None if value is None else plain(value)
 
 
 def _masked_elementwise(primitive: Primitive, case: Case) -> None:

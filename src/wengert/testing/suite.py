@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.primitive import BILINEAR, ELEMENTWISE, NONDIFFERENTIABLE, REDUCTION, Primitive
+from ..core.primitive import BILINEAR, ELEMENTWISE, NONDIFFERENTIABLE, OPAQUE, REDUCTION, Primitive
 from . import checks, masking, structure
 from .samples import Case, cases
 
@@ -70,7 +70,7 @@ CHECKS: dict[str, Check] = {
         Check("empty", structure.empty, of_derivatives=False),
         Check("residuals", structure.residuals, of_primitives=True),
         Check("special", masking.special, once=True, of_derivatives=False),
-        Check("masked", masking.masked, of_primitives=True, kinds=(ELEMENTWISE, REDUCTION, BILINEAR)),
+        Check("masked", masking.masked, of_primitives=True, kinds=(ELEMENTWISE, REDUCTION, BILINEAR, OPAQUE)),
     )
 }
 
