@@ -94,10 +94,7 @@ class Viewed:
 
 def alias_of(tensor: Any) -> View | Viewed | None:
     """Return a Tensor's part in an aliasing family, or None (the slot is unset until it is needed)."""
-    try:
-        alias = tensor._alias
-    except AttributeError:
-        return None
+    alias = getattr(tensor, "_alias", None)
     return alias.family if type(alias) is boxing.Loan else alias
 
 
@@ -120,6 +117,20 @@ def history(tensor: Any) -> tuple[Any, Steps]:
     if type(alias) is not View or alias.root is None:
         return tensor, ()
     return alias.root, alias.steps[alias.origin :]
+
+
+def is_alone(tensor: Any) -> bool:
+    """Return whether a Tensor neither is a view nor has any that are alive."""
+    alias = alias_of(tensor)
+    if alias is None:
+        return True
+    if type(alias) is View:
+        return False
+    for reference in alias.views:  # type: ignore[union-attr]
+        if reference() is not None:
+            return False
+    alias.views.clear()  # type: ignore[union-attr]
+    return True
 
 
 def other_roots(base: Any, root: Any) -> list[Any]:
@@ -254,25 +265,20 @@ def lead_views(base: Any, moved: bool, written: Extent | None, changed: Sequence
         return
     for view in alias.live():
         place = place_of(view)
-        if not moved and place.extent is not None and _disjoint(place.extent, written):
-            continue
-        region = region_of(base._data, place.steps)
-        place.extent = extent_of(region, base)
-        overlaps = not _disjoint(place.extent, written)
+        if moved or place.extent is None:
+            place.extent = extent_of(region_of(base._data, place.steps), base)
+        first, end = place.extent
+        overlaps = written is None or (first < written[1] and written[0] < end)
         if moved or (overlaps and view._data.base is not base._data):
-            _lead(view, place, region)
-        if overlaps and any([place.root is root for root in changed]):
+            _lead(view, place)
+        if overlaps and changed and any([place.root is root for root in changed]):
             view._node = _recorded_view(place)
 
 
-def _disjoint(extent: Extent, written: Extent | None) -> bool:
-    return written is not None and (extent[1] <= written[0] or written[1] <= extent[0])
-
-
-def _lead(view: Any, place: View, region: Array) -> None:
+def _lead(view: Any, place: View) -> None:
     if type(view) is boxing.BorrowedTensor:
         view.become_owner()
-    view._data = _own_or_shared(region, place.base)
+    view._data = _own_or_shared(region_of(place.base._data, place.steps), place.base)
 
 
 def _recorded_view(place: View) -> Any:
@@ -355,6 +361,7 @@ __all__ = [
     "extent_of",
     "family",
     "history",
+    "is_alone",
     "is_private",
     "lead_views",
     "make_writable",

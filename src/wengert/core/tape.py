@@ -349,10 +349,8 @@ def sweep(
                 if known is None:
                     pending[parent] = parent_bar
                     heappush(heap, (-parent.sequence, parent))
-                elif tracked:
-                    pending[parent] = added(known, parent_bar)
                 else:
-                    pending[parent] = known + parent_bar
+                    pending[parent] = added(known, parent_bar) if tracked else known + parent_bar
             if not retain:
                 node.primitive = FREED
                 node.saved = None

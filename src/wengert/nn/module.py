@@ -205,6 +205,8 @@ class Module(Holder):
         """
         if isinstance(dtype, str) and dtype == "cpu":
             return self
+        if isinstance(dtype, str) and dtype.startswith("cuda"):
+            raise NotImplementedError(f"{type(self).__name__}.to: {dtype} is not supported in this version")
         resolved = np.dtype(dtype)
         if resolved.kind != "f":
             raise DTypeError(f"{type(self).__name__}.to: parameters are real floating numbers, not {resolved}")

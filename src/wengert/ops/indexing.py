@@ -361,6 +361,12 @@ def getitem(x: Any, key: Any) -> Any:
     return bind(index.primitive if basic else gather.primitive, (x,), {"key": canonical})
 
 
+def is_plain_key(key: Any) -> bool:
+    """Return whether a key is canonical as it is."""
+    kind = type(key)
+    return kind is int or (kind is builtins.slice and _has_plain_bounds(key))
+
+
 _PLAIN_BOUND = (int, type(None))
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from ..core import boxing
 from ..core.aliasing import (
     NOWHERE,
-    Extent,
     Steps,
     extent_of,
     family,
     history,
+    is_alone,
     is_private,
     lead_views,
     make_writable,
@@ -34,7 +34,7 @@ from ..core.recording import is_recording
 from ..core.tape import Leaf, user_frame
 from ..errors import DTypeError, ShapeError
 from ..typing import Array
-from .indexing import Key, canonical_key
+from .indexing import Key, canonical_key, is_plain_key
 
 _EVERYTHING: Key = (Ellipsis,)
 
@@ -47,13 +47,33 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         ShapeError: the value does not broadcast to the region.
         DTypeError: a tracked value would be cut off by an integer array.
     """
-    write(x, canonical_key(key, x.shape)[0], value, "setitem")
+    canonical = (key,) if is_plain_key(key) else canonical_key(key, x.shape)[0]
+    if not _write_alone(x, canonical, value):
+        write(x, canonical, value, "setitem")
 
 
 def overwrite(x: Any, value: Any, name: str) -> Any:
     """Replace the whole of `x` in place (`copy_`, `out=x`); return `x`."""
-    write(x, _EVERYTHING, value, name)
+    if not _write_alone(x, _EVERYTHING, value):
+        write(x, _EVERYTHING, value, name)
     return x
+
+
+def _write_alone(target: Any, key: Key, value: Any) -> bool:
+    """Do all that a write is where nobody else is concerned: no view, no tape. Return whether that was done."""
+    if type(target) is not boxing.Tensor or target._node is not None or not is_alone(target):
+        return False
+    if type(value) is boxing.Tensor and value._node is None:
+        value = value._data
+    elif type(value) is not float and type(value) is not int:
+        return False
+    if not is_private(target):
+        return False
+    try:
+        target._data[key] = value
+    except Exception:
+        return False  # `write` meets the error again, and explains it
+    return True
 
 
 def write(target: Any, key: Key, value: Any, name: str) -> None:
@@ -81,7 +101,12 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
         lead_views(base, moved, NOWHERE)
         raise _explain_write(error, data, region, key, steps, name) from None
     changed = record_write(target, value._node, data, key, is_recording())
-    lead_views(base, moved, _written_extent(base, region, key), changed)
+    _lead_views(base, moved, region, key, changed)
+
+
+def _lead_views(base: Any, moved: bool, region: Array, key: Key, changed: Sequence[Any] = ()) -> None:
+    if not is_alone(base):
+        lead_views(base, moved, extent_of(region if _holds_array(key) else region[_as_region(key)], base), changed)
 
 
 def _is_plain(tensor: Any) -> bool:
@@ -109,10 +134,6 @@ def _holds_array(key: Key) -> bool:
 def _as_region(key: Key) -> Key:
     """Return a basic key that selects the same as an array, even where a number would come out."""
     return key if any([part is Ellipsis for part in key]) else (*key, Ellipsis)
-
-
-def _written_extent(base: Any, region: Array, key: Key) -> Extent:
-    return extent_of(region if _holds_array(key) else region[_as_region(key)], base)
 
 
 def _explain_write(error: Exception, data: Any, region: Any, key: Key, steps: Steps, name: str) -> Exception:
@@ -183,18 +204,22 @@ def compute_into(target: Any, operation: Any, inputs: Sequence[Any], name: str) 
     kernel = getattr(operation, "kernel", None)
     if not isinstance(kernel, np.ufunc) or not _is_plain(target) or isinstance(boxing.data_of(target), np.generic):
         return False
-    raws = [x if isinstance(x, boxing.Tensor) else lift(x, name, floating=target.dtype) for x in inputs]
-    base, steps = family(target)
-    root = history(target)[0]
-    if other_roots(base, root) or not (steps or is_private(base)):
-        return False
     recording = is_recording()
-    if root._node is not None and (recording or not isinstance(root._node, Leaf)):
-        return False
-    for x in raws:
+    raws: list[Any] = []
+    for x in inputs:
+        if not isinstance(x, boxing.Tensor):
+            x = lift(x, name, floating=target.dtype)
         if isinstance(x, boxing.Tensor) and (not _is_plain(x) or (recording and x._node is not None)):
             return False
-    moved = make_writable(base)
+        raws.append(x)
+    base, steps = family(target)
+    root = history(target)[0]
+    if root._node is not None and (recording or not isinstance(root._node, Leaf)):
+        return False
+    private = is_private(base)
+    if not (steps or private) or other_roots(base, root):
+        return False
+    moved = not private and make_writable(base)
     region = region_of(base._data, steps)
     raws = [region if x is target else boxing.data_of(x) if isinstance(x, boxing.Tensor) else x for x in raws]
     try:
@@ -202,7 +227,7 @@ def compute_into(target: Any, operation: Any, inputs: Sequence[Any], name: str) 
     except Exception as error:
         lead_views(base, moved, NOWHERE)
         raise _explain_update(region, raws, error, name) from None
-    lead_views(base, moved, _written_extent(base, region, _EVERYTHING))
+    _lead_views(base, moved, region, _EVERYTHING)
     return True
 
 
@@ -230,6 +255,5 @@ def _adopt(x: Any, out: Any) -> bool:
     elif x._node is not None:
         return False
     x._data, x._node = out._data, out._node
-    out._data = x._data[:0]
     lead_views(x, True, None, (x,))
     return True

@@ -186,7 +186,8 @@ def _adjoint_of_composite(record: Any, recorded: Recorded, directions: Sequence[
     weights = flatten([w for w in seeds if w is not None])
     bars = dense(recorded.pull(seeds))
     vector = forward_vector(record, case)
-    uncertainty = noise(precision(case.arrays), np.abs(weights) @ condition(vector, case.arrays, case.moves))
+    terms = float(np.abs(weights) @ condition(vector, case.arrays, case.moves))
+    uncertainty = noise(precision(case.arrays), terms)
     for i in case.moving:
         alone = [d if j == i else None for j, d in enumerate(directions)]
 
@@ -195,13 +196,9 @@ def _adjoint_of_composite(record: Any, recorded: Recorded, directions: Sequence[
 
         numeric = derivative(moved, case.step, noise=uncertainty, analytic=moved)
         backwards, magnitude = inner([bars[i]], [directions[i]])
-        limit = rounding(precision(case.arrays), magnitude + _growth(moved, numeric))
+        limit = rounding(precision(case.arrays), magnitude + terms + float(np.abs(numeric.value).sum()))
         what = f"the gradient of argument {i} along a direction"
         demand_derivative(where, what, np.atleast_1d(backwards), numeric, limit)
-
-
-def _growth(moved: Callable[[Any], np.ndarray], numeric: Estimate) -> float:
-    return float(np.abs(moved(0.0)).sum() + np.abs(numeric.value).sum())
 
 
 def second_order(record: Any, case: Case) -> None:

@@ -133,7 +133,7 @@ def condition(function: Callable[[list[Any]], Vector], arrays: Sequence[Any], mo
         largest = np.zeros(here.shape)
         for _ in range(2):
             nudged = [
-                a * (1 + _NUDGE * rng.choice((-1.0, 1.0), np.shape(a))) if moving else a
+                np.asarray(a * (1 + _NUDGE * rng.choice((-1.0, 1.0), np.shape(a)))) if moving else a
                 for a, moving in zip(arrays, moves)
             ]
             largest = np.fmax(largest, np.abs(function(nudged) - here) / _NUDGE)

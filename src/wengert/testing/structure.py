@@ -15,8 +15,8 @@ from ..core import boxing
 from ..core.primitive import NONDIFFERENTIABLE, Primitive
 from ..core.tape import Node
 from ..core.zeros import NO_TANGENT, ZERO
-from .checks import demand_like, demand_same, place, precision, random_for
-from .numeric import condition, demand_close, flatten, rounding
+from .checks import demand_like, demand_same, place, precision, random_for, split
+from .numeric import condition, demand_close, rounding
 from .recording import (
     Recorded,
     as_tuple,
@@ -24,6 +24,7 @@ from .recording import (
     compute,
     dense,
     filled,
+    forward_vector,
     leaf,
     plain,
     push,
@@ -157,7 +158,7 @@ def batch(primitive: Primitive, case: Case) -> None:
     for mapped in subsets_of(arrays):
         calls = [[rows[b][i] if i in mapped else a for i, a in enumerate(case.arrays)] for b in range(EXTENT)]
         results = [compute(primitive, call, case.params) for call in calls]
-        limits = condition(_batch_vector(primitive, case), calls[0], case.moves)
+        limits = condition(forward_vector(primitive, case), calls[0], case.moves)
         size = float(limits[np.isfinite(limits)].max(initial=0.0)) if limits.size else 0.0
         for pattern in _axis_patterns(len(mapped)):
             axes = _axes(case, mapped, pattern)
@@ -188,13 +189,6 @@ def _rows(case: Case, rng: np.random.Generator) -> list[list[Any]]:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
-
-
-def _batch_vector(primitive: Primitive, case: Case) -> Any:
-    def vector(arrays: list[Any]) -> np.ndarray:
-        return flatten(compute(primitive, arrays, case.params))
-
-    return vector
 
 
 def _axis_patterns(count: int) -> list[tuple[int, ...]]:
@@ -249,9 +243,9 @@ def _same_in_memory(record: Any, odd: Case, ordinary: Case) -> None:
     where, rng = place(record, odd), random_for(record, odd)
     before = [a.copy() if _is_array(a) else a for a in odd.arrays]
     got, expected = Recorded(callable_of(record), odd), Recorded(callable_of(record), ordinary)
-    for y, z in zip(got.data, expected.data):
-        limit = rounding(precision([y]), np.abs(z).max(initial=0.0)) if y.dtype.kind == "f" else 0
-        demand_close(where, "the value", y, z, limit)
+    sizes = split(condition(forward_vector(record, ordinary), ordinary.arrays, ordinary.moves), expected.data)
+    for y, z, size in zip(got.data, expected.data, sizes):
+        demand_close(where, "the value", y, z, rounding(precision([y]), size) if y.dtype.kind == "f" else 0)
     seeds = expected.seeds(rng)
     if expected.node is not None:
         wanted = dense(expected.pull(seeds))
