@@ -258,7 +258,7 @@ class Generator:
         [True, True]
         """
         chance = p if _is_number(p) else np.asarray(ops.detach(p))
-        if not np.all((np.asarray(chance) >= 0) & (np.asarray(chance) <= 1)):
+        if not (0 <= chance <= 1 if _is_number(chance) else ((chance >= 0) & (chance <= 1)).all()):
             raise ValueError("random.bernoulli: a probability lies between 0 and 1")
         return boxing.box(np.asarray(self._source.random(_shape_of(size, chance), np.float32) < chance))
 
