@@ -5,6 +5,9 @@ E. Ya. Remez (1934); coefficients are rounded one after the other, lowest first,
 up for it, as N. Brisebarre and S. Chevillard's fpminimax does with more care (2007). Run in 50 digits (mpmath).
 """
 
+# mpmath gives its context most of its functions at run time.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import sys

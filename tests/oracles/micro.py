@@ -45,8 +45,7 @@ class Value:
     def __rtruediv__(self, other: float) -> Value:
         return self**-1.0 * other
 
-    __radd__ = __add__
-    __rmul__ = __mul__
+    __radd__, __rmul__ = __add__, __mul__
 
 
 def lift(number: Value | float) -> Value:
