@@ -65,6 +65,47 @@ def to_key(spec: tuple[list[Any], bool], shape: tuple[int, ...]) -> tuple[Any, .
     return (*key, Ellipsis) if spec[1] else tuple(key)
 
 
+mixed_part = st.one_of(
+    part,
+    st.tuples(st.just("array"), st.lists(small, min_size=2, max_size=2)),
+    st.tuples(st.just("table"), st.lists(small, min_size=4, max_size=4)),
+    st.tuples(st.just("mask"), st.integers(0, 255)),
+)
+mixed_spec = st.tuples(st.lists(mixed_part, min_size=1, max_size=4), st.none() | st.integers(0, 3))
+
+
+def to_mixed_key(spec: tuple[list[Any], int | None], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Make a key of integers, slices, new axes, integer arrays and masks; an Ellipsis may stand anywhere."""
+    key: list[Any] = []
+    axis = 0
+    for kind, *values in spec[0]:
+        if kind == "new":
+            key.append(None)
+        elif axis < len(shape):
+            key.append(_mixed_part(kind, values, shape[axis]))
+            axis += 1
+    if spec[1] is not None and axis == len(shape):
+        key.insert(spec[1] % (len(key) + 1), Ellipsis)
+    # Masks count as arrays of as many positions as they have true elements, and must fit the arrays beside them.
+    counts = {int(p.sum()) for p in key if isinstance(p, np.ndarray) and p.dtype == bool}
+    others = any(isinstance(p, np.ndarray) and p.dtype != bool for p in key)
+    return tuple(key) if not counts or counts == {2} or (len(counts) == 1 and not others) else tuple(key[:1])
+
+
+def _mixed_part(kind: str, values: list[Any], extent: int) -> Any:
+    if kind == "slice":
+        return slice(*values)
+    if kind == "int" and extent:
+        return values[0] % extent
+    if kind == "array" and extent:
+        return np.array([v % extent for v in values[0]])
+    if kind == "table" and extent:
+        return np.array([v % extent for v in values[0]]).reshape(2, 2)
+    if kind == "mask":
+        return np.array([bool(values[0] >> i & 1) for i in range(extent)], bool)
+    return slice(None)
+
+
 def positions_for(shape: tuple[int, ...], draws: list[int]) -> np.ndarray:
     """Make an integer array that indexes the first axis, with repetitions."""
     return np.array([d % shape[0] for d in draws], np.intp)
@@ -252,6 +293,15 @@ class Mutation(RuleBasedStateMachine):
         note(f"read {source.shape} by a mask")
         self.keep(source.tensor[mask], source.array.copied(lambda cells: cells[mask]))
 
+    @rule(which=pick, spec=mixed_spec)
+    def read_mixed(self, which: int, spec: Any) -> None:
+        source = self.get(which)
+        key = to_mixed_key(spec, source.shape)
+        if not self.is_array(source) or not any(isinstance(p, np.ndarray) for p in key):
+            return
+        note(f"read {source.shape}[{key}]")
+        self.keep(source.tensor[key], source.array.copied(lambda cells: cells[key]))
+
     # ------------------------------------------------------------------ arithmetic
 
     def keep_result(self, tensor: wg.Tensor, array: Array) -> None:
@@ -336,6 +386,16 @@ class Mutation(RuleBasedStateMachine):
         chosen = self.fits(value, (len(draws), *target.shape[1:]))
         note(f"{target.shape}[{key.tolist()}] = {constant if chosen is None else chosen.shape}")
         self.write(target, key, constant if chosen is None else chosen, True)
+
+    @rule(which=pick, spec=mixed_spec, value=pick, constant=number, recording=flag)
+    def write_mixed(self, which: int, spec: Any, value: int, constant: float, recording: bool) -> None:
+        target = self.get(which)
+        if not self.is_array(target):
+            return
+        key = to_mixed_key(spec, target.shape)
+        chosen = self.fits(value, np.empty(target.shape)[key].shape)
+        note(f"{target.shape}[{key}] = {constant if chosen is None else chosen.shape}, {recording=}")
+        self.write(target, key, constant if chosen is None else chosen, recording or value % 3 > 0)
 
     @rule(which=pick, threshold=number, value=pick, constant=number)
     def write_masked(self, which: int, threshold: float, value: int, constant: float) -> None:
@@ -424,6 +484,20 @@ class Mutation(RuleBasedStateMachine):
         if len(self.losses) < 3:
             self.losses.append(self.loss(which))
 
+    @rule(which=pick)
+    def sweep_and_free(self, which: int) -> None:
+        """Sweep without keeping the tape; what hangs on it is given up, and the leaves go on."""
+        self.check_losses()
+        loss, double = self.loss(which)
+        if loss.requires_grad:
+            self.check_gradients(loss, double, retain_graph=False)
+        kept = [pair for pair in self.live if aliasing.history(pair.tensor)[0].is_leaf and pair.tensor.is_leaf]
+        if kept:
+            self.live = kept
+        else:
+            self.live.clear()
+            self.leaf(which, True)
+
     def loss(self, salt: int) -> tuple[wg.Tensor, Scalar]:
         total, double = wg.tensor(0.0, dtype="float64"), Scalar(0.0)
         for i, pair in enumerate(self.live):
@@ -444,18 +518,23 @@ class Mutation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         aliasing._SMALL_PART = _SMALL_PART
-        self.losses.append(self.loss(self.made))
+        last = self.loss(self.made)
+        self.losses.append(last)
+        self.check_losses()
+        self.check_second_order(*last)
+
+    def check_losses(self) -> None:
         for loss, double in self.losses:
             self.check_gradients(loss, double)
-        self.check_second_order(*self.losses[-1])
+        self.losses.clear()
 
-    def check_gradients(self, loss: wg.Tensor, double: Scalar) -> None:
+    def check_gradients(self, loss: wg.Tensor, double: Scalar, retain_graph: bool = True) -> None:
         np.testing.assert_allclose(loss.item(), double.value, rtol=1e-10, atol=1e-10)
         if not loss.requires_grad:
             return
         for tensor, _ in self.leaves:
             tensor.grad = None
-        loss.backward(retain_graph=True)
+        loss.backward(retain_graph=retain_graph)
         for tensor, scalars in self.leaves:
             expected = np.array(cells.gradient(double, scalars), float)
             np.testing.assert_allclose(_flat(tensor.grad, tensor), expected, rtol=1e-8, atol=1e-8)

@@ -20,11 +20,8 @@ OPAQUE = "opaque"
 NONDIFFERENTIABLE = "nondifferentiable"
 
 
-def _missing(name: str, part: str) -> Callable[..., Any]:
-    def undeclared(*_args: Any, **_params: Any) -> Any:
-        raise DeclarationError(f"operation {name!r} has no {part}; its declaration is not complete")
-
-    return undeclared
+def _undeclared(*_args: Any, **_params: Any) -> Any:
+    raise DeclarationError("an operation was used whose declaration is not complete; the registry is not sealed yet")
 
 
 class Primitive:
@@ -95,13 +92,13 @@ class Primitive:
         self.residuals: tuple[str, ...] = ()
         self.rules: dict[str, Any] = {}
         self.partial_rules: tuple[Any, ...] = ()
-        self.pull: Callable[[Any, Any], tuple[Any, ...]] = _missing(name, "reverse rule")
+        self.pull: Callable[[Any, Any], tuple[Any, ...]] = _undeclared
         self.pull_masked = self.pull
-        self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _missing(name, "reverse rule")
+        self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _undeclared
         self.pull_in_place: Callable[[Any, Any], tuple[Any, ...]] | None = None
-        self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "jvp")
-        self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _missing(name, "batch")
-        self.call: Callable[..., Any] = _missing(name, "call")
+        self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
+        self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
+        self.call: Callable[..., Any] = _undeclared
         self.domain: Any = None
         self.samples: Any = None
         self.special: Any = ()

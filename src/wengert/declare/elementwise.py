@@ -130,6 +130,7 @@ class _Declaration:
         self.primitive = primitive
         self.configure = configure
         self.rules: dict[str, tuple[Rule, int | None]] = {}
+        self.answers: dict[Rule, Any] = {}
 
     def partials(self, rule: Rule) -> Rule:
         """Declare the rule that returns all partials as a tuple."""
@@ -159,15 +160,10 @@ class _Declaration:
                 f"@{primitive.name}.partials, or @{primitive.name}.partial({missing[0]!r})"
             )
         needs = self._needs()
-        if len(primitive.arguments) == 2:
-            primitive.residuals = (*primitive.arguments, "out") if any(needs) else ()
-        plan: Plan = Plan(primitive, needs)
-        if len(primitive.arguments) == 1:
-            primitive.residuals = tuple(n for n in (*primitive.arguments, "out") if n in needs[0])
-            plan = Plan(primitive, [primitive.residuals])
-        elif len(primitive.arguments) == 2:
-            primitive.residuals = (*primitive.arguments, "out")
-            plan = _TriplePlan(primitive, needs)
+        if len(needs) == 1:
+            plan = Plan(primitive, [tuple([n for n in (*primitive.arguments, "out") if n in needs[0]])])
+        else:
+            plan = _TriplePlan(primitive, needs) if len(needs) == 2 else Plan(primitive, needs)
         primitive.partial_rules = tuple([self._partial(n) if n in wanted else None for n in primitive.arguments])
         primitive.rules["plan"] = plan
         if self.configure is not None:
@@ -192,7 +188,9 @@ class _Declaration:
 
     def _answer(self, name: str) -> Any:
         rule, pick = self.rules[name]
-        answer: Any = probe(rule, signature(rule)[0])
+        if rule not in self.answers:
+            self.answers[rule] = probe(rule, signature(rule)[0])
+        answer = self.answers[rule]
         if pick is not None and isinstance(answer, tuple):
             answer = answer[pick]
         return answer
@@ -292,7 +290,7 @@ def _derive(primitive: Primitive) -> None:
     """Derive pulls, JVP and batching from the partials."""
     plain = guarded_product if primitive.masks or primitive.singular else _multiply
     primitive.pull = _make_pull(primitive, plain)
-    primitive.pull_masked = _make_pull(primitive, guarded_product)
+    primitive.pull_masked = primitive.pull if plain is guarded_product else _make_pull(primitive, guarded_product)
     primitive.pull_tracked = _make_tracked_pull(primitive, primitive.masks or primitive.singular)
     primitive.jvp = _make_jvp(primitive)
     primitive.batch = _make_batch(primitive)

@@ -13,6 +13,9 @@ import numpy as np
 from ..errors import ShapeError
 from ..typing import Axis, Shape
 
+ascii_letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Labels of axes in subscripts; importing `string` for them would take half a millisecond."""
+
 
 def canonical_axis(axis: Any, ndim: int, name: str) -> int:
     """Return one axis as a non-negative integer.

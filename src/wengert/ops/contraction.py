@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import chain
 from math import prod
-from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from ..declare import Sample, bilinear, composite
 from ..declare.batching import to_front
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
-from .axes import canonical_axis
+from .axes import ascii_letters, canonical_axis
 from .creation import asarray
 from .reductions import sum
 from .selection import conj

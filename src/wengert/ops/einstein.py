@@ -7,7 +7,6 @@ contracted two at a time, in an order that keeps intermediate results small.
 from __future__ import annotations
 
 from functools import lru_cache
-from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..core.dispatch import bind
 from ..declare import Sample, composite
 from ..errors import ShapeError
 from ..typing import Shape
+from .axes import ascii_letters
 from .contraction import contract_pair
 from .creation import asarray
 from .shaping import diagonal, reshape, transpose
