@@ -46,11 +46,12 @@ class RemovableHandle:
 class Tensor(ArrayMethods):
     """An array that remembers how it was computed; made by `wg.tensor` or `wg.asarray`, not by this class."""
 
-    __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node")
+    __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node", "_state")
     _data: Array
     _node: Any
     _alias: Any
     _grad: Any
+    _state: Any
     __array_priority__ = 1000
 
     # ------------------------------------------------------------------ what it is

@@ -32,6 +32,7 @@ from ..core.aliasing import (
 from ..core.dispatch import explain, lift
 from ..core.recording import is_recording
 from ..core.tape import Leaf, user_frame
+from ..core.traced_writing import write_traced
 from ..errors import DTypeError, ShapeError
 from ..typing import Array
 from .indexing import Key, canonical_key, is_plain_key
@@ -78,15 +79,12 @@ def _write_alone(target: Any, key: Key, value: Any) -> bool:
 
 def write(target: Any, key: Key, value: Any, name: str) -> None:
     """Write a value into the region of `target` that a canonical key selects."""
-    if not _is_plain(target):
-        target.trace.write(target, key, value)
-        return
     if not isinstance(value, boxing.Tensor):
         value = lift(value, name, floating=target.dtype)
         if not isinstance(value, boxing.Tensor):
             value = boxing.borrow(np.asarray(value))
-    elif not _is_plain(value):
-        value.trace.write(target, key, value)
+    if not _is_plain(value) or not _is_plain(target):
+        write_traced(target, key, value, name)
         return
     _check_dtypes(target, value, name)
     base, steps = family(target)
