@@ -102,6 +102,8 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
             data.append(arg._alias.array)
             nodes.append(None)
         else:
+            if isinstance(arg, tensor_type):  # what a capture of the compiler follows, which knows nothing but its own
+                return arg.trace.process(primitive, args, params)
             raw = lift(arg, primitive.name)
             if isinstance(raw, tensor_type):
                 return bind(primitive, tuple([lift_sequence(a, primitive.name) for a in args]), params)
