@@ -42,9 +42,12 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.custom import primitive as primitive
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
+    from .transforms.rule_checks import is_rule_checking as is_rule_checking
+    from .transforms.rule_checks import set_rule_checking as set_rule_checking
 
 if _collecting:
     _gc.enable()
@@ -60,6 +63,9 @@ _LAZY_NAMES = {
     "is_grad_enabled": ".eager.grad_mode",
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
+    "is_rule_checking": ".transforms.rule_checks",
+    "primitive": ".transforms.custom",
+    "set_rule_checking": ".transforms.rule_checks",
     "grad": ".transforms.reverse",
     "value_and_grad": ".transforms.reverse",
     "vjp": ".transforms.reverse",
@@ -89,9 +95,12 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "get_default_dtype",
     "grad",
     "is_grad_enabled",
+    "is_rule_checking",
     "no_grad",
+    "primitive",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_rule_checking",
     "value_and_grad",
     "vjp",
     *_LAZY,
