@@ -35,8 +35,9 @@ from .custom_batching import (
     warn_of_loop,
 )
 from .custom_calls import Call, Captures, ForwardError, Parameters, run_forward
-from .custom_rules import BATCH, JVP, VJP, Like, Point, Rules
+from .custom_rules import Rules
 from .rule_checks import check_batching, check_rules, is_rule_checking, unnoticed
+from .written_rules import BATCH, JVP, VJP, Like, Point
 
 
 class CustomPrimitive:

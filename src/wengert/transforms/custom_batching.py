@@ -13,7 +13,7 @@ from ..core.dispatch import here
 from ..declare.batching import batch_size, to_front
 from ..errors import BatchLoopWarning, DeclarationError, DTypeError, ShapeError, StructureError
 from .custom_calls import Call
-from .custom_rules import WrittenRule
+from .written_rules import WrittenRule
 
 LOOP, ELEMENTWISE, LEADING = "loop", "elementwise", "leading"
 WAYS = (LOOP, ELEMENTWISE, LEADING)

@@ -24,7 +24,8 @@ from ..core.recording import observers, set_observers, set_recording
 from ..errors import WrongRuleError
 from .custom_batching import example
 from .custom_calls import Call
-from .custom_rules import JVP, VJP, Point, Rules, WrittenRule
+from .custom_rules import Rules
+from .written_rules import JVP, VJP, Point, WrittenRule
 
 Forward = Callable[[Call, Sequence[Any]], tuple[Any, ...]]
 
@@ -214,17 +215,23 @@ class _Trial:
             for a, m, q in zip(self.arrays, self.moving, self.call.owners)
         ]
 
-    def check_adjoint(self, p: int) -> None:
+    def check_adjoint(self, p: int, symmetric: bool = False) -> None:
         """Demand that the two rules, if there are two, are each other's transpose."""
         if self.rules.source(VJP, p) is None or self.rules.source(JVP, p) is None:
-            return
-        (pulling, back, one), (pushing, forth, other) = self._slopes(p, self._directions(p))
+            return None
+        (pulling, back, one), (pushing, forth, other) = self._slopes(p, self._directions(p, symmetric))
         if not abs(back - forth) <= self._slack(p) * max(one, other):
+            if not symmetric and self._has_symmetric(p):
+                return self.check_adjoint(p, symmetric=True)
             raise WrongRuleError(
                 f"{pulling} and {pushing} contradict each other by {self.call.parameters.names[p]}: for random w and "
                 f"v, <J'w, v> is {back:.10g} by the vjp and <w, Jv> is {forth:.10g} by the jvp. One of them is wrong, "
                 "or both are"
             )
+        return None
+
+    def _has_symmetric(self, p: int) -> bool:
+        return any(_is_symmetric(self.arrays[i]) for i in self.call.arrays_of(p) if self.moving[i])
 
     # ------------------------------------------------------------------ what the forward says
 
@@ -235,7 +242,7 @@ class _Trial:
 
     def fault(self, p: int, symmetric: bool = False) -> str | bool | None:
         """Compare the rules with a difference along one direction: None if they agree, False if there is no telling."""
-        if symmetric and not any(_is_symmetric(self.arrays[i]) for i in self.call.arrays_of(p) if self.moving[i]):
+        if symmetric and not self._has_symmetric(p):
             return False
         directions = self._directions(p, symmetric)
         slopes = list(self._slopes(p, directions))
@@ -274,8 +281,8 @@ class _Trial:
 
     def _described(self, p: int, rule: WrittenRule, slope: float, value: float, error: float) -> str:
         return (
-            f"{rule} is wrong by {self.call.parameters.names[p]}: along a random direction the derivative of the randomly "
-            f"weighted output is {slope:.10g} by the rule, and {value:.10g} (give or take {error:.2g}) by differences "
+            f"{rule} is wrong by {self.call.parameters.names[p]}: along a random direction the derivative of the "
+            f"randomly weighted output is {slope:.10g} by the rule, and {value:.10g} (give or take {error:.2g}) by differences "
             "of the forward. If the rule is right all the same, say wg.primitive(check=False)"
         )
 
