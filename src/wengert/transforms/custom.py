@@ -219,7 +219,7 @@ class CustomPrimitive:
         ways = {None: "in a loop", ELEMENTWISE: "element by element", LEADING: "along leading axes"}
         batching = "as written" if self.rules.batch is not None else ways.get(self._way, "in a loop")
         described = [f"{kind} {self._described(kind)}" for kind in (VJP, JVP)] + [f"batched {batching}"]
-        return f"<primitive {self.__name__}{self.parameters.signature}: {', '.join(described)}>"
+        return f"<primitive {self.__name__}{self.parameters.bare_signature}: {', '.join(described)}>"
 
     def _described(self, kind: str) -> str:
         written = {VJP: self.rules.vjp or self.rules.vjp_of, JVP: self.rules.jvp or self.rules.jvp_of}
@@ -238,16 +238,16 @@ class CustomPrimitive:
         """Return what the tape keeps of a call: what the rules of the tracked parameters name, and nothing else."""
         nothing = (None,) * len(data)
         if not any([out.dtype.kind in "fc" for out in outs]):
-            return nothing, None
+            return nothing, None, nothing
         names: set[str] = set()
         for p in {p for p, node in zip(owners, nodes) if node is not None}:
             names.update(self.rules.demand(p, f"called at {here()}")[0].names)
         kept = [value if self.parameters.names[p] in names else None for value, p in zip(data, owners)]
-        return tuple(kept), tuple(outs) if "out" in names else None
+        return tuple(kept), tuple(outs) if "out" in names else None, tuple([_like(value) for value in data])
 
     def pull(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
         """Pull raw cotangents back."""
-        arrays, outs = node.saved
+        arrays, outs, _ = node.saved
         boxes = [boxing.box(value) if hasattr(value, "dtype") else value for value in arrays]
         out_boxes = None if outs is None else [boxing.box(out) for out in outs]
         bars = self._pulled(node, out_bar, boxes, out_boxes, False)
@@ -271,7 +271,7 @@ class CustomPrimitive:
             bars.append(bar)
         tracked = tracked and any([getattr(x, "requires_grad", False) for x in (*bars, *arrays, *(outs or ()))])
         out_likes = [Like(shape, dtype) for shape, dtype in zip(node.shape, node.dtype)]
-        point = Point(node.params["call"], arrays, outs, node.inputs, out_likes, tracked)
+        point = Point(node.params["call"], arrays, outs, node.saved[2], out_likes, tracked)
         try:
             return self.rules.pull(point, bars, [parent is not None for parent in node.inputs])
         except Exception as error:
@@ -305,7 +305,7 @@ class CustomPrimitive:
         for p in {p for p, moves in zip(call.owners, moving) if moves}:
             self.rules.demand(p, f"called at {here()}")
         self._check(call, primals, moving)
-        likes = [x if hasattr(x, "dtype") else np.zeros(()) for x in primals]
+        likes = [_like(x) for x in primals]
         dots = [dot if moves else None for dot, moves in zip(tangents, moving)]
         pushed = self.rules.push(Point(call, primals, outs, likes, outs, tracked=False), dots)
         return outs, tuple([nothing if dot is None else dot for dot, nothing in zip(pushed, absent)])
@@ -371,6 +371,10 @@ class CustomPrimitive:
 
 def _are_concrete(values: Sequence[Any]) -> bool:
     return all([type(x) in (boxing.Tensor, boxing.BorrowedTensor) or not isinstance(x, boxing.Tensor) for x in values])
+
+
+def _like(value: Any) -> Like | None:
+    return Like(value.shape, value.dtype) if hasattr(value, "dtype") else None
 
 
 def _raw(value: Any) -> Any:

@@ -22,6 +22,7 @@ from ..errors import DeclarationError, DTypeError, GradientError, WengertError
 
 RESERVED = ("out", "out_bar", "axis_size")
 _PLAIN = frozenset((int, str, bool, type(None), bytes))
+_EMPTY = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -38,6 +39,7 @@ class Parameters:
 
     Attributes:
         names: all of them, in order.
+        bare_signature: the function's signature without annotations, for messages.
         static: those that are handed on as they are, whatever they hold.
         fixed: those whose arrays are data: no derivative by them is known.
         chosen: positions of all others.
@@ -55,6 +57,8 @@ class Parameters:
             ) from None
         self.name = name
         self.names = tuple(self.signature.parameters)
+        bare = [parameter.replace(annotation=_EMPTY) for parameter in self.signature.parameters.values()]
+        self.bare_signature = self.signature.replace(parameters=bare, return_annotation=_EMPTY)
         self.static = self._checked(static, "static")
         self.fixed = self._checked(nondifferentiable, "nondifferentiable")
         self.chosen = tuple([p for p, n in enumerate(self.names) if n not in self.static | self.fixed])

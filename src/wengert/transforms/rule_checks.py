@@ -151,7 +151,7 @@ class _Trial:
         self.weights = [self._weight(out) for out in self.outs]
         tensors = [boxing.box(a) if hasattr(a, "dtype") else a for a in self.arrays]
         outs = [boxing.box(out) for out in self.outs]
-        likes = [a if hasattr(a, "dtype") else np.zeros(()) for a in self.arrays]
+        likes = [a if hasattr(a, "dtype") else None for a in self.arrays]
         self.point = Point(call, tensors, outs, likes, outs, tracked=False)
         self._bars: list[Any] | None = None
 
@@ -282,8 +282,8 @@ class _Trial:
     def _described(self, p: int, rule: WrittenRule, slope: float, value: float, error: float) -> str:
         return (
             f"{rule} is wrong by {self.call.parameters.names[p]}: along a random direction the derivative of the "
-            f"randomly weighted output is {slope:.10g} by the rule, and {value:.10g} (give or take {error:.2g}) by differences "
-            "of the forward. If the rule is right all the same, say wg.primitive(check=False)"
+            f"randomly weighted output is {slope:.10g} by the rule, and {value:.10g} (give or take {error:.2g}) by "
+            "differences of the forward. If the rule is right all the same, say wg.primitive(check=False)"
         )
 
     def _noise(self) -> float:

@@ -38,7 +38,7 @@ def _leaves_the_tape(rule: WrittenRule) -> str:
 
 
 def run_tangent_map(rule: WrittenRule, point: Point, dots: Sequence[Any]) -> list[Any]:
-    """Return the tangents of the outputs, made sure of, by a jvp rule; tangents that are zero are written out for it."""
+    """Return the tangents of the outputs by a jvp rule, made sure of; tangents that are zero are written out for it."""
     parameters, call = point.call.parameters, point.call
     named = [p for p in parameters.chosen if f"{parameters.names[p]}_dot" in rule.names]
     filled = list(dots)
@@ -46,7 +46,7 @@ def run_tangent_map(rule: WrittenRule, point: Point, dots: Sequence[Any]) -> lis
         for i in call.arrays_of(p):
             if call.floating[i] and filled[i] is None:
                 like = point.likes[i]
-                filled[i] = boxing.box(np.zeros(like.shape, like.dtype))
+                filled[i] = 0.0 if like is None else boxing.box(np.zeros(like.shape, like.dtype))
 
     def lookup(name: str) -> Any:
         if name not in parameters.names and name.endswith("_dot"):

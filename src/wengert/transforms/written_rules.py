@@ -42,7 +42,7 @@ class WrittenRule:
                 if parameter.default is not _EMPTY:
                     continue
                 raise DeclarationError(
-                    f"{self} asks for {name!r}, which {parameters.name}{parameters.signature} does not have. A {kind} "
+                    f"{self} asks for {name!r}, which {parameters.name}{parameters.bare_signature} does not have. A {kind} "
                     f"rule of it may name {', '.join(known)}"
                 )
             by_keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -90,7 +90,7 @@ class Point:
         call: the call that it is about.
         arrays: Tensors (Python floats among them), None for those that no rule needs.
         outs: the outputs as Tensors, None if no rule needs them.
-        likes: what has the shapes and dtypes of the arrays.
+        likes: what has the shapes and dtypes of the arrays, None for Python floats.
         out_likes: and those of the outputs.
         tracked: whether the results of rules are to be differentiated again.
     """
