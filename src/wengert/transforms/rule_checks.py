@@ -35,6 +35,9 @@ _SLACK = {2: 3e-2}
 _TIGHTEST_SLACK = 1e-3
 """How far a rule may be off, relative to what it sums over: far more than rounding, far less than a mistake."""
 _DOUBT = 10.0
+"""How many times its own estimate of its error a difference may be off, before a rule is suspected."""
+_BLUR = 0.1
+"""How large that may be, relative to what the rule sums over, for a difference to be a witness."""
 _ROUNDINGS = 8
 _NUDGE = 2.0**-6
 _SMALLEST = 0.01
@@ -272,8 +275,8 @@ class _Trial:
             return False
         (value, error), (other, other_error) = estimates
         error = max(error, other_error, abs(value - other))
-        if not certain(value, _DOUBT * error):
-            return False
+        if not certain(value, error * _DOUBT * slack / _BLUR) or value == other == 0.0:
+            return False  # what does not move at all is rounded or quantised, on purpose or not
         for rule, slope, scale in slopes:
             if not abs(slope - value) <= slack * max(scale, abs(value)) + _DOUBT * error:
                 return self._described(p, rule, slope, value, error)

@@ -42,8 +42,8 @@ class WrittenRule:
                 if parameter.default is not _EMPTY:
                     continue
                 raise DeclarationError(
-                    f"{self} asks for {name!r}, which {parameters.name}{parameters.bare_signature} does not have. A {kind} "
-                    f"rule of it may name {', '.join(known)}"
+                    f"{self} asks for {name!r}, which {parameters.name}{parameters.bare_signature} does not have. A "
+                    f"{kind} rule of it may name {', '.join(known)}"
                 )
             by_keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
             (self._by_keyword if by_keyword else self._by_position).append(name)
