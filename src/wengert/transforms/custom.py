@@ -18,6 +18,7 @@ from ..core.dispatch import bind, here
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import is_recording
 from ..core.tape import location
+from ..core.tracing import is_followed
 from ..core.vspace import OutputBars
 from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..declare.residuals import boxed_residuals
@@ -269,7 +270,9 @@ class CustomPrimitive:
             if bar is None and dtype.kind in "fc":
                 bar = boxing.box(np.zeros(shape, dtype))
             bars.append(bar)
-        tracked = tracked and any([getattr(x, "requires_grad", False) for x in (*bars, *arrays, *(outs or ()))])
+        tracked = tracked and any(
+            [isinstance(x, boxing.Tensor) and is_followed(x) for x in (*bars, *arrays, *(outs or ()))]
+        )
         out_likes = [Like(shape, dtype) for shape, dtype in zip(node.shape, node.dtype)]
         point = Point(node.params["call"], arrays, outs, node.saved[2], out_likes, tracked)
         try:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core import boxing, pytree
 from ..core.dispatch import default_scalar, here
+from ..core.tracing import is_followed
 from ..errors import DeclarationError, DTypeError, GradientError, WengertError
 
 RESERVED = ("out", "out_bar", "axis_size")
@@ -166,7 +167,7 @@ class Call:
         """Refuse a static value that holds a tracked Tensor where that can be seen: its gradient would be lost."""
         name = self.parameters.names[p]
         for where, tensor in _tensors_in(value, name):
-            if tensor.requires_grad:
+            if is_followed(tensor):
                 raise GradientError(
                     f"{self.parameters.name}: {where} is a tracked Tensor inside of a static value, which the forward "
                     f"is handed as it is, so its gradient would be lost (called at {here()}). Pass the Tensor as an "
@@ -249,7 +250,7 @@ class Captures:
     def refuse_tracked(self, described: str) -> None:
         """Refuse Tensors whose gradient would be lost, for the function is run on bare arrays."""
         for name, tensor in self.tensors():
-            if tensor.requires_grad:
+            if is_followed(tensor):
                 raise GradientError(
                     f"{described}: its forward uses the tracked Tensor {name!r} from outside, whose gradient would be "
                     f"lost (called at {here()}). Make {name} a parameter of {described}, or use {name}.detach() "
@@ -349,7 +350,7 @@ def _output(leaf: Any, call: Call, i: int) -> Any:
 
 
 def _output_of_tensor(leaf: Any, call: Call, i: int) -> Any:
-    if leaf.requires_grad or type(leaf) not in (boxing.Tensor, boxing.BorrowedTensor):
+    if is_followed(leaf) or type(leaf) not in (boxing.Tensor, boxing.BorrowedTensor):
         raise ForwardError(
             GradientError(
                 f"{call.parameters.name}: the forward is given bare arrays, but returned a tracked Tensor as "
