@@ -46,7 +46,15 @@ _INCOMMENSURABLE = 0.7320508
 _ON = os.environ.get("WENGERT_CHECK_RULES", "1").strip().lower() not in ("0", "false", "off", "no")
 _checking: ContextVar[bool] = ContextVar("wengert_rule_checking", default=_ON)
 
-is_rule_checking: Callable[[], bool] = _checking.get
+
+def is_rule_checking() -> bool:
+    """Return whether users' rules are checked here and now.
+
+    >>> import wengert as wg
+    >>> wg.is_rule_checking()
+    True
+    """
+    return _checking.get()
 
 
 class set_rule_checking:
