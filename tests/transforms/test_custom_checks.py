@@ -15,7 +15,7 @@ import scipy.linalg
 
 import wengert as wg
 from wengert.core import boxing
-from wengert.errors import WrongRuleError
+from wengert.errors import GradientError, WrongRuleError
 
 DTYPES = [np.float64, np.float32]
 RNG = np.random.default_rng(0)
@@ -161,6 +161,33 @@ def test_a_wrong_batching_rule_is_found() -> None:
     record.batch(boxing.operations, (wg.ones((2, 3)),), (0,), {"call": call})
 
 
+DETACHED = {
+    "a detached argument": lambda out_bar, x, out: out_bar * 2 * x.detach() * out,
+    "a detached result": lambda out_bar, x, out: out_bar * 2 * x * out.detach(),
+    "a detached cotangent": lambda out_bar, x, out: out_bar.detach() * 2 * x * out,
+    "numbers": lambda out_bar, x, out: out_bar * 2 * wg.tensor([float(v) for v in x], dtype=x.dtype) * out,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mistake", DETACHED)
+def test_a_rule_that_leaves_the_tape_in_part_is_found_when_it_is_recorded(mistake: str, dtype: Any) -> None:
+    def bell(x: Any) -> Any:
+        return np.exp(x * x)
+
+    made = operation(bell, DETACHED[mistake])
+    x = wg.tensor(np.array([0.3, -0.7, 1.1], dtype), requires_grad=True)
+    wg.autograd.grad(made(x).sum(), x)
+    for _ in range(2):
+        with pytest.raises(WrongRuleError, match=r"vjp rule .* of bell is not all on the tape: .* by the tape and"):
+            wg.autograd.grad(made(x).sum(), x, create_graph=True)
+    with wg.set_rule_checking(False):
+        wg.autograd.grad(made(x).sum(), x, create_graph=True)
+    right = operation(bell, lambda out_bar, x, out: out_bar * 2 * x * out)
+    (slope,) = wg.autograd.grad(right(x).sum(), x, create_graph=True)
+    wg.autograd.grad(slope.sum(), x)
+
+
 # Right rules, in places where differences fail
 
 
@@ -172,7 +199,7 @@ def symmetric(n: int) -> np.ndarray:
 def cholesky_vjp(out_bar: Any, out: Any) -> Any:
     n = out.shape[0]
     half = wg.tril(wg.ones((n, n), dtype=out.dtype)) - 0.5 * wg.eye(n, dtype=out.dtype)
-    inverse = wg.asarray(np.linalg.inv(out.detach().numpy()))
+    inverse = wg.asarray(np.linalg.inv(np.asarray(out)))
     inner = inverse.T @ (half * (out.T @ out_bar)) @ inverse
     return (inner + inner.T) / 2
 
@@ -219,7 +246,13 @@ def test_right_rules_are_not_suspected(name: str, dtype: Any) -> None:
     if dtype is np.float32 and name in ("logarithm near zero", "tiny numbers"):
         x = np.maximum(x, 1e-30)
     with np.errstate(all="ignore"):
-        differentiate(operation(forward, vjp), x)
+        made = operation(forward, vjp)
+        differentiate(made, x)
+        tracked = wg.tensor(x, requires_grad=True)
+        try:
+            wg.autograd.grad(made(tracked).sum(), tracked, create_graph=True, allow_unused=True)
+        except GradientError as error:
+            assert name == "symmetric matrix" and "is on the tape" in str(error)
 
 
 def test_iterative_and_noisy_forwards_are_not_suspected() -> None:

@@ -37,8 +37,8 @@ from .custom_batching import (
 )
 from .custom_calls import Call, Captures, ForwardError, Parameters, run_forward
 from .custom_rules import Rules
-from .rule_checks import check_batching, check_rules, is_rule_checking, unnoticed
-from .written_rules import BATCH, JVP, VJP, Like, Point
+from .verifier import Verifier
+from .written_rules import BATCH, JVP, VJP, Like, Point, like_of
 
 
 class CustomPrimitive:
@@ -69,11 +69,10 @@ class CustomPrimitive:
         self.function = function
         self.parameters = Parameters(function, name, static, nondifferentiable)
         self.rules = Rules(self.parameters)
-        self.checks = check
         self._records: dict[tuple[int, ...], Primitive] = {}
         self._way = checked_way(batch, name)
         self._warned = False
-        self._verified: set[Any] = set()
+        self._verifier = Verifier(self.rules, function, check)
         self._captures = Captures(function)
         functools.update_wrapper(self, function)
         self.__name__ = name
@@ -176,7 +175,7 @@ class CustomPrimitive:
 
             def attach(function: Callable[..., Any]) -> Callable[..., Any]:
                 self.rules.attach(kind, function, rule)
-                self._verified.clear()
+                self._verifier.forget()
                 return function
 
             return attach
@@ -185,7 +184,7 @@ class CustomPrimitive:
                 f"{self.__name__}.def{kind} takes a rule, or the name of a parameter, not {type(rule).__name__}"
             )
         self.rules.attach(kind, rule, None)
-        self._verified.clear()
+        self._verifier.forget()
         return rule
 
     # ------------------------------------------------------------------ calling
@@ -244,7 +243,7 @@ class CustomPrimitive:
         for p in {p for p, node in zip(owners, nodes) if node is not None}:
             names.update(self.rules.demand(p, f"called at {here()}")[0].names)
         kept = [value if self.parameters.names[p] in names else None for value, p in zip(data, owners)]
-        return tuple(kept), tuple(outs) if "out" in names else None, tuple([_like(value) for value in data])
+        return tuple(kept), tuple(outs) if "out" in names else None, tuple([like_of(value) for value in data])
 
     def pull(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
         """Pull raw cotangents back."""
@@ -275,8 +274,11 @@ class CustomPrimitive:
         )
         out_likes = [Like(shape, dtype) for shape, dtype in zip(node.shape, node.dtype)]
         point = Point(node.params["call"], arrays, outs, node.saved[2], out_likes, tracked)
+        wanted = [parent is not None for parent in node.inputs]
         try:
-            return self.rules.pull(point, bars, [parent is not None for parent in node.inputs])
+            if tracked:
+                self._verifier.check_again(node, out_likes, wanted)
+            return self.rules.pull(point, bars, wanted)
         except Exception as error:
             error.add_note(f"in the derivative of {self.__name__}, called at {location(node)}")
             raise
@@ -307,8 +309,8 @@ class CustomPrimitive:
             return outs, tuple(absent)
         for p in {p for p, moves in zip(call.owners, moving) if moves}:
             self.rules.demand(p, f"called at {here()}")
-        self._check(call, primals, moving)
-        likes = [_like(x) for x in primals]
+        self._verifier.check(call, primals, moving)
+        likes = [like_of(x) for x in primals]
         dots = [dot if moves else None for dot, moves in zip(tangents, moving)]
         pushed = self.rules.push(Point(call, primals, outs, likes, outs, tracked=False), dots)
         return outs, tuple([nothing if dot is None else dot for dot, nothing in zip(pushed, absent)])
@@ -319,7 +321,7 @@ class CustomPrimitive:
         rule = self.rules.batch
         if rule is not None:
             outs = batch_by_rule(rule, args, axes, call)
-            self._check_batching(call, args, axes, outs)
+            self._verifier.check_batching(call, args, axes, outs)
         elif self._way == ELEMENTWISE:
             outs = batch_elementwise(self.apply, args, axes, call)
         elif self._way == LEADING:
@@ -331,57 +333,11 @@ class CustomPrimitive:
             outs = batch_in_loop(self.apply, args, axes, call)
         return outs, (0,) * len(outs)
 
-    # ------------------------------------------------------------------ checks
-
     def _check_recorded(self, call: Call, arrays: Sequence[Any], outs: Sequence[Any]) -> None:
         """Check the rules if a call has been recorded, and they have not been checked for such a call."""
         node = next((out._node for out in outs if type(out) is boxing.Tensor and out._node is not None), None)
         if node is not None:
-            self._check(call, arrays, [parent is not None for parent in node.inputs[0].inputs])
-
-    def _check(self, call: Call, arrays: Sequence[Any], moving: Sequence[bool]) -> None:
-        if not self.checks or not is_rule_checking():
-            return
-        key = (tuple(moving), tuple(call.owners), *[getattr(x, "dtype", float) for x in arrays])
-        if key in self._verified or not _are_concrete(arrays):
-            return
-        self._verified.add(key)  # what a rule calls may come by here again
-        structure = call.out_structure
-        try:
-            with unnoticed():
-                check_rules(self.rules, self._forward, call, [_raw(x) for x in arrays], moving)
-        except ForwardError:
-            pass  # it cannot be called a second time: there is nothing to compare with
-        except BaseException:
-            self._verified.discard(key)
-            raise
-        finally:
-            call.out_structure = structure
-
-    def _check_batching(self, call: Call, args: Sequence[Any], axes: Sequence[Any], outs: Sequence[Any]) -> None:
-        if not self.checks or not is_rule_checking():
-            return
-        key = (BATCH, tuple(axes), tuple(call.owners), *[getattr(x, "dtype", float) for x in args])
-        if key in self._verified or not _are_concrete([*args, *outs]):
-            return
-        with unnoticed():
-            check_batching(self.rules.batch, self._forward, call, args, axes, outs)  # type: ignore[arg-type]
-        self._verified.add(key)
-
-    def _forward(self, call: Call, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        return run_forward(self.function, call, arrays)
-
-
-def _are_concrete(values: Sequence[Any]) -> bool:
-    return all([type(x) in (boxing.Tensor, boxing.BorrowedTensor) or not isinstance(x, boxing.Tensor) for x in values])
-
-
-def _like(value: Any) -> Like | None:
-    return Like(value.shape, value.dtype) if hasattr(value, "dtype") else None
-
-
-def _raw(value: Any) -> Any:
-    return boxing.data_of(value) if isinstance(value, boxing.Tensor) else value
+            self._verifier.check(call, arrays, [parent is not None for parent in node.inputs[0].inputs])
 
 
 class _Plan:

@@ -130,4 +130,9 @@ class Like:
         self.dtype = dtype
 
 
-__all__ = ["BATCH", "JVP", "VJP", "Like", "Point", "WrittenRule"]
+def like_of(value: Any) -> Like | None:
+    """Return the shape and dtype of an array; None for a Python float."""
+    return Like(value.shape, value.dtype) if hasattr(value, "dtype") else None
+
+
+__all__ = ["BATCH", "JVP", "VJP", "Like", "Point", "WrittenRule", "like_of"]
