@@ -515,6 +515,25 @@ def test_none_is_zero() -> None:
     assert wg.grad(lambda x, y: f(x, y)[0].sum(), 1)(x, y).tolist() == [0.0]
 
 
+def test_masked_branches_of_an_elementwise_operation() -> None:
+    @wg.primitive(batch="elementwise")
+    def root(x: Any) -> Any:
+        return np.sqrt(x)
+
+    @root.defvjp
+    def root_vjp(out_bar: Any, out: Any) -> Any:
+        return out_bar / (2 * out)
+
+    def safe(x: Any) -> Any:
+        return wg.where(x > 0, root(x), 0.0).sum()
+
+    x = doubles(0.0, 4.0)
+    assert wg.grad(safe)(x).tolist() == [0.0, 0.25]
+    (slope,) = wg.autograd.grad(safe(x.requires_grad_()), x, create_graph=True)
+    assert slope.tolist() == [0.0, 0.25]
+    assert not np.isfinite(wg.grad(lambda x: root(x).sum())(x.detach()).numpy()[0])
+
+
 # Refusals when a rule is attached
 
 

@@ -245,21 +245,27 @@ class CustomPrimitive:
         kept = [value if self.parameters.names[p] in names else None for value, p in zip(data, owners)]
         return tuple(kept), tuple(outs) if "out" in names else None, tuple([like_of(value) for value in data])
 
-    def pull(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
+    def pull(self, node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
         """Pull raw cotangents back."""
         arrays, outs, _ = node.saved
         boxes = [boxing.box(value) if hasattr(value, "dtype") else value for value in arrays]
         out_boxes = None if outs is None else [boxing.box(out) for out in outs]
-        bars = self._pulled(node, out_bar, boxes, out_boxes, False)
+        bars = self._pulled(node, out_bar, boxes, out_boxes, False, masked)
         return tuple([None if bar is None else boxing.data_of(bar) for bar in bars])
+
+    def pull_masked(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
+        """Pull raw cotangents back, among them zeros that must stay zeros."""
+        return self.pull(node, out_bar, True)
 
     def pull_tracked(self, node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
         """Pull back Tensors, so that the result can be differentiated again."""
         boxes, outs = boxed_residuals(node)
         boxes = [box if hasattr(value, "dtype") else value for box, value in zip(boxes, node.saved[0])]
-        return tuple(self._pulled(node, out_bar, boxes, outs, True))
+        return tuple(self._pulled(node, out_bar, boxes, outs, True, masked))
 
-    def _pulled(self, node: Any, out_bar: Any, arrays: Sequence[Any], outs: Any, tracked: bool) -> list[Any]:
+    def _pulled(
+        self, node: Any, out_bar: Any, arrays: Sequence[Any], outs: Any, tracked: bool, masked: bool
+    ) -> list[Any]:
         given = out_bar.bars if type(out_bar) is OutputBars else dict(enumerate(out_bar))
         bars: list[Any] = []
         for i, (shape, dtype) in enumerate(zip(node.shape, node.dtype)):
@@ -278,10 +284,13 @@ class CustomPrimitive:
         try:
             if tracked:
                 self._verifier.check_again(node, out_likes, wanted)
-            return self.rules.pull(point, bars, wanted)
+            pulled = self.rules.pull(point, bars, wanted)
         except Exception as error:
             error.add_note(f"in the derivative of {self.__name__}, called at {location(node)}")
             raise
+        if masked and self._way == ELEMENTWISE and len(bars) == 1:
+            return [_with_zeros(bar, bars[0]) for bar in pulled]
+        return pulled
 
     def jvp(self, xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: Params) -> Any:
         """Push tangents, on Tensors, or on raw arrays where nobody records."""
@@ -340,6 +349,14 @@ class CustomPrimitive:
             self._verifier.check(call, arrays, [parent is not None for parent in node.inputs[0].inputs])
 
 
+def _with_zeros(bar: Any, out_bar: Any) -> Any:
+    """Put zeros where a zero cotangent met an infinite derivative, element by element: that is what a mask left out."""
+    if bar is None or bar.shape != out_bar.shape:
+        return bar
+    xp = boxing.operations
+    return xp.where(xp.logical_and(xp.equal(out_bar, 0), xp.logical_not(xp.isfinite(bar))), 0.0, bar)
+
+
 class _Plan:
     """Gathers what the tape keeps of calls whose arrays belong to given parameters."""
 
@@ -369,7 +386,8 @@ def _record(operation: CustomPrimitive, owners: tuple[int, ...]) -> Primitive:
     record.residuals = ("arrays", "out")
     record.variadic = record.multiple = True
     record.rules["plan"] = _Plan(operation, owners)
-    record.pull = record.pull_masked = operation.pull
+    record.pull = operation.pull
+    record.pull_masked = operation.pull_masked
     record.pull_tracked = operation.pull_tracked
     record.jvp = operation.jvp
     record.batch = operation.batch
