@@ -515,6 +515,25 @@ def test_none_is_zero() -> None:
     assert wg.grad(lambda x, y: f(x, y)[0].sum(), 1)(x, y).tolist() == [0.0]
 
 
+def test_hooks_and_writes_and_a_second_sweep() -> None:
+    cube = cube_with("vjp")
+    x = doubles(1.0, 2.0).requires_grad_()
+    z = x * 1.0
+    y = cube(z)
+    z[0] = 100.0  # the tape keeps what was
+    seen: list[Any] = []
+    y.register_hook(seen.append)
+    y.retain_grad()
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 12.0] and y.grad.tolist() == [1.0, 1.0] == seen[0].tolist()
+    with pytest.raises(GradientError, match="already freed"):
+        y.sum().backward()
+    y = cube(x)
+    y.sum().backward(retain_graph=True)
+    y.sum().backward()
+    assert x.grad.tolist() == [9.0, 36.0]
+
+
 def test_masked_branches_of_an_elementwise_operation() -> None:
     @wg.primitive(batch="elementwise")
     def root(x: Any) -> Any:

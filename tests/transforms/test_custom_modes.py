@@ -48,7 +48,7 @@ def test_forward_mode_where_only_some_arguments_move() -> None:
 
 
 def test_forward_mode_without_rules_is_refused() -> None:
-    with pytest.raises(NotDifferentiableError, match="cube was called with a tracked x"):
+    with pytest.raises(NotDifferentiableError, match="cube was given a tracked x"):
         wg.jvp(cube_with(), (doubles(1.0),), (doubles(1.0),))
 
 
@@ -145,6 +145,25 @@ def test_elementwise_batching_of_scalars() -> None:
     assert wg.vmap(power)(xs, ns).tolist() == [1.0, 8.0, 3.0]
     assert wg.vmap(wg.grad(power))(xs, ns).tolist() == [2.0, 12.0, 1.0]
     assert wg.vmap(wg.grad(lambda x: power(x, 2)))(xs).tolist() == [2.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize("rules", WAYS)
+def test_jacobians_and_hessians(rules: tuple[str, ...]) -> None:
+    made = operation("leading", rules)
+    k, x = doubles(2.0, 3.0, 4.0), doubles(0.1, 0.2, 0.3)
+
+    def f(x: Any) -> Any:
+        return made(x, k)[0]
+
+    expected = np.diag(np.cos(x.numpy()) * k.numpy())
+    for jacobian in (wg.jacrev(f), wg.jacfwd(f)):
+        np.testing.assert_allclose(jacobian(x).numpy(), expected)
+    np.testing.assert_allclose(
+        wg.hessian(lambda x: f(x).sum())(x).numpy(), np.diag(-np.sin(x.numpy()) * k.numpy()), rtol=1e-12
+    )
+    out, push = wg.linearize(f, x)
+    np.testing.assert_allclose(push(doubles(1.0, 1.0, 1.0)).numpy(), np.diag(expected))
+    assert out.tolist() == (np.sin(x.numpy()) * k.numpy()).tolist()
 
 
 def test_the_notice_of_a_loop_comes_once() -> None:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from ..core import boxing
-from ..core.dispatch import bind, here
+from ..core.dispatch import bind
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import is_recording
 from ..core.tape import location
@@ -241,7 +241,7 @@ class CustomPrimitive:
             return nothing, None, nothing
         names: set[str] = set()
         for p in {p for p, node in zip(owners, nodes) if node is not None}:
-            names.update(self.rules.demand(p, f"called at {here()}")[0].names)
+            names.update(self.rules.demand(p)[0].names)
         kept = [value if self.parameters.names[p] in names else None for value, p in zip(data, owners)]
         return tuple(kept), tuple(outs) if "out" in names else None, tuple([like_of(value) for value in data])
 
@@ -317,7 +317,7 @@ class CustomPrimitive:
         if not any(moving) or ZERO not in absent:
             return outs, tuple(absent)
         for p in {p for p, moves in zip(call.owners, moving) if moves}:
-            self.rules.demand(p, f"called at {here()}")
+            self.rules.demand(p)
         self._verifier.check(call, primals, moving)
         likes = [like_of(x) for x in primals]
         dots = [dot if moves else None for dot, moves in zip(tangents, moving)]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
+from ..core.dispatch import here
 from ..errors import DeclarationError, GradientError, NotDifferentiableError
 from ..typing import Rule
 from .custom_calls import Parameters
@@ -93,7 +94,7 @@ class Rules:
             return self.jvp
         return self.jvp_of.get(name)
 
-    def demand(self, p: int, where: str) -> tuple[WrittenRule, ...]:
+    def demand(self, p: int) -> tuple[WrittenRule, ...]:
         """Return the rules that can differentiate by a parameter.
 
         Raises:
@@ -103,21 +104,22 @@ class Rules:
         if name in self.parameters.fixed:
             raise NotDifferentiableError(
                 f"{self.parameters.name}: {name} is declared nondifferentiable, but was given something tracked "
-                f"({where}). detach() it if its gradient is not wanted, or take {name!r} out of nondifferentiable= and "
-                "write a rule for it"
+                f"(called at {here()}). detach() it if its gradient is not wanted, or take {name!r} out of "
+                "nondifferentiable= and write a rule for it"
             )
         rules = tuple([rule for rule in (self.source(VJP, p), self.source(JVP, p)) if rule is not None])
         if not rules:
-            raise NotDifferentiableError(self._template(name, where))
+            raise NotDifferentiableError(self._template(name))
         return rules
 
-    def _template(self, name: str, where: str) -> str:
+    def _template(self, name: str) -> str:
         operation, names = self.parameters.name, self.parameters.names
         some = bool(self.vjp_of or self.jvp_of or self.jvp)
         by = f"({name!r})" if some or len(self.parameters.chosen) > 1 else ""
         listed = ", ".join(names)
         return (
-            f"{operation} was called with a tracked {name} ({where}), but has no rule to differentiate by it. Add\n\n"
+            f"{operation} was given a tracked {name} (called at {here()}), but has no rule to differentiate by it. "
+            f"Add\n\n"
             f"    @{operation}.defvjp{by}\n"
             f"    def {operation}_vjp(out_bar, {listed}):\n"
             f"        return ...  # the cotangent of {name}: the transposed derivative, times out_bar\n\n"

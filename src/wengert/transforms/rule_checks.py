@@ -61,7 +61,8 @@ class set_rule_checking:
 
     They are on unless the environment variable WENGERT_CHECK_RULES is 0. Each rule of a `wg.primitive` is checked on
     the first differentiated call with arguments of given dtypes: against the operation's other rule if there are both,
-    and against a numerical derivative of its forward, which is called a few more times for it.
+    and against a numerical derivative of its forward, which is called a few more times for it. The switch belongs to
+    the thread, as that of `no_grad` does.
 
     >>> import wengert as wg
     >>> with wg.set_rule_checking(False):
