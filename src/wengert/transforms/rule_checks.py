@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from .custom_rules import Rules
 from .witnesses import (
     Fault,
     Precision,
+    aligned_with,
     dense,
     direction_at,
     inner,
@@ -132,13 +133,13 @@ def check_rules(rules: Rules, forward: Forward, call: Call, arrays: Sequence[Any
         faults = [base.fault(p)]
         if faults[0] is None:
             continue
-        faults += [base.fault(p, symmetric=True), base.fault(p)]
+        faults += [base.fault(p, symmetric=True), base.fault(p, aligned=False)]
         if not nudged:
             nudged.append(base.nudged())
         if None in faults or nudged[0] is None:
             continue
         try:
-            elsewhere = [nudged[0].fault(p), nudged[0].fault(p, symmetric=True)]
+            elsewhere = [nudged[0].fault(p), nudged[0].fault(p, symmetric=True), nudged[0].fault(p, aligned=False)]
         except Exception:
             continue
         if None not in elsewhere:
@@ -146,6 +147,14 @@ def check_rules(rules: Rules, forward: Forward, call: Call, arrays: Sequence[Any
             there = next((f for f in elsewhere if isinstance(f, str)), None)
             if here is not None and there is not None:
                 raise WrongRuleError(here)
+
+
+class _Probe(NamedTuple):
+    """Directions of the arrays, weights of the outputs, and (rule, derivative along and over them, its size)."""
+
+    directions: list[Any]
+    weights: list[Any]
+    slopes: list[tuple[WrittenRule, float, float]]
 
 
 class _Trial:
@@ -187,29 +196,40 @@ class _Trial:
         places = [i for i in self.call.arrays_of(p) if self.moving[i]]
         return [dense(self._bars[i], self.point.likes[i]) for i in places]
 
-    def _slopes(self, p: int, directions: Sequence[Any]) -> Iterator[tuple[WrittenRule, float, float]]:
-        """Yield (rule, the derivative of the weighted outputs along the directions, what it may be measured by)."""
-        pulling, pushing = self.rules.source(VJP, p), self.rules.source(JVP, p)
-        if pulling is not None:
-            moves = [directions[i] for i in self.call.arrays_of(p) if self.moving[i]]
-            yield pulling, *inner(self._pulled(p), moves)
-        if pushing is not None:
-            dots: list[Any] = [None if d is None else boxing.box(d) for d in directions]
-            pushed = self.rules.push(self.point, dots, JVP)
-            live = [j for j, w in enumerate(self.weights) if w is not None]
-            yield pushing, *inner([self.weights[j] for j in live], [dense(pushed[j], self.outs[j]) for j in live])
+    def _probe(self, p: int, symmetric: bool, aligned: bool) -> _Probe:
+        """Choose directions and weights, and let the rules by a parameter say what the derivative is.
 
-    def _directions(self, p: int, symmetric: bool = False) -> list[Any]:
-        return [
-            np.asarray(direction_at(self.random, a, symmetric), a.dtype) if m and q == p else None
-            for a, m, q in zip(self.arrays, self.moving, self.call.owners)
-        ]
+        Aligned ones point where a rule says that the outputs change most, so that terms do not cancel each other.
+        """
+        pulling, pushing = self.rules.source(VJP, p), self.rules.source(JVP, p)
+        places = [i for i in self.call.arrays_of(p) if self.moving[i]]
+        directions: list[Any] = [None] * len(self.arrays)
+        for i in places:
+            directions[i] = direction_at(self.random, self.arrays[i], symmetric)
+        weights, slopes = self.weights, list[tuple[WrittenRule, float, float]]()
+        if pulling is not None:
+            bars = self._pulled(p)
+            if aligned and not symmetric:
+                directions = self._aligned(directions, dict(zip(places, bars)))
+        directions = [None if d is None else np.asarray(d, a.dtype) for d, a in zip(directions, self.arrays)]
+        if pulling is not None:
+            slopes.append((pulling, *inner(bars, [directions[i] for i in places])))
+        if pushing is not None:
+            pushed = self.rules.push(self.point, [None if d is None else boxing.box(d) for d in directions], JVP)
+            dots = {j: dense(pushed[j], out) for j, out in enumerate(self.outs) if weights[j] is not None}
+            if aligned and pulling is None:
+                weights = self._aligned(weights, dots)
+            slopes.append((pushing, *inner([weights[j] for j in dots], list(dots.values()))))
+        return _Probe(directions, weights, slopes)
+
+    def _aligned(self, vectors: Sequence[Any], others: dict[int, Any]) -> list[Any]:
+        return [aligned_with(others[i], v) if i in others else v for i, v in enumerate(vectors)]
 
     def check_adjoint(self, p: int, symmetric: bool = False) -> None:
         """Demand that the two rules, if there are two, are each other's transpose."""
         if self.rules.source(VJP, p) is None or self.rules.source(JVP, p) is None:
             return None
-        (pulling, back, one), (pushing, forth, other) = self._slopes(p, self._directions(p, symmetric))
+        (pulling, back, one), (pushing, forth, other) = self._probe(p, symmetric, aligned=True).slopes
         if not abs(back - forth) <= self._precision(p).slack * max(one, other):
             if not symmetric and self._has_symmetric(p):
                 return self.check_adjoint(p, symmetric=True)
@@ -229,13 +249,21 @@ class _Trial:
         moving = [self.arrays[i] for i in self.call.arrays_of(p) if self.moving[i]]
         return Precision([*moving, *[out for out, w in zip(self.outs, self.weights) if w is not None]])
 
-    def fault(self, p: int, symmetric: bool = False) -> str | bool | None:
+    def fault(self, p: int, symmetric: bool = False, aligned: bool = True) -> str | bool | None:
         """Compare the rules with a difference along one direction: None if they agree, False if there is no telling."""
         if symmetric and not self._has_symmetric(p):
             return False
-        directions = self._directions(p, symmetric)
-        rules, slopes, scales = zip(*self._slopes(p, directions))
-        verdict = judged(slopes, scales, self._weighted(directions), self._noise, self._precision(p))
+        probe = self._probe(p, symmetric, aligned)
+        rules, slopes, scales = zip(*probe.slopes)
+
+        def noise() -> float:
+            return noise_between(self.outs, self.forward(self.call, self.arrays), probe.weights)
+
+        def weighted(t: float) -> np.ndarray:
+            moved = [a if d is None else np.asarray(a + t * d, a.dtype) for a, d in zip(self.arrays, probe.directions)]
+            return weighted_sum(self.forward(self.call, moved), self.outs, probe.weights)
+
+        verdict = judged(slopes, scales, weighted, noise, self._precision(p))
         if not isinstance(verdict, Fault):
             return verdict
         return self._described(p, rules[verdict.which], slopes[verdict.which], verdict.value, verdict.error)
@@ -246,18 +274,6 @@ class _Trial:
             f"randomly weighted output is {slope:.10g} by the rule, and {value:.10g} (give or take {error:.2g}) by "
             "differences of the forward. If the rule is right all the same, say wg.primitive(check=False)"
         )
-
-    def _noise(self) -> float:
-        return noise_between(self.outs, self.forward(self.call, self.arrays), self.weights)
-
-    def _weighted(self, directions: Sequence[Any]) -> Callable[[float], np.ndarray]:
-        """Return the sum of the weighted outputs as a function of one number."""
-
-        def weighted(t: float) -> np.ndarray:
-            moved = [a if d is None else np.asarray(a + t * d, a.dtype) for a, d in zip(self.arrays, directions)]
-            return weighted_sum(self.forward(self.call, moved), self.outs, self.weights)
-
-        return weighted
 
 
 def check_batching(

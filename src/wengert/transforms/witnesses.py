@@ -18,7 +18,7 @@ _TIGHTEST_SLACK = 1e-3
 _DOUBT = 10.0
 """How many times its own estimate of its error a difference may be off, before a rule is suspected."""
 _BLUR = 0.1
-"""How large that may be, relative to what the rule sums over, for a difference to be a witness."""
+"""How large that may be, relative to the derivative, for a difference to be a witness."""
 _ROUNDINGS = 8
 _SMALLEST = 0.01
 _INCOMMENSURABLE = 0.7320508
@@ -74,12 +74,10 @@ def judged(
     slack = precision.slack
 
     def agree(value: float, error: float) -> bool:
-        return all(
-            [abs(slope - value) <= slack * max(scale, abs(value)) + error for slope, scale in zip(slopes, scales)]
-        )
+        return all([abs(slope - value) <= slack * max(abs(slope), abs(value)) + error for slope in slopes])
 
     def certain(value: float, error: float, share: float) -> bool:
-        return error <= share * max(abs(value), *scales)
+        return error <= share * max(abs(value), *map(abs, slopes))
 
     estimates: list[tuple[float, float]] = []
     try:
@@ -89,6 +87,8 @@ def judged(
             for vector, doubt in central_differences(function, step, deviation):
                 value, error = float(vector[0]), float(doubt[0])
                 if certain(value, error, slack) and agree(value, error):
+                    return None
+                if value == 0.0 and not any(slopes):
                     return None
             if agree(value, _DOUBT * error):
                 return None if certain(value, error, slack) else False
@@ -126,6 +126,14 @@ def direction_at(random: np.random.Generator, array: Any, symmetric: bool) -> np
     if symmetric and is_symmetric(array):
         direction = (direction + np.conj(np.swapaxes(direction, -1, -2))) / 2
     return np.where(np.isfinite(array), direction, 0.0)
+
+
+def aligned_with(other: Any, vector: Any) -> Any:
+    """Return a vector with its entries turned so that none of its products with another one is negative."""
+    size = np.abs(other)
+    known = np.isfinite(size) & (size > 0)
+    turned = np.abs(vector) * np.where(known, other, 1) / np.where(known, size, 1)
+    return np.asarray(np.where(known, turned, vector), vector.dtype)
 
 
 def is_symmetric(array: Any) -> bool:
@@ -194,6 +202,7 @@ __all__ = [
     "Fault",
     "Inconclusive",
     "Precision",
+    "aligned_with",
     "dense",
     "direction_at",
     "inner",
