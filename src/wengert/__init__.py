@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.custom import primitive as primitive
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
     from .transforms.jacobians import hvp as hvp
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
+    from .transforms.rule_checks import is_rule_checking as is_rule_checking
+    from .transforms.rule_checks import set_rule_checking as set_rule_checking
 
 if _collecting:
     _gc.enable()
@@ -69,6 +72,9 @@ _LAZY_NAMES = {
     "is_grad_enabled": ".eager.grad_mode",
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
+    "is_rule_checking": ".transforms.rule_checks",
+    "primitive": ".transforms.custom",
+    "set_rule_checking": ".transforms.rule_checks",
     "grad": ".transforms.reverse",
     "gauss_newton_vp": ".transforms.jacobians",
     "hessian": ".transforms.jacobians",
@@ -110,14 +116,17 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "hessian",
     "hvp",
     "is_grad_enabled",
+    "is_rule_checking",
     "jacfwd",
     "jacobian",
     "jacrev",
     "jvp",
     "linearize",
     "no_grad",
+    "primitive",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_rule_checking",
     "value_and_grad",
     "vjp",
     "vmap",

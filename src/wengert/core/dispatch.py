@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import backend
 from ..config import settings
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, WengertError
 from . import boxing
 from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
@@ -303,7 +303,7 @@ def here() -> str:
 
 def explain(name: str, data: tuple[Any, ...], error: Exception) -> Exception:
     """Turn an array library's error into one that names the operation and the shapes or dtypes that did not fit."""
-    if isinstance(error, (ShapeError, DTypeError)):
+    if isinstance(error, WengertError):
         return error
     arrays = [value for value in data if hasattr(value, "shape")]
     shapes = " and ".join(str(value.shape) for value in arrays)
