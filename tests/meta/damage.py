@@ -98,6 +98,16 @@ def jvp_wrong_on_tensors(primitive: Primitive) -> dict[str, Any]:
     return {"jvp": jvp}
 
 
+def jvp_that_upcasts(primitive: Primitive) -> dict[str, Any]:
+    sound = primitive.jvp
+
+    def jvp(xp: Any, primals: Any, tangents: Any, params: Any) -> Any:
+        out, out_dot = sound(xp, primals, tangents, params)
+        return out, out_dot if out_dot is ZERO else xp.astype(out_dot, np.float64)
+
+    return {"jvp": jvp}
+
+
 def batch_along_the_wrong_axis(primitive: Primitive) -> dict[str, Any]:
     sound = primitive.batch
     return {"batch": lambda xp, args, axes, params: (sound(xp, args, axes, params)[0], 1)}

@@ -27,6 +27,7 @@ from tests.meta.damage import (
     jvp_of_dense_zeros,
     jvp_slightly_off,
     jvp_that_forgets_an_argument,
+    jvp_that_upcasts,
     jvp_wrong_on_tensors,
     pull_masked_like_any,
     pull_masked_that_hides,
@@ -186,6 +187,12 @@ BROKEN_RECORDS = [
     pytest.param(SIN, jvp_wrong_on_tensors, "modes", id="jvp-on-tensors"),
     pytest.param(SIN, batch_along_the_wrong_axis, "batch", id="out-axis"),
     pytest.param(MULTIPLY, batch_that_takes_the_axis_to_be_first, "batch", id="in-axis"),
+    pytest.param(MULTIPLY, jvp_that_forgets_an_argument, "pushed", id="tangent-forgotten-by-transforms"),
+    pytest.param(MULTIPLY, batch_along_the_wrong_axis, "mapped", id="out-axis-by-vmap"),
+    pytest.param(SIN, pull_tracked_of_constant_residuals, "nested", id="constant-residuals-by-transforms"),
+    pytest.param(SIN, pull_tracked_of_a_constant_seed, "nested", id="constant-seed-by-transforms"),
+    pytest.param(SIN, batch_along_the_wrong_axis, "mapped-derivatives", id="out-axis-by-transforms"),
+    pytest.param(SIN, jvp_that_upcasts, "precision", id="tangent-upcast"),
 ]
 
 
@@ -232,6 +239,12 @@ def test_most_operations_have_a_derivative() -> None:
         (pull_tracked_detached, "second"),
         (jvp_slightly_off, "jvp"),
         (batch_slightly_off, "batch"),
+        (jvp_slightly_off, "pushed"),
+        (batch_slightly_off, "mapped"),
+        (jvp_slightly_off, "nested"),
+        (pull_tracked_slightly_off, "nested"),
+        (batch_slightly_off, "mapped-derivatives"),
+        (pull_tracked_slightly_off, "mapped-derivatives"),
         (impl_slightly_off, "forward"),
     ],
 )
@@ -300,7 +313,7 @@ def test_every_check_notices_something() -> None:
 
 
 def test_an_operation_without_derivative_is_spared_the_checks_of_derivatives(registry: Registry) -> None:
-    assert set(checks_of(steps(registry))) == {"forward", "zeros", "batch", "memory", "empty"}
+    assert set(checks_of(steps(registry))) == {"forward", "zeros", "batch", "mapped", "memory", "empty"}
 
 
 # The state machine over whole programs.
