@@ -85,7 +85,7 @@ class State:
         raise NotImplementedError
 
     def parts(self) -> tuple[Any, ...]:
-        """Return the Tensors that it is made of."""
+        """Return the Tensors that it is made of, the value first."""
         raise NotImplementedError
 
 
@@ -247,8 +247,15 @@ def calling_frame() -> FrameType:
     return sys._getframe(2)
 
 
+def plain_value(value: Any) -> Any:
+    """Return the raw array of the values that a Tensor of any level stands for, without tangents."""
+    while type(value) is boxing.Tracer:
+        value = value._state.parts()[0]
+    return boxing.data_of(value) if isinstance(value, boxing.Tensor) else value
+
+
 def plain_parts(value: Any) -> list[Any]:
-    """Return the raw arrays that a Tensor of any level is made of."""
+    """Return the raw arrays that a Tensor of any level is made of, those of tangents included."""
     if type(value) is not boxing.Tracer:
         return [boxing.data_of(value)] if isinstance(value, boxing.Tensor) else [value]
     return [raw for part in value._state.parts() for raw in plain_parts(part)]

@@ -35,6 +35,7 @@ from ..core.tape import Leaf, user_frame
 from ..core.traced_writing import write_traced
 from ..errors import DTypeError, ShapeError
 from ..typing import Array
+from . import mapped_keys
 from .indexing import Key, canonical_key, is_plain_key
 
 _EVERYTHING: Key = (Ellipsis,)
@@ -48,6 +49,9 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         ShapeError: the value does not broadcast to the region.
         DTypeError: a tracked value would be cut off by an integer array.
     """
+    if mapped_keys.holds_mapped(key):
+        overwrite(x, mapped_keys.write(x, key, value), "setitem")
+        return
     canonical = (key,) if is_plain_key(key) else canonical_key(key, x.shape)[0]
     if not _write_alone(x, canonical, value):
         write(x, canonical, value, "setitem")

@@ -12,8 +12,8 @@ from ..core import boxing, pytree
 from ..core.batching import BatchTrace, Randomness
 from ..core.tracing import is_tracer, snapshot
 from ..errors import ShapeError, StructureError
+from ..tensor import tracer as tracer
 from ..typing import PyTree
-from . import tracer as tracer
 from .shared import as_tensor, described, named, parameter_name
 
 

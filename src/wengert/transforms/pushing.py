@@ -15,8 +15,8 @@ from ..core.staging import LinearTrace, Program
 from ..core.tracing import is_tracer, snapshot
 from ..core.zeros import ZERO
 from ..errors import DTypeError, ShapeError, StructureError
+from ..tensor import tracer as tracer
 from ..typing import PyTree
-from . import tracer as tracer
 from .shared import as_tensor, demand_tensors, described, parameter_name, without_aux
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from ..core import boxing
 from ..core.tape import Leaf, location
 from ..errors import GradientError
-from ..tensor import Tensor
 from ..typing import Array, DType, Shape
+from .tensor import Tensor
 
 
 class Tracer(Tensor):

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
-from .core import backward as core_backward
-from .core import boxing
-from .core.aliasing import NOWHERE, begin_history, lead_views
-from .core.tape import FREED, Leaf, hooks_of, location, retain_gradient
-from .core.updating import update_buffers
-from .declare import fastpath
-from .errors import DTypeError, GradientError
-from .ops.methods import ArrayMethods
-from .typing import Array, DType, DTypeLike, Shape
+from .. import ops
+from ..core import backward as core_backward
+from ..core import boxing
+from ..core.aliasing import NOWHERE, begin_history, lead_views
+from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.updating import update_buffers
+from ..declare import fastpath
+from ..errors import DTypeError, GradientError
+from ..ops.methods import ArrayMethods
+from ..typing import Array, DType, DTypeLike, Shape
 
 
 class RemovableHandle:
