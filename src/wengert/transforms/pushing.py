@@ -266,7 +266,8 @@ class Pushforward:
                 moving.append(boxing.box(np.zeros(x.shape, x.dtype)))
             elif moves or (x_dot is not None and isinstance(x, _Like)):
                 moving.append(_tangent(x, x_dot, name, partial(self._place, leaf)))
-        dots = self._program.run(moving)
+        with np.errstate(all="ignore"):
+            dots = self._program.run(moving)
         return self._form.unflatten([_filled(y, y_dot) for y, y_dot in zip(self._outputs, dots)])
 
     def _place(self, leaf: int) -> str:
