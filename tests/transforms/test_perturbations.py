@@ -88,7 +88,7 @@ def number(value: float) -> Any:
 
 
 def level(value: float, x: Any) -> Any:
-    """Return a number as a Tensor of the level of x: tapes inside of a transform differentiate by Tensors of its own."""
+    """Return a number as a Tensor of the level of x, so that tapes inside of a transform can differentiate by it."""
     return x * 0.0 + value
 
 

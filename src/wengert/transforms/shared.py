@@ -68,7 +68,8 @@ def without_aux(returned: Any, name: str, function: str, has_aux: bool) -> tuple
     if not has_aux:
         return returned, None
     if not isinstance(returned, tuple) or len(returned) != 2:
-        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+        tensor = "Tensor" if isinstance(returned, boxing.Tensor) else None
+        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else tensor or type(returned).__name__
         raise DTypeError(f"{name}: with has_aux=True, {function} must return (output, aux), not {what}")
     return returned[0], returned[1]
 
