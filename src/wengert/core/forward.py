@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import _getframe
 from types import FrameType
 from typing import Any
 
@@ -20,9 +21,11 @@ from . import boxing
 from .dispatch import explain
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
-from .tracing import State, Trace, calling_frame, leaked
+from .tape import user_frame
+from .tracing import State, Trace, calling_frame, is_tracer, leaked
 from .zeros import ZERO, is_zero
 
+_new: Any = object.__new__
 _NUMBERS = frozenset((bool, int, float, complex))
 
 
@@ -67,7 +70,17 @@ class ForwardTrace(Trace):
 
     def dual(self, primal: Any, tangent: Any) -> Any:
         """Return a tracer for a value and its tangent."""
-        return boxing.box_state(Dual(self, primal, tangent, calling_frame()))
+        state = _new(Dual)
+        state.trace = self
+        state.primal = primal
+        state.tangent = tangent
+        frame = user_frame(_getframe(1))
+        state.code = frame.f_code
+        state.instruction = frame.f_lasti
+        tracer = boxing.Tracer()
+        tracer._state = state
+        tracer._node = None
+        return tracer
 
     def state_of(self, tensor: Any) -> Dual:
         """Return the state of a constant."""
@@ -75,6 +88,8 @@ class ForwardTrace(Trace):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Push values and tangents through the primitive's jvp rule; constants stay further out."""
+        if not self._before:
+            raise leaked(next(arg._state for arg in args if is_tracer(arg) and arg._state.trace is self))
         primals: list[Any] = []
         tangents: list[Any] = []
         moving = False
@@ -102,12 +117,59 @@ class ForwardTrace(Trace):
             return tuple([self._pair(y, y_dot) for y, y_dot in zip(out, out_dot)])
         return self._pair(out, out_dot)
 
+    def quick(self, primitive: Primitive, x: Any) -> Any:
+        """Push one value and its tangent through an elementwise primitive, on raw arrays."""
+        state = x._state
+        primal, tangent = state.primal, state.tangent
+        if type(primal) is not boxing.Tensor or type(tangent) is not boxing.Tensor or not self._before:
+            return None
+        recording = is_recording()
+        if recording is False or (recording and (primal._node is not None or tangent._node is not None)):
+            return None
+        try:
+            out, out_dot = primitive.push(primal._data, tangent._data)
+        except Exception:
+            return None  # the general path meets the error again, and explains it
+        return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+
+    def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
+        """Push two values, one of them perhaps a constant, through an elementwise primitive, on raw arrays."""
+        recording = is_recording()
+        if recording is False or not self._before:
+            return None
+        first, second = _raw_dual(x, recording), _raw_dual(y, recording)
+        if first is None or second is None:
+            return None
+        try:
+            out, out_dot = primitive.push(first[0], second[0], first[1], second[1])
+        except Exception:
+            return None
+        return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+
     def _pair(self, out: Any, out_dot: Any) -> Any:
         return out if is_zero(out_dot) else self.dual(out, out_dot)
 
     def release(self, tensor: Any, former: Any) -> None:
         """Leave the value to a Tensor that outlives the transform; the tangent means nothing outside."""
         boxing.become(tensor, tensor._state.primal)
+
+
+def _raw_dual(arg: Any, recording: Any) -> tuple[Any, Any] | None:
+    """Return (raw value, raw tangent or ZERO) where nobody further out records or traces; None elsewhere."""
+    kind: Any = type(arg)
+    if kind is boxing.Tracer:
+        state = arg._state
+        primal, tangent = state.primal, state.tangent
+        if type(primal) is not boxing.Tensor or (recording and primal._node is not None):
+            return None
+        if tangent is ZERO:
+            return primal._data, ZERO
+        if type(tangent) is not boxing.Tensor or (recording and tangent._node is not None):
+            return None
+        return primal._data, tangent._data
+    if kind is boxing.Tensor:
+        return None if recording and arg._node is not None else (arg._data, ZERO)
+    return (arg, ZERO) if kind is float or kind is int else None
 
 
 def _raw_arguments(primals: list[Any], tangents: list[Any], recording: Any) -> tuple[tuple[Any, ...], ...] | None:

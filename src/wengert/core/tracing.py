@@ -24,13 +24,10 @@ from itertools import count
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
-
 from ..errors import LeakedTracerError
 from ..typing import Params
 from . import boxing
-from .primitive import NONDIFFERENTIABLE, Primitive
-from .recording import is_recording
+from .primitive import Primitive
 from .tape import Node, location, make_node, projection, user_frame
 
 _next_level = count(1).__next__
@@ -136,6 +133,14 @@ class Trace:
         """Apply a primitive to Tensors and numbers, among them tracers of this trace; return Tensors of any level."""
         raise NotImplementedError
 
+    def quick(self, primitive: Primitive, x: Any) -> Any:
+        """Apply an elementwise primitive to an untaped tracer where it takes raw arrays alone; None if it doesn't."""
+        return None
+
+    def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
+        """Do the same for two arguments, of which one is an untaped tracer of this trace, the other anything."""
+        return None
+
     def state_of(self, tensor: Any) -> State:
         """Return the state by which a Tensor from further out is shown on this level: a constant to this transform."""
         raise NotImplementedError
@@ -185,26 +190,6 @@ def leaked(state: Any) -> LeakedTracerError:
     )
 
 
-def apply(trace: Trace, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
-    """Apply a primitive; `trace` is the innermost one among its arguments, which are Tensors, arrays and numbers."""
-    if not trace._before:
-        raise leaked(next(a._state for a in args if is_tracer(a) and a._state.trace is trace))
-    entered = [_entered(arg) for arg in args]
-    out = trace.process(primitive, entered, params)
-    if is_recording() and primitive.kind != NONDIFFERENTIABLE:
-        nodes = tuple([a._node if type(a) is boxing.Tracer and a._state.trace is trace else None for a in entered])
-        for node in nodes:
-            if node is not None:
-                return _recorded(trace, primitive, entered, nodes, out, params)
-    return out
-
-
-def _entered(arg: Any) -> Any:
-    if isinstance(arg, np.ndarray):
-        return boxing.borrow(arg)  # pyright: ignore[reportUnknownArgumentType]
-    return boxing.box(np.asarray(arg)) if isinstance(arg, np.generic) else arg
-
-
 def snapshot(value: Any, keep_node: bool = True) -> Any:
     """Return a box of its own over a Tensor's value as it is now: later writes to the Tensor leave it alone."""
     kind: Any = type(value)
@@ -218,23 +203,30 @@ def snapshot(value: Any, keep_node: bool = True) -> Any:
     return value
 
 
-def _recorded(
-    trace: Trace, primitive: Primitive, args: Sequence[Any], nodes: tuple[Any, ...], out: Any, params: Params
-) -> Any:
-    """Put the result of an operation onto the tape of the trace's level."""
-    outs = [trace.lift(y) for y in (out if primitive.multiple else (out,))]
-    data = tuple([snapshot(arg, keep_node=not is_tracer(arg) or arg._state.trace is not trace) for arg in args])
-    kept = tuple([boxing.box_state(y._state) for y in outs])
+def record(trace: Trace, primitive: Primitive, args: Sequence[Any], out: Any, params: Params) -> Any:
+    """Put the result of an operation on tracers onto the tape of their level."""
+    nodes: list[Any] = []
+    data: list[Any] = []
+    for arg in args:
+        if type(arg) is boxing.Tracer and arg._state.trace is trace:
+            nodes.append(arg._node)
+            data.append(boxing.box_state(arg._state))
+        else:
+            nodes.append(None)
+            data.append(snapshot(arg))
+    gather = primitive.rules["plan"].gather
     if primitive.multiple:
-        saved = primitive.rules["plan"].gather(data, nodes, kept)
-        whole = make_node(primitive, nodes, saved, Several(outs), params)
+        outs = [trace.lift(y) for y in out]
+        saved = gather(tuple(data), tuple(nodes), tuple([boxing.box_state(y._state) for y in outs]))
+        whole = make_node(primitive, tuple(nodes), saved, Several(outs), params)
         for i, y in enumerate(outs):
             y._node = projection(whole, i, y)
         return tuple(outs)
-    (y,) = outs
-    if y.dtype.kind in "fc":
-        saved = primitive.rules["plan"].gather(data, nodes, kept[0])
-        y._node = make_node(primitive, nodes, saved, y, params)
+    if out.dtype.kind not in "fc":
+        return out
+    y = trace.lift(out)
+    saved = gather(tuple(data), tuple(nodes), boxing.box_state(y._state))
+    y._node = make_node(primitive, tuple(nodes), saved, y, params)
     return y
 
 
