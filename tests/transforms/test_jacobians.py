@@ -323,6 +323,6 @@ def test_leaks_and_mapped_values() -> None:
     kept: list[Any] = []
     wg.jacfwd(lambda x: kept.append(x) or x * x)(doubles(1.0, 2.0))
     with pytest.raises(LeakedTracerError, match=r"jvp\(.*\).*test_jacobians\.py:\d+|used after that transform"):
-        kept[0] * 2.0
+        _ = kept[0] * 2.0
     with pytest.raises(MappedValueError, match="test_jacobians"):
         wg.vmap(wg.jacrev(lambda x: x * x if x.sum() > 0 else x))(np.ones((2, 2)))

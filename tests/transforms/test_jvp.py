@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,15 +278,18 @@ def test_backward_inside() -> None:
 # What is refused.
 
 
+NO_TUPLE: Any = 2.0
+
+
 @pytest.mark.parametrize(
     ("ask", "error", "message"),
     [
         (
-            lambda: wg.jvp(wg.sin, 2.0, (1.0,)),
+            lambda: wg.jvp(wg.sin, NO_TUPLE, (1.0,)),
             StructureError,
             r"primals must be a tuple.*for a single argument write \(primal,\)",
         ),
-        (lambda: wg.jvp(wg.sin, (2.0,), 1.0), StructureError, r"tangents must be a tuple"),
+        (lambda: wg.jvp(wg.sin, (2.0,), NO_TUPLE), StructureError, r"tangents must be a tuple"),
         (lambda: wg.jvp(wg.sin, (2.0,), (1.0, 2.0)), StructureError, "there are 1 primals and 2 tangents"),
         (lambda: wg.jvp(lambda p: p["x"], ({"x": 1.0},), ({"y": 1.0},)), StructureError, r"the tangent of p"),
         (lambda: wg.jvp(lambda p: p[0], ([1.0, 2.0],), ([1.0],)), StructureError, r"the tangent of p.*list"),
@@ -395,7 +398,7 @@ def test_exceptions_leave_nothing_half_open() -> None:
 def test_a_generator_that_is_abandoned_within() -> None:
     states: list[Any] = []
 
-    def stream() -> Iterator[Any]:
+    def stream() -> Generator[None]:
         try:
             while True:
                 states.append(wg.jvp(lambda t: t * t, (3.0,), (1.0,))[1].item())

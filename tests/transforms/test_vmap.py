@@ -127,8 +127,8 @@ def test_one_example_and_none() -> None:
 def test_arrays_lists_and_numbers() -> None:
     assert wg.vmap(lambda x: x + 1)(np.arange(3)).tolist() == [1, 2, 3]
     assert wg.vmap(lambda p: p[0] * p[1])([np.ones(2), np.arange(2.0)]).tolist() == [0.0, 1.0]
-    got = wg.vmap(lambda x, n: x * n, in_axes=(0, None))(np.float32([1, 2]), 3)
-    assert got.dtype == np.float32 and got.tolist() == [3.0, 6.0]
+    got = wg.vmap(lambda x, n: x * n, in_axes=(0, None))(np.ones(2, np.float32), 3)
+    assert got.dtype == np.float32 and got.tolist() == [3.0, 3.0]
     seen: list[Any] = []
     wg.vmap(lambda x, mode: seen.append(mode) or x, in_axes=(0, None))(np.ones(2), "fast")
     assert seen == ["fast"]
