@@ -27,7 +27,6 @@ from tests.meta.damage import (
     jvp_of_dense_zeros,
     jvp_slightly_off,
     jvp_that_forgets_an_argument,
-    jvp_that_upcasts,
     jvp_wrong_on_tensors,
     pull_masked_like_any,
     pull_masked_that_hides,
@@ -41,6 +40,8 @@ from tests.meta.damage import (
     pull_tracked_off_the_tape,
     pull_tracked_slightly_off,
     pull_without_sum,
+    push_slightly_off,
+    push_that_upcasts,
     stale,
 )
 from tests.meta.throwaway import (
@@ -84,7 +85,7 @@ from tests.meta.throwaway import (
     wave_slightly_off,
 )
 from tests.stateful.test_programs import Programs
-from wengert.core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive, Registry
+from wengert.core.primitive import ELEMENTWISE, NONDIFFERENTIABLE, REGISTRY, Primitive, Registry
 from wengert.core.zeros import ZERO
 from wengert.declare import at
 from wengert.testing import CHECKS, check_grads, check_rule, checks_of, run_check
@@ -192,7 +193,7 @@ BROKEN_RECORDS = [
     pytest.param(SIN, pull_tracked_of_constant_residuals, "nested", id="constant-residuals-by-transforms"),
     pytest.param(SIN, pull_tracked_of_a_constant_seed, "nested", id="constant-seed-by-transforms"),
     pytest.param(SIN, batch_along_the_wrong_axis, "mapped-derivatives", id="out-axis-by-transforms"),
-    pytest.param(SIN, jvp_that_upcasts, "precision", id="tangent-upcast"),
+    pytest.param(SIN, push_that_upcasts, "precision", id="tangent-upcast"),
 ]
 
 
@@ -258,6 +259,16 @@ def test_one_part_in_a_million_is_noticed_in_every_operation(
             for part, broken in damage(primitive).items():
                 patch.setattr(primitive, part, broken)
             demand_noticed(primitive, check)
+
+
+def test_one_part_in_a_million_is_noticed_in_every_quick_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = [p for p in DIFFERENTIABLE if p.kind == ELEMENTWISE and len(p.arguments) <= 2]
+    assert len(quick) > 40
+    for primitive in quick:
+        with monkeypatch.context() as patch:
+            for part, broken in push_slightly_off(primitive).items():
+                patch.setattr(primitive, part, broken)
+            demand_noticed(primitive, "pushed")
 
 
 # What the tape keeps.
