@@ -134,6 +134,22 @@ def test_mixed_dtypes_promote_as_everywhere() -> None:
     assert out.dtype == np.int64 and out_dot is None
 
 
+def test_python_integers_promote_nothing() -> None:
+    single, v = wg.tensor([2.0]), wg.ones(1)
+
+    def f(x: Any, n: Any) -> Any:
+        assert type(n) is int
+        return x**n * n
+
+    assert wg.jvp(f, (single, 3), (v, None))[1].dtype == np.float32
+    y, push = wg.linearize(f, single, 3)
+    assert y.dtype == push(v, None).dtype == np.float32
+    with pytest.raises(DTypeError, match="n is of type int and cannot be perturbed"):
+        push(v, 1)
+    y, pull = wg.vjp(f, single, 3)
+    assert y.dtype == np.float32 and pull(v)[1] is None and pull(v)[0].tolist() == [36.0]
+
+
 def test_aux() -> None:
     y, y_dot, aux = wg.jvp(lambda x: (x * x, {"x": x, "n": 3, "s": "a"}), (3.0,), (1.0,), has_aux=True)
     assert (y.item(), y_dot.item(), aux["n"], aux["s"], aux["x"].item()) == (9.0, 6.0, 3, "a", 3.0)

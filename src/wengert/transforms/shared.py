@@ -13,6 +13,8 @@ from ..errors import DTypeError
 from ..typing import PyTree
 
 Argnums = int | Sequence[int]
+INTEGERS = frozenset((int, bool))
+"""Types of Python numbers that cannot be perturbed. They pass as they are: as Tensors they would promote others."""
 
 
 def described(function: Any) -> str:
@@ -101,6 +103,7 @@ def demand_tensors(tree: PyTree, name: str, function: str) -> tuple[list[Any], p
 
 
 __all__ = [
+    "INTEGERS",
     "Argnums",
     "as_tensor",
     "checked_argnums",
