@@ -128,7 +128,7 @@ def stacked(f: Any, ways: Sequence[Any], v: Any) -> Any:
     return f
 
 
-@settings(max_examples=4 * settings.default.max_examples)  # an example takes a few milliseconds
+@settings(max_examples=4 * settings().max_examples)  # an example takes a few milliseconds
 @given(program=PROGRAMS, stack=STACKS, seed=st.integers(0, 2**16))
 def test_a_random_program_under_a_random_stack(
     program: list[tuple[str, int, int, int]], stack: list[Operator], seed: int

@@ -59,7 +59,10 @@ def test_dtypes(primitive: Primitive) -> None:
 def check(primitive: Primitive, what: str, call: Callable[..., Any], x: np.ndarray, other: Any) -> None:
     given = () if other is None else (wg.tensor(other) if isinstance(other, np.ndarray) else other,)
     mapped = isinstance(other, np.ndarray)
-    rows = [outcome(call, wg.tensor(row), *([wg.tensor(other[i])] if mapped else given)) for i, row in enumerate(x)]
+    rows = [
+        outcome(call, wg.tensor(row), *([wg.tensor(np.asarray(other)[i])] if mapped else given))
+        for i, row in enumerate(x)
+    ]
     got = outcome(wg.vmap(call, in_axes=(0, *[0 if mapped else None] * len(given))), wg.tensor(x), *given)
     demand_same(f"{primitive.name} on {what}, mapped", got, rows[0] if isinstance(rows[0], str) else np.stack(rows))
     if x.dtype.kind != "f":

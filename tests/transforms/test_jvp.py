@@ -277,6 +277,27 @@ def test_a_write_to_a_tensor_outside_leaves_the_value_there() -> None:
     assert type(table) is wg.Tensor and (table * 2.0).tolist() == [2.0, 18.0]
 
 
+@pytest.mark.parametrize("through_a_view", [True, False])
+def test_a_write_under_no_grad_is_of_a_constant_and_views_keep_the_rest(through_a_view: bool) -> None:
+    def f(x: Any) -> Any:
+        y = x * 1.0
+        row = y[0]
+        with wg.no_grad():
+            if through_a_view:
+                row[0] = x[1, 0]
+            else:
+                y[0, 0] = x[1, 0]
+        return y, row
+
+    x = wg.ones((2, 2), dtype="float64")
+    y, row = wg.jvp(f, (x,), (x,))[1]
+    assert (y.tolist(), row.tolist()) == ([[0.0, 1.0], [1.0, 1.0]], [0.0, 1.0])
+    y, row = wg.vmap(f)(wg.stack([x, x * 2.0]))
+    assert row.tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    slope = wg.vmap(wg.grad(lambda t: f(t)[1].sum()))(wg.stack([x, x]))
+    assert slope.tolist() == [[[0.0, 1.0], [0.0, 0.0]]] * 2
+
+
 def test_backward_inside() -> None:
     w = number(2.0).requires_grad_()
 
