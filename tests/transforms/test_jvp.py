@@ -277,6 +277,24 @@ def test_a_write_to_a_tensor_outside_leaves_the_value_there() -> None:
     assert type(table) is wg.Tensor and (table * 2.0).tolist() == [2.0, 18.0]
 
 
+def test_an_element_read_by_integers_is_no_view() -> None:
+    def f(x: Any) -> Any:
+        y = x * 1.0
+        one, row, zero_dim = y[0, 0], y[0], y[1, 1, ...]
+        other = row[1]
+        one += 5.0
+        other *= 7.0
+        zero_dim += 11.0
+        return y, one, other, zero_dim
+
+    x = wg.ones((2, 2), dtype="float64")
+    wanted = [out.tolist() for out in f(x)]
+    assert wanted == [[[1.0, 1.0], [1.0, 12.0]], 6.0, 7.0, 12.0]
+    assert [out.tolist() for out in wg.jvp(f, (x,), (x,))[0]] == wanted
+    assert [out[0].tolist() for out in wg.vmap(f)(wg.stack([x, x]))] == wanted
+    assert [out.tolist() for out in wg.jvp(f, (x,), (x,))[1]] == [[[1.0, 1.0], [1.0, 1.0]], 1.0, 7.0, 1.0]
+
+
 @pytest.mark.parametrize("through_a_view", [True, False])
 def test_a_write_under_no_grad_is_of_a_constant_and_views_keep_the_rest(through_a_view: bool) -> None:
     def f(x: Any) -> Any:
