@@ -115,13 +115,19 @@ class Trace:
         _open.set((*before, self))
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: object, *_exception: object) -> None:
         _open.set(self._before.pop())
         converted, self._converted = self._converted, []
+        refusal: LeakedTracerError | None = None
         for reference, former in converted:
             tensor = reference()
             if tensor is not None and type(tensor) is boxing.Tracer and tensor._state.trace is self:
-                self.release(tensor, former)
+                try:
+                    self.release(tensor, former)
+                except LeakedTracerError as error:
+                    refusal = refusal or error
+        if refusal is not None and kind is None:  # an exception of the function's own matters more
+            raise refusal
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply a primitive to Tensors and numbers, among them tracers of this trace; return Tensors of any level."""
