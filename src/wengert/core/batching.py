@@ -181,8 +181,11 @@ class BatchTrace(Trace):
         return self.mapped(out if axis == 0 else boxing.operations.moveaxis(out, axis, 0))
 
     def release(self, tensor: Any, former: Any) -> None:
-        """Put a Tensor that outlives the transform back to what it was, and say so."""
+        """Put a Tensor that outlives the transform back to what it was, and say so, unless all examples agree."""
         state = tensor._state
+        if state.axis is None:
+            boxing.become(tensor, state.value)
+            return
         boxing.become(tensor, former)
         raise LeakedTracerError(
             f"{self.name}({self.described}): at {location(state)} a value that differs from example to example was "

@@ -168,11 +168,36 @@ def is_tracer(value: Any) -> bool:
     return type(value) is boxing.Tracer
 
 
+def is_at_the_innermost_level(tensor: Any) -> bool:
+    """Return whether a Tensor is on the level of the innermost transform that is at work here, or there is none."""
+    trace = innermost_trace()
+    return trace is None or (type(tensor) is boxing.Tracer and tensor._state.trace is trace)
+
+
+def bring_inside(tensor: Any) -> None:
+    """Make a Tensor a tracer of the innermost transform at work here, where a tape of this level is to know it.
+
+    When the transform ends, a Tensor that outlives it gets its value back, and its Node further out.
+    """
+    trace = innermost_trace()
+    if trace is None or is_at_the_innermost_level(tensor):
+        return
+    former = snapshot(tensor)
+    trace.note_conversion(tensor, former)
+    boxing.become(tensor, trace.lift(former))
+
+
 def is_followed(tensor: Any) -> bool:
     """Return whether derivatives of a Tensor are being taken, on a tape or by a transform."""
     if tensor._node is not None:
         return True
     return type(tensor) is boxing.Tracer and tensor._state.varies and tensor.dtype.kind in "fc"
+
+
+def comes_of_something_tracked(tensor: Any) -> bool:
+    """Return whether a tracer is made of Tensors that are on a tape further out."""
+    parts = tensor._state.parts()
+    return any([part._node is not None or (is_tracer(part) and comes_of_something_tracked(part)) for part in parts])
 
 
 def made_at(tensor: Any) -> str:

@@ -14,6 +14,7 @@ from ..core import backward as core_backward
 from ..core import boxing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
 from ..declare import fastpath
 from ..errors import DTypeError, GradientError
@@ -135,6 +136,7 @@ class Tensor(ArrayMethods):
         """
         if requires_grad:
             if self._node is None:
+                bring_inside(self)
                 self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
                 begin_history(self)
         elif not self.is_leaf:
