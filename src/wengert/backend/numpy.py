@@ -164,7 +164,8 @@ def read_region(x: Array, *, steps: Any, key: Any) -> Array:
 
 def write_region(x: Array, value: Array, *, steps: Any, key: Any) -> Array:
     """Write `value` into the region that steps and key lead to, in a copy of `x`."""
-    out = np.array(x, order="K")
+    # Where an axis is stretched, keeping the order of strides would put it innermost: slow for all that comes after.
+    out = np.array(x, order="C" if 0 in x.strides else "K")
     region, region_key = editable_region(out, steps, key)
     region[region_key] = value
     return out

@@ -24,16 +24,6 @@ _new: Any = object.__new__
 Randomness = Literal["error", "different", "same"]
 
 
-class _Like:
-    """A shape and a dtype."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: Shape, dtype: Any) -> None:
-        self.shape = shape
-        self.dtype = dtype
-
-
 class Mapped(State):
     """Many values, along the first axis of `value`; or one that is the same for all, where `axis` is None."""
 
@@ -45,9 +35,9 @@ class Mapped(State):
         self.axis = axis
 
     @property
-    def like(self) -> Any:
-        """The shape and dtype of one of the values."""
-        return self.value if self.axis is None else _Like(self.value.shape[1:], self.value.dtype)
+    def dtype(self) -> Any:
+        """The dtype of the values."""
+        return self.value.dtype
 
     @property
     def shape(self) -> Shape:
@@ -159,7 +149,7 @@ class BatchTrace(Trace):
     def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
         """Apply an elementwise primitive to all values at once, where nothing stands in the way of broadcasting."""
         recording = is_recording()
-        first, second = _raw_mapped(x, recording), _raw_mapped(y, recording)
+        first, second = self._raw_mapped(x, recording), self._raw_mapped(y, recording)
         if first is None or second is None or not self._before:
             return None
         (x_raw, x_mapped, x_rank), (y_raw, y_mapped, y_rank) = first, second
@@ -174,6 +164,20 @@ class BatchTrace(Trace):
             return self.mapped(boxing.box(primitive.call.kernel(x_raw, y_raw)))
         except Exception:
             return None
+
+    def _raw_mapped(self, arg: Any, recording: Any) -> tuple[Any, bool, int] | None:
+        """Return (raw value, whether it is mapped, the rank of one value) where nobody further out records or traces."""
+        kind: Any = type(arg)
+        if kind is float or kind is int:
+            return arg, False, 0
+        mapped = kind is boxing.Tracer
+        if mapped:
+            if arg._state.trace is not self or arg._state.axis is None:
+                return None
+            arg = arg._state.value
+        if type(arg) is not boxing.Tensor or (recording and arg._node is not None):
+            return None
+        return arg._data, mapped, arg._data.ndim - mapped
 
     def _with_axis(self, out: Any, axis: int | None) -> Any:
         if axis is None:
@@ -192,21 +196,6 @@ class BatchTrace(Trace):
             "written into a Tensor that was made outside of the function and cannot hold all of them; it was put back "
             "to what it was. Make the Tensor inside of the function, or return the value and write it afterwards"
         )
-
-
-def _raw_mapped(arg: Any, recording: Any) -> tuple[Any, bool, int] | None:
-    """Return (raw value, whether it is mapped, the rank of one value) where nobody further out records or traces."""
-    kind: Any = type(arg)
-    if kind is float or kind is int:
-        return arg, False, 0
-    mapped = kind is boxing.Tracer
-    if mapped:
-        if arg._state.axis is None:
-            return None
-        arg = arg._state.value
-    if type(arg) is not boxing.Tensor or (recording and arg._node is not None):
-        return None
-    return arg._data, mapped, arg._data.ndim - mapped
 
 
 def drawn(draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:

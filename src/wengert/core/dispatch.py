@@ -114,9 +114,12 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
 
 def bind_unary(primitive: Primitive, x: Any) -> Any:
     """Apply an elementwise operation to one argument that is no exact Tensor."""
-    if type(x) is boxing.Tracer and x._node is None:
-        out = x._state.trace.quick(primitive, x)
+    if type(x) is boxing.Tracer:
+        trace = x._state.trace
+        out = trace.quick(primitive, x)
         if out is not None:
+            if x._node is not None and is_recording():
+                return record(trace, primitive, (x,), out, NO_PARAMS)
             return out
     return bind(primitive, (x,))
 
@@ -125,15 +128,22 @@ def bind_binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """Apply an elementwise operation to two arguments that are not both exact Tensors or numbers."""
     tracer_type = boxing.Tracer
     if type(x) is tracer_type:
-        if x._node is None and (type(y) is not tracer_type or (y._node is None and y._state.trace is x._state.trace)):
-            out = x._state.trace.quick_binary(primitive, x, y)
-            if out is not None:
-                return out
-    elif type(y) is tracer_type and y._node is None:
-        out = y._state.trace.quick_binary(primitive, x, y)
-        if out is not None:
-            return out
-    return bind(primitive, (x, y))
+        trace = x._state.trace
+        if type(y) is tracer_type and y._state.trace is not trace:
+            other = y._state.trace
+            trace = trace if trace.level > other.level else other
+    elif type(y) is tracer_type:
+        trace = y._state.trace
+    else:
+        return bind(primitive, (x, y))
+    out = trace.quick_binary(primitive, x, y)
+    if out is None:
+        return bind(primitive, (x, y))
+    if is_recording():
+        for arg in (x, y):
+            if type(arg) is tracer_type and arg._node is not None and arg._state.trace is trace:
+                return record(trace, primitive, (x, y), out, NO_PARAMS)
+    return out
 
 
 def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -26,6 +26,7 @@ from .tracing import State, Trace, calling_frame, is_tracer, leaked
 from .zeros import ZERO, is_zero
 
 _new: Any = object.__new__
+NO_PARAMS: dict[str, Any] = {}
 _NUMBERS = frozenset((bool, int, float, complex))
 
 
@@ -40,9 +41,14 @@ class Dual(State):
         self.tangent = tangent
 
     @property
-    def like(self) -> Any:
-        """The value."""
-        return self.primal
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.primal.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the value."""
+        return self.primal.dtype
 
     def concrete(self, what: str) -> Any:
         """Return the raw value; Python code may depend on it, as it may on any Tensor's."""
@@ -118,33 +124,51 @@ class ForwardTrace(Trace):
         return self._pair(out, out_dot)
 
     def quick(self, primitive: Primitive, x: Any) -> Any:
-        """Push one value and its tangent through an elementwise primitive, on raw arrays."""
+        """Push one value and its tangent through an elementwise primitive, on raw arrays if nobody else looks on."""
         state = x._state
         primal, tangent = state.primal, state.tangent
-        if type(primal) is not boxing.Tensor or type(tangent) is not boxing.Tensor or not self._before:
-            return None
         recording = is_recording()
-        if recording is False or (recording and (primal._node is not None or tangent._node is not None)):
+        if tangent is ZERO or recording is False or not self._before:
             return None
-        try:
-            out, out_dot = primitive.push(primal._data, tangent._data)
-        except Exception:
-            return None  # the general path meets the error again, and explains it
-        return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        if type(primal) is boxing.Tensor and type(tangent) is boxing.Tensor:
+            if not recording or (primal._node is None and tangent._node is None):
+                try:
+                    out, out_dot = primitive.push(primal._data, tangent._data)
+                except Exception:
+                    return None  # the general path meets the error again, and explains it
+                return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        out, out_dot = primitive.jvp(boxing.operations, (primal,), (tangent,), NO_PARAMS)
+        return None if out_dot is ZERO else self.dual(out, out_dot)
 
     def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
-        """Push two values, one of them perhaps a constant, through an elementwise primitive, on raw arrays."""
+        """Push two values, one of them perhaps a constant, through an elementwise primitive."""
         recording = is_recording()
         if recording is False or not self._before:
             return None
-        first, second = _raw_dual(x, recording), _raw_dual(y, recording)
-        if first is None or second is None:
+        first, second = self._apart(x), self._apart(y)
+        if first is None or second is None or (first[1] is ZERO and second[1] is ZERO):
             return None
-        try:
-            out, out_dot = primitive.push(first[0], second[0], first[1], second[1])
-        except Exception:
-            return None
-        return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        raw = (
+            _raw_of(first[0], recording),
+            _raw_of(second[0], recording),
+            _raw_of(first[1], recording),
+            _raw_of(second[1], recording),
+        )
+        if raw[0] is not None and raw[1] is not None and raw[2] is not None and raw[3] is not None:
+            try:
+                out, out_dot = primitive.push(*raw)
+            except Exception:
+                return None
+            return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        out, out_dot = primitive.jvp(boxing.operations, (first[0], second[0]), (first[1], second[1]), NO_PARAMS)
+        return None if out_dot is ZERO else self.dual(out, out_dot)
+
+    def _apart(self, arg: Any) -> tuple[Any, Any] | None:
+        """Return (value, tangent or ZERO) of a Tensor or a number; None for anything else."""
+        kind: Any = type(arg)
+        if kind is boxing.Tracer and arg._state.trace is self:
+            return arg._state.primal, arg._state.tangent
+        return (arg, ZERO) if kind is boxing.Tensor or kind is boxing.Tracer or kind is float or kind is int else None
 
     def _pair(self, out: Any, out_dot: Any) -> Any:
         return out if is_zero(out_dot) else self.dual(out, out_dot)
@@ -154,22 +178,12 @@ class ForwardTrace(Trace):
         boxing.become(tensor, tensor._state.primal)
 
 
-def _raw_dual(arg: Any, recording: Any) -> tuple[Any, Any] | None:
-    """Return (raw value, raw tangent or ZERO) where nobody further out records or traces; None elsewhere."""
-    kind: Any = type(arg)
-    if kind is boxing.Tracer:
-        state = arg._state
-        primal, tangent = state.primal, state.tangent
-        if type(primal) is not boxing.Tensor or (recording and primal._node is not None):
-            return None
-        if tangent is ZERO:
-            return primal._data, ZERO
-        if type(tangent) is not boxing.Tensor or (recording and tangent._node is not None):
-            return None
-        return primal._data, tangent._data
+def _raw_of(value: Any, recording: Any) -> Any:
+    """Return what stands for a value, a tangent, or a number on raw arrays; None if somebody else looks on."""
+    kind: Any = type(value)
     if kind is boxing.Tensor:
-        return None if recording and arg._node is not None else (arg._data, ZERO)
-    return (arg, ZERO) if kind is float or kind is int else None
+        return None if recording and value._node is not None else value._data
+    return None if kind is boxing.Tracer else value
 
 
 def _raw_arguments(primals: list[Any], tangents: list[Any], recording: Any) -> tuple[tuple[Any, ...], ...] | None:

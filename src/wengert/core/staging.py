@@ -30,9 +30,14 @@ class Staged(State):
         self.slot = slot
 
     @property
-    def like(self) -> Any:
-        """The value."""
-        return self.value
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the value."""
+        return self.value.dtype
 
     def concrete(self, what: str) -> Any:
         """Refuse: another run of the program has other values."""

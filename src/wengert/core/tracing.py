@@ -63,14 +63,14 @@ class State:
         self.instruction = frame.f_lasti
 
     @property
-    def like(self) -> Any:
-        """Something with the shape and dtype that the tracer shows."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the tracer shows."""
         raise NotImplementedError
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that the tracer shows."""
-        return self.like.shape
+    def dtype(self) -> Any:
+        """The dtype that the tracer shows."""
+        raise NotImplementedError
 
     def concrete(self, what: str) -> Any:
         """Return the one raw array that it stands for, or raise: there is none."""

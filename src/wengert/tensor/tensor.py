@@ -60,32 +60,32 @@ class Tensor(ArrayMethods):
     @property
     def shape(self) -> Shape:
         """Extents of the axes."""
-        return self._raw().shape
+        return self._data.shape
 
     @property
     def dtype(self) -> DType:
         """Type of the elements, a NumPy dtype."""
-        return self._raw().dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._raw().ndim
+        return self._data.ndim
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self._raw().size
+        return self._data.size
 
     @property
     def nbytes(self) -> int:
         """Bytes that the elements take."""
-        return self._raw().nbytes
+        return self._data.nbytes
 
     @property
     def itemsize(self) -> int:
         """Bytes that one element takes."""
-        return self._raw().itemsize
+        return self._data.itemsize
 
     @property
     def device(self) -> str:
@@ -414,6 +414,36 @@ class BorrowedTensor(Tensor):
 
     def _raw(self) -> Array:
         return self._alias.array
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the axes."""
+        return self._alias.array.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements, a NumPy dtype."""
+        return self._alias.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._alias.array.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._alias.array.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the elements take."""
+        return self._alias.array.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that one element takes."""
+        return self._alias.array.itemsize
 
     def become_owner(self) -> None:
         """Copy the borrowed memory and become an ordinary Tensor; the views of it follow."""

@@ -32,7 +32,7 @@ class Tracer(Tensor):
     @property
     def dtype(self) -> DType:
         """Type of the elements, a NumPy dtype."""
-        return self._state.like.dtype
+        return self._state.dtype
 
     @property
     def ndim(self) -> int:
