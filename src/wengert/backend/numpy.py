@@ -145,6 +145,13 @@ def index(x: Array, *, key: Any) -> Array:
     return x[key]
 
 
+def embed(x: Array, *, shape: Shape, key: Any) -> Array:
+    """Write an array into the region of zeros that a basic key selects."""
+    out = np.zeros(shape, x.dtype)
+    out[key] = x
+    return out
+
+
 def gather(x: Array, *, key: Any) -> Array:
     """Read elements by a key that holds integer arrays."""
     return x[key]

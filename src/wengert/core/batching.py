@@ -166,7 +166,7 @@ class BatchTrace(Trace):
             return None
 
     def _raw_mapped(self, arg: Any, recording: Any) -> tuple[Any, bool, int] | None:
-        """Return (raw value, whether it is mapped, the rank of one value) where nobody further out records or traces."""
+        """Return (raw value, whether it is mapped, the rank of one value) where nobody further out looks on."""
         kind: Any = type(arg)
         if kind is float or kind is int:
             return arg, False, 0

@@ -18,8 +18,9 @@ import numpy as np
 from .. import backend
 from ..typing import Params
 from . import boxing
+from .batching import BatchTrace, Mapped
 from .dispatch import explain
-from .primitive import NONDIFFERENTIABLE, Primitive
+from .primitive import LINEAR, NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import user_frame
 from .tracing import State, Trace, calling_frame, is_tracer, leaked
@@ -114,6 +115,9 @@ class ForwardTrace(Trace):
         if not moving or primitive.kind == NONDIFFERENTIABLE or recording is False:
             out = primitive.call(*primals, **params)
             return self.dual(out, ZERO) if primitive.view else out
+        if len(args) == 1 and primitive.kind == LINEAR and not primitive.multiple:
+            out = primitive.call(primals[0], **params)
+            return self._pair(out, primitive.call(tangents[0], **params))
         raw = _raw_arguments(primals, tangents, recording)
         if raw is not None:
             out, out_dot = _pushed_raw(primitive, raw[0], raw[1], params)
@@ -130,13 +134,14 @@ class ForwardTrace(Trace):
         recording = is_recording()
         if tangent is ZERO or recording is False or not self._before:
             return None
-        if type(primal) is boxing.Tensor and type(tangent) is boxing.Tensor:
-            if not recording or (primal._node is None and tangent._node is None):
-                try:
-                    out, out_dot = primitive.push(primal._data, tangent._data)
-                except Exception:
-                    return None  # the general path meets the error again, and explains it
-                return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        value = _raw_of(primal, recording)
+        dot, batch = _raw_tangent(tangent, recording)
+        if value is not None and dot is not None:
+            try:
+                pushed = primitive.push(value, dot) if batch is None else primitive.push(value, dot, (batch.size,))
+            except Exception:
+                return None  # the general path meets the error again, and explains it
+            return self._boxed(pushed, batch)
         out, out_dot = primitive.jvp(boxing.operations, (primal,), (tangent,), NO_PARAMS)
         return None if out_dot is ZERO else self.dual(out, out_dot)
 
@@ -148,20 +153,32 @@ class ForwardTrace(Trace):
         first, second = self._apart(x), self._apart(y)
         if first is None or second is None or (first[1] is ZERO and second[1] is ZERO):
             return None
-        raw = (
-            _raw_of(first[0], recording),
-            _raw_of(second[0], recording),
-            _raw_of(first[1], recording),
-            _raw_of(second[1], recording),
-        )
-        if raw[0] is not None and raw[1] is not None and raw[2] is not None and raw[3] is not None:
-            try:
-                out, out_dot = primitive.push(*raw)
-            except Exception:
-                return None
-            return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot))
+        x_raw, y_raw = _raw_of(first[0], recording), _raw_of(second[0], recording)
+        if x_raw is not None and y_raw is not None:
+            x_dot, x_batch = _raw_tangent(first[1], recording)
+            y_dot, y_batch = _raw_tangent(second[1], recording)
+            batch = x_batch or y_batch
+            joint = batch is None or (
+                (x_batch is batch or x_dot is ZERO)
+                and (y_batch is batch or y_dot is ZERO)
+                and _ranks_agree(x_raw, y_raw, x_dot, y_dot)
+            )
+            if x_dot is not None and y_dot is not None and joint:
+                try:
+                    lead = () if batch is None else (batch.size,)
+                    pushed = primitive.push(x_raw, y_raw, x_dot, y_dot, lead)
+                except Exception:
+                    return None
+                return self._boxed(pushed, batch)
         out, out_dot = primitive.jvp(boxing.operations, (first[0], second[0]), (first[1], second[1]), NO_PARAMS)
         return None if out_dot is ZERO else self.dual(out, out_dot)
+
+    def _boxed(self, pushed: tuple[Any, Any], batch: BatchTrace | None) -> Any:
+        out, out_dot = pushed
+        if out_dot is ZERO:
+            return None
+        dot = boxing.box(out_dot)
+        return self.dual(boxing.box(out), dot if batch is None else batch.mapped(dot))
 
     def _apart(self, arg: Any) -> tuple[Any, Any] | None:
         """Return (value, tangent or ZERO) of a Tensor or a number; None for anything else."""
@@ -171,7 +188,7 @@ class ForwardTrace(Trace):
         return (arg, ZERO) if kind is boxing.Tensor or kind is boxing.Tracer or kind is float or kind is int else None
 
     def _pair(self, out: Any, out_dot: Any) -> Any:
-        return out if is_zero(out_dot) else self.dual(out, out_dot)
+        return self.dual(out, out_dot) if not is_zero(out_dot) and out.dtype.kind in "fc" else out
 
     def release(self, tensor: Any, former: Any) -> None:
         """Leave the value to a Tensor that outlives the transform; the tangent means nothing outside."""
@@ -184,6 +201,22 @@ def _raw_of(value: Any, recording: Any) -> Any:
     if kind is boxing.Tensor:
         return None if recording and value._node is not None else value._data
     return None if kind is boxing.Tracer else value
+
+
+def _raw_tangent(tangent: Any, recording: Any) -> tuple[Any, BatchTrace | None]:
+    """Return (a raw tangent, or a stack of them, or ZERO; whose `vmap` mapped them); (None, None) if other."""
+    if type(tangent) is boxing.Tracer:
+        state = tangent._state
+        if type(state) is Mapped and state.axis is not None and state.trace.is_open:
+            return _raw_of(state.value, recording), state.trace
+        return None, None
+    return _raw_of(tangent, recording), None
+
+
+def _ranks_agree(x: Any, y: Any, x_dot: Any, y_dot: Any) -> bool:
+    """Return whether stacked tangents broadcast as single ones do: their values have the rank of the result."""
+    x_rank, y_rank = getattr(x, "ndim", 0), getattr(y, "ndim", 0)
+    return x_rank == y_rank or (y_dot is ZERO and y_rank < x_rank) or (x_dot is ZERO and x_rank < y_rank)
 
 
 def _raw_arguments(primals: list[Any], tangents: list[Any], recording: Any) -> tuple[tuple[Any, ...], ...] | None:

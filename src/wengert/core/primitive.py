@@ -43,6 +43,7 @@ class Primitive:
         pull_in_place: what a differentiable sweep calls instead, where writing into its own cotangents is cheaper.
         push: for elementwise operations of one or two arguments, `jvp` at its quickest: `push(x, x_dot)` or
             `push(x, y, x_dot, y_dot)` on raw arrays returns (out, out_dot); tangents may be ZERO, but for one of them.
+            With `lead`, the shape of a stack of tangents, these have its axes in front, and broadcast under them.
         jvp: `jvp(xp, primals, tangents, params) -> (out, out_dot)`.
         batch: `batch(xp, args, axes, params) -> (out, out_axis)`.
         takes_accumulators: whether `pull` may be handed an Accumulator, whose buffer it may write.

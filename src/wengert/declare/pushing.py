@@ -20,6 +20,7 @@ from ..core import boxing
 from ..core.primitive import Primitive
 from ..core.vspace import all_finite, settle
 from ..core.zeros import ZERO, is_zero
+from ..typing import Shape
 
 raw = backend.numpy
 
@@ -75,7 +76,7 @@ def forward_rules(primitive: Primitive) -> tuple[Callable[..., tuple[Any, Any]],
                 out_dot = term if out_dot is ZERO else out_dot + term
         return out_dot
 
-    def push(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    def push(primals: tuple[Any, ...], tangents: tuple[Any, ...], lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(*primals)
         known = (*primals, out)
         saved = [known[place] for place in places]
@@ -84,8 +85,8 @@ def forward_rules(primitive: Primitive) -> tuple[Callable[..., tuple[Any, Any]],
             return out, ZERO
         if not all_finite(out_dot):  # zero times infinity would have left a NaN
             out_dot = tangent(raw, saved, tangents, True)
-        if out_dot.dtype is not out.dtype or out_dot.shape != out.shape:
-            out_dot = settle(raw, out_dot, out)
+        if out_dot.dtype is not out.dtype or out_dot.shape != lead + out.shape:
+            out_dot = _fitted(out_dot, out, lead)
         return out, out_dot
 
     def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
@@ -113,9 +114,18 @@ def _quickest_push(primitive: Primitive, push: Callable[..., Any], places: tuple
     return _push_product(primitive, push) if crosswise else _push_two(push)
 
 
+def _fitted(out_dot: Any, out: Any, lead: Shape) -> Any:
+    """Bring a tangent to the shape and dtype of its value, behind the axes of several tangents at once."""
+    if not lead:
+        return settle(raw, out_dot, out)
+    if out_dot.shape != lead + out.shape:
+        raise ValueError("several tangents at once do not broadcast as one of them does")
+    return raw.astype(out_dot, out.dtype)
+
+
 def _push_two(push: Callable[..., Any]) -> Callable[..., Any]:
-    def push_two(x: Any, y: Any, x_dot: Any, y_dot: Any) -> tuple[Any, Any]:
-        return push((x, y), (x_dot, y_dot))
+    def push_two(x: Any, y: Any, x_dot: Any, y_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
+        return push((x, y), (x_dot, y_dot), lead)
 
     return push_two
 
@@ -127,17 +137,17 @@ def _push_one(primitive: Primitive, push: Callable[..., Any], places: tuple[int,
 
     if rule is None:
 
-        def push_one(x: Any, x_dot: Any) -> tuple[Any, Any]:
-            return push((x,), (x_dot,))
+        def push_one(x: Any, x_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
+            return push((x,), (x_dot,), lead)
 
         return push_one
     of_out = places == (1,)
 
-    def push_one_rule(x: Any, x_dot: Any) -> tuple[Any, Any]:
+    def push_one_rule(x: Any, x_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x)
         out_dot = x_dot * rule(raw, out if of_out else x)[0]
         if out_dot.dtype is not out.dtype or not isfinite(vdot(out_dot, out_dot)):
-            return push((x,), (x_dot,))
+            return push((x,), (x_dot,), lead)
         return out, out_dot
 
     return push_one_rule
@@ -146,7 +156,7 @@ def _push_one(primitive: Primitive, push: Callable[..., Any], places: tuple[int,
 def _push_sum(primitive: Primitive, negative: bool) -> Callable[..., Any]:
     kernel = primitive.call.kernel
 
-    def push_sum(x: Any, y: Any, x_dot: Any, y_dot: Any) -> tuple[Any, Any]:
+    def push_sum(x: Any, y: Any, x_dot: Any, y_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x, y)
         if y_dot is ZERO:
             out_dot = x_dot
@@ -154,8 +164,8 @@ def _push_sum(primitive: Primitive, negative: bool) -> Callable[..., Any]:
             out_dot = -y_dot if negative else y_dot
         else:
             out_dot = x_dot - y_dot if negative else x_dot + y_dot
-        if out_dot is not ZERO and (out_dot.dtype is not out.dtype or out_dot.shape != out.shape):
-            out_dot = settle(raw, out_dot, out)
+        if out_dot is not ZERO and (out_dot.dtype is not out.dtype or out_dot.shape != lead + out.shape):
+            out_dot = _fitted(out_dot, out, lead)
         return out, out_dot
 
     return push_sum
@@ -164,7 +174,7 @@ def _push_sum(primitive: Primitive, negative: bool) -> Callable[..., Any]:
 def _push_product(primitive: Primitive, push: Callable[..., Any]) -> Callable[..., Any]:
     kernel = primitive.call.kernel
 
-    def push_product(x: Any, y: Any, x_dot: Any, y_dot: Any) -> tuple[Any, Any]:
+    def push_product(x: Any, y: Any, x_dot: Any, y_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x, y)
         if y_dot is ZERO:
             if x_dot is ZERO:
@@ -174,9 +184,9 @@ def _push_product(primitive: Primitive, push: Callable[..., Any]) -> Callable[..
             out_dot = x * y_dot
         else:
             out_dot = x_dot * y + x * y_dot
-        if out_dot.dtype is out.dtype and out_dot.shape == out.shape and isfinite(vdot(out_dot, out_dot)):
+        if out_dot.dtype is out.dtype and out_dot.shape == lead + out.shape and isfinite(vdot(out_dot, out_dot)):
             return out, out_dot
-        return push((x, y), (x_dot, y_dot))
+        return push((x, y), (x_dot, y_dot), lead)
 
     return push_product
 
