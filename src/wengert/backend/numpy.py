@@ -105,6 +105,13 @@ def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
     return x.swapaxes(axis1, axis2)
 
 
+def matmul(x: Array, y: Array) -> Array:
+    """Multiply (stacks of) matrices; columns by rows are a plain product, which BLAS takes three times as long for."""
+    if x.ndim > 1 and y.ndim > 1 and x.shape[-1] == 1 and y.shape[-2] == 1:
+        return np.multiply(x, y)
+    return np.matmul(x, y)
+
+
 _SMALL = 1 << 13
 
 
@@ -125,9 +132,16 @@ def to_host(x: Array) -> np.ndarray:
     return np.asarray(x)
 
 
+ONE_THREAD = 10_000
+"""Up to this many elements OpenBLAS takes a scalar product in the calling thread."""
+
+
 def all_finite(array: Array) -> bool:
-    """Return whether a real array holds neither NaN nor infinity; one pass, no temporary in the common case."""
-    if math.isfinite(np.vdot(array, array).real):
+    """Return whether a real array holds neither NaN nor infinity; one pass, no temporary where arrays are small.
+
+    Large ones are not handed to BLAS: waking its threads takes longer than the pass, and very long on busy cores.
+    """
+    if array.size <= ONE_THREAD and math.isfinite(np.vdot(array, array).real):
         return True
     return bool(np.isfinite(array).all())
 

@@ -139,11 +139,13 @@ def bind_binary(primitive: Primitive, x: Any, y: Any) -> Any:
     out = trace.quick_binary(primitive, x, y)
     if out is None:
         return bind(primitive, (x, y))
-    if is_recording():
-        for arg in (x, y):
-            if type(arg) is tracer_type and arg._node is not None and arg._state.trace is trace:
-                return record(trace, primitive, (x, y), out, NO_PARAMS)
+    if _is_taped(x, trace) or _is_taped(y, trace):
+        return record(trace, primitive, (x, y), out, NO_PARAMS) if is_recording() else out
     return out
+
+
+def _is_taped(arg: Any, trace: Trace) -> bool:
+    return type(arg) is boxing.Tracer and arg._node is not None and arg._state.trace is trace
 
 
 def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

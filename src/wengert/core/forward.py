@@ -28,6 +28,8 @@ from .zeros import ZERO, is_zero
 
 _new: Any = object.__new__
 NO_PARAMS: dict[str, Any] = {}
+_QUICK = 4
+"""How many frames lie between a user and `dual` on the quick paths, at least."""
 _NUMBERS = frozenset((bool, int, float, complex))
 
 
@@ -75,13 +77,13 @@ class ForwardTrace(Trace):
 
     __slots__ = ()
 
-    def dual(self, primal: Any, tangent: Any) -> Any:
-        """Return a tracer for a value and its tangent."""
+    def dual(self, primal: Any, tangent: Any, depth: int = 1) -> Any:
+        """Return a tracer for a value and its tangent; the innermost `depth` frames are known to be no user's."""
         state = _new(Dual)
         state.trace = self
         state.primal = primal
         state.tangent = tangent
-        frame = user_frame(_getframe(1))
+        frame = user_frame(_getframe(depth))
         state.code = frame.f_code
         state.instruction = frame.f_lasti
         tracer = boxing.Tracer()
@@ -150,6 +152,35 @@ class ForwardTrace(Trace):
         recording = is_recording()
         if recording is False or not self._before:
             return None
+        first, second = self._raw_dual(x, recording), self._raw_dual(y, recording)
+        if first is None or second is None:
+            return self._quick_on_tensors(primitive, x, y, recording)
+        try:
+            out, out_dot = primitive.push(first[0], second[0], first[1], second[1])
+        except Exception:
+            return None
+        return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot), _QUICK)
+
+    def _raw_dual(self, arg: Any, recording: Any) -> tuple[Any, Any] | None:
+        """Return (raw value, raw tangent or ZERO) where nobody further out looks on; None elsewhere."""
+        kind: Any = type(arg)
+        if kind is boxing.Tracer:
+            state = arg._state
+            if state.trace is not self:
+                return None
+            primal, tangent = state.primal, state.tangent
+            if type(primal) is not boxing.Tensor or (recording and primal._node is not None):
+                return None
+            if tangent is ZERO:
+                return primal._data, ZERO
+            if type(tangent) is not boxing.Tensor or (recording and tangent._node is not None):
+                return None
+            return primal._data, tangent._data
+        if kind is boxing.Tensor:
+            return None if recording and arg._node is not None else (arg._data, ZERO)
+        return (arg, ZERO) if kind is float or kind is int else None
+
+    def _quick_on_tensors(self, primitive: Primitive, x: Any, y: Any, recording: Any) -> Any:
         first, second = self._apart(x), self._apart(y)
         if first is None or second is None or (first[1] is ZERO and second[1] is ZERO):
             return None
@@ -158,18 +189,12 @@ class ForwardTrace(Trace):
             x_dot, x_batch = _raw_tangent(first[1], recording)
             y_dot, y_batch = _raw_tangent(second[1], recording)
             batch = x_batch or y_batch
-            joint = batch is None or (
-                (x_batch is batch or x_dot is ZERO)
-                and (y_batch is batch or y_dot is ZERO)
-                and _ranks_agree(x_raw, y_raw, x_dot, y_dot)
-            )
-            if x_dot is not None and y_dot is not None and joint:
-                try:
-                    lead = () if batch is None else (batch.size,)
-                    pushed = primitive.push(x_raw, y_raw, x_dot, y_dot, lead)
-                except Exception:
-                    return None
-                return self._boxed(pushed, batch)
+            if batch is not None and (x_batch is batch or x_dot is ZERO) and (y_batch is batch or y_dot is ZERO):
+                if x_dot is not None and y_dot is not None and _ranks_agree(x_raw, y_raw, x_dot, y_dot):
+                    try:
+                        return self._boxed(primitive.push(x_raw, y_raw, x_dot, y_dot, (batch.size,)), batch)
+                    except Exception:
+                        return None
         out, out_dot = primitive.jvp(boxing.operations, (first[0], second[0]), (first[1], second[1]), NO_PARAMS)
         return None if out_dot is ZERO else self.dual(out, out_dot)
 

@@ -16,6 +16,7 @@ from typing import Any
 from numpy import vdot
 
 from .. import backend
+from ..backend.numpy import ONE_THREAD
 from ..core import boxing
 from ..core.primitive import Primitive
 from ..core.vspace import all_finite, settle
@@ -146,7 +147,9 @@ def _push_one(primitive: Primitive, push: Callable[..., Any], places: tuple[int,
     def push_one_rule(x: Any, x_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x)
         out_dot = x_dot * rule(raw, out if of_out else x)[0]
-        if out_dot.dtype is not out.dtype or not isfinite(vdot(out_dot, out_dot)):
+        if out_dot.dtype is not out.dtype or not (
+            isfinite(vdot(out_dot, out_dot)) if out_dot.size <= ONE_THREAD else all_finite(out_dot)
+        ):
             return push((x,), (x_dot,), lead)
         return out, out_dot
 
@@ -184,7 +187,11 @@ def _push_product(primitive: Primitive, push: Callable[..., Any]) -> Callable[..
             out_dot = x * y_dot
         else:
             out_dot = x_dot * y + x * y_dot
-        if out_dot.dtype is out.dtype and out_dot.shape == lead + out.shape and isfinite(vdot(out_dot, out_dot)):
+        if (
+            out_dot.dtype is out.dtype
+            and out_dot.shape == lead + out.shape
+            and (isfinite(vdot(out_dot, out_dot)) if out_dot.size <= ONE_THREAD else all_finite(out_dot))
+        ):
             return out, out_dot
         return push((x, y), (x_dot, y_dot), lead)
 
