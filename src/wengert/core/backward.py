@@ -229,7 +229,7 @@ def cotangents(
     *,
     retain: bool,
     tracked: bool,
-    masked: bool,
+    masked: bool | None,
     traced: bool = False,
 ) -> list[Any]:
     """Sweep from the seeds along a route; return a Tensor (or None) for each of the Nodes. No `.grad` is touched."""

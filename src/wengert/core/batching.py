@@ -3,6 +3,9 @@
 # The slots of Tensor are this layer's business.
 # pyright: reportPrivateUsage=false
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -142,7 +145,7 @@ class BatchTrace(Trace):
         if not self._before:
             return None
         try:
-            return self.mapped(boxing.box(primitive.call.kernel(value._data)))
+            return self.mapped(boxing.box(primitive.kernel(value._data)))
         except Exception:
             return None  # the general path meets the error again, and explains it
 
@@ -161,7 +164,7 @@ class BatchTrace(Trace):
         if x_raw is None or y_raw is None:
             return None
         try:
-            return self.mapped(boxing.box(primitive.call.kernel(x_raw, y_raw)))
+            return self.mapped(boxing.box(primitive.kernel(x_raw, y_raw)))
         except Exception:
             return None
 

@@ -117,10 +117,7 @@ class ForwardTrace(Trace):
         if not moving or primitive.kind == NONDIFFERENTIABLE or recording is False:
             out = primitive.call(*primals, **params)
             return self.dual(out, ZERO) if primitive.view else out
-        if len(args) == 1 and primitive.kind == LINEAR and not primitive.multiple:
-            out = primitive.call(primals[0], **params)
-            return self._pair(out, primitive.call(tangents[0], **params))
-        raw = _raw_arguments(primals, tangents, recording)
+        raw = None if len(args) == 1 and primitive.kind == LINEAR else _raw_arguments(primals, tangents, recording)
         if raw is not None:
             out, out_dot = _pushed_raw(primitive, raw[0], raw[1], params)
         else:

@@ -41,6 +41,7 @@ class Primitive:
         pull_masked: the same, where an exactly zero cotangent contributes an exact zero.
         pull_tracked: the same on Tensors, so that the result can be differentiated again.
         pull_in_place: what a differentiable sweep calls instead, where writing into its own cotangents is cheaper.
+        kernel: for elementwise operations, `kernel(*arrays)`: `impl` on raw arrays, NumPy's own function if it is that.
         push: for elementwise operations of one or two arguments, `jvp` at its quickest: `push(x, x_dot)` or
             `push(x, y, x_dot, y_dot)` on raw arrays returns (out, out_dot); tangents may be ZERO, but for one of them.
             With `lead`, the shape of a stack of tangents, these have its axes in front, and broadcast under them.
@@ -58,6 +59,7 @@ class Primitive:
         "fixed",
         "impl",
         "jvp",
+        "kernel",
         "kind",
         "masks",
         "multiple",
@@ -101,6 +103,7 @@ class Primitive:
         self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _undeclared
         self.pull_in_place: Callable[[Any, Any], tuple[Any, ...]] | None = None
         self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
+        self.kernel: Callable[..., Any] = _undeclared
         self.push: Callable[..., tuple[Any, Any]] = _undeclared
         self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
         self.call: Callable[..., Any] = _undeclared

@@ -333,7 +333,7 @@ def sweep(
     retain: bool = False,
     tracked: bool = False,
     traced: bool = False,
-    masked: bool = False,
+    masked: bool | None = False,
     targets: frozenset[Node] = frozenset(),
     route: Mapping[Node, tuple[Node | None, ...]] | None = None,
 ) -> Swept:
@@ -344,7 +344,7 @@ def sweep(
         retain: keep what the Nodes saved, so that another sweep may follow.
         tracked: compute on Tensors, recording, so that the result can be differentiated again.
         traced: compute on Tensors without recording on the tape that is swept: its values, or the seeds, are tracers.
-        masked: start with guarded products (a seed holds zeros that must stay zeros).
+        masked: start with guarded products (a seed holds zeros that must stay zeros); None: guard none at all.
         targets: inner Nodes whose cotangents are wanted too.
         route: the Nodes to pull through, each with its inputs, None for those that lead to nothing wanted (see
             `core.reach`); heeded only with targets. Without it, every Node that is reached is pulled through.
@@ -377,18 +377,19 @@ def sweep(
                     if inputs is not node.inputs:
                         pulled = Narrowed(node, inputs)
             if boxed:
-                bars = _pull_tensors(primitive, pulled, bar, masked or primitive.masks, tracked)
+                bars = _pull_tensors(
+                    primitive, pulled, bar, masked is not None and (masked or primitive.masks), tracked
+                )
             elif masked:
                 bars = primitive.pull_masked(pulled, bar)
             else:
                 bars = primitive.pull(pulled, bar)
-            masked = masked or primitive.masks
+            masked = masked if masked is None else masked or primitive.masks
             for parent, parent_bar in zip(pulled.inputs, bars):
                 if parent is None or parent_bar is None:
                     continue
                 if parent.primitive is None:
-                    known = leaves.get(parent)
-                    leaves[parent] = parent_bar if known is None else added(known, parent_bar)
+                    leaves[parent] = added(leaves[parent], parent_bar) if parent in leaves else parent_bar
                     continue
                 known = pending.get(parent)
                 if known is None:
@@ -404,13 +405,13 @@ def sweep(
     return found
 
 
-def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool, recorded: bool) -> tuple[Any, ...]:
+def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool | None, recorded: bool) -> tuple[Any, ...]:
     if not recorded:
         node = Unrecorded(node.whole, node.inputs)
     in_place = primitive.pull_in_place
     if in_place is not None and type(primitive) is Primitive and type(bar) in (boxing.Tensor, Accumulator):
         return in_place(node, bar)
-    return primitive.pull_tracked(node, densify(bar), masked)
+    return primitive.pull_tracked(node, densify(bar), masked is not None and (masked or primitive.masks))
 
 
 def _accumulate(node: Node, bar: Any, leaves: dict[Any, Any], pending: dict[Any, Any], heap: list[Any]) -> None:

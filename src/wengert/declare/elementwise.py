@@ -120,7 +120,7 @@ class elementwise:
         declaration = _Declaration(primitive, configure)
         function.partials = declaration.partials
         function.partial = declaration.partial
-        function.kernel = kernel
+        function.kernel = primitive.kernel = kernel
         REGISTRY.add(primitive, declaration.complete)
         return function
 

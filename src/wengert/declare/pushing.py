@@ -62,7 +62,7 @@ def _local(partial: Any) -> Callable[[Any, Any], Any]:
 
 def forward_rules(primitive: Primitive) -> tuple[Callable[..., tuple[Any, Any]], Callable[..., tuple[Any, Any]]]:
     """Derive (the jvp rule of an elementwise operation, the same at its quickest) from the partials."""
-    kernel = primitive.call.kernel
+    kernel = primitive.kernel
     values = (*primitive.arguments, "out")
     places = tuple([values.index(name) for name in primitive.residuals])
     locals_of = [None if partial is None else _local(partial) for partial in primitive.partial_rules]
@@ -132,7 +132,7 @@ def _push_two(push: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _push_one(primitive: Primitive, push: Callable[..., Any], places: tuple[int, ...]) -> Callable[..., Any]:
-    kernel = primitive.call.kernel
+    kernel = primitive.kernel
     partial = primitive.partial_rules[0]
     rule = None if partial is None else partial.single_rule
 
@@ -157,7 +157,7 @@ def _push_one(primitive: Primitive, push: Callable[..., Any], places: tuple[int,
 
 
 def _push_sum(primitive: Primitive, negative: bool) -> Callable[..., Any]:
-    kernel = primitive.call.kernel
+    kernel = primitive.kernel
 
     def push_sum(x: Any, y: Any, x_dot: Any, y_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x, y)
@@ -175,7 +175,7 @@ def _push_sum(primitive: Primitive, negative: bool) -> Callable[..., Any]:
 
 
 def _push_product(primitive: Primitive, push: Callable[..., Any]) -> Callable[..., Any]:
-    kernel = primitive.call.kernel
+    kernel = primitive.kernel
 
     def push_product(x: Any, y: Any, x_dot: Any, y_dot: Any, lead: Shape = ()) -> tuple[Any, Any]:
         out = kernel(x, y)
