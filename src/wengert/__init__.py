@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
+    from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
+    from .transforms.checkpoint import checkpoint as checkpoint
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
@@ -60,6 +63,9 @@ _LAZY_NAMES = {
     "is_grad_enabled": ".eager.grad_mode",
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
+    "saved_residuals_hooks": ".eager.residual_hooks",
+    "residuals_on_disk": ".eager.residuals_on_disk",
+    "checkpoint": ".transforms.checkpoint",
     "grad": ".transforms.reverse",
     "value_and_grad": ".transforms.reverse",
     "vjp": ".transforms.reverse",
@@ -84,12 +90,15 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     *_ops.__all__,
     "GradientTape",
     "Tensor",
+    "checkpoint",
     "enable_grad",
     "errors",
     "get_default_dtype",
     "grad",
     "is_grad_enabled",
     "no_grad",
+    "residuals_on_disk",
+    "saved_residuals_hooks",
     "set_default_dtype",
     "set_grad_enabled",
     "value_and_grad",
