@@ -19,7 +19,7 @@ import numpy as np
 
 from . import ops
 from .config import settings
-from .core import boxing
+from .core import boxing, streams
 from .errors import DTypeError, ShapeError
 from .typing import ArrayLike, DTypeLike, Shape
 
@@ -324,6 +324,7 @@ def _restored(state: np.ndarray) -> Generator:
 
 
 default_generator = Generator()
+streams.register(default_generator)
 """The generator behind this module's functions."""
 
 seed = default_generator.seed

@@ -7,6 +7,9 @@ know nothing of all this. Which Packer is in force is a matter of the thread (or
 The functions that record set a Node's primitive and inputs before what it saves: a Packer may read those two.
 """
 
+# Residuals are Any, and a tuple of anything is of Unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import threading
@@ -15,7 +18,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..core import tape
-from ..core.tape import Narrowed, Node
+from ..core.tape import Leaf, Narrowed, Node
 from . import fastpath
 
 Force = tuple[Any, Any]
@@ -109,6 +112,16 @@ def declared_part(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
     return saved[: len(node.primitive.residuals)]
 
 
+def belongs_to_leaf(array: Any, node: Node) -> bool:
+    """Return whether an array is the memory of a leaf that the Node was computed from, and so is kept alive anyway."""
+    for parent in node.inputs:
+        if isinstance(parent, Leaf):
+            tensor = parent.tensor_reference()
+            if tensor is not None and getattr(tensor, "_data", None) is array:
+                return True
+    return False
+
+
 # ---------------------------------------------------------------------- which one is in force, and where
 
 _lock = threading.Lock()
@@ -151,6 +164,7 @@ __all__ = [
     "PackedNode",
     "Packer",
     "Unpacking",
+    "belongs_to_leaf",
     "declared_part",
     "enter",
     "leave",

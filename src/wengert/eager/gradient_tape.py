@@ -19,9 +19,9 @@ from ..core.backward import gradients_of, zeros_for
 from ..core.recording import is_recording, observers, set_observers, set_recording
 from ..core.rows import Basis, one_for_each_element, one_for_each_inner_element, stacked_gradients
 from ..core.tape import Leaf, Node, location, next_sequence
+from ..core.watching import lend, take_off, used_leaves
 from ..errors import DTypeError, GradientError, ShapeError, StructureError
 from ..typing import PyTree, Shape
-from .watching import lend, take_off, used_leaves
 
 Unconnected = Literal["none", "zero"]
 

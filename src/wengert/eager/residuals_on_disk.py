@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import weakref
-from contextvars import ContextVar
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core.tape import Leaf, Node, location
+from ..core.tape import Node, location
+from ..declare.packing import belongs_to_leaf
 from .residual_hooks import Item, ResidualBlock
 
 _RECENT = 2
-_recent: ContextVar[tuple[tuple[Any, Any], ...]] = ContextVar("wengert_recently_written", default=())
 
 
 class _Folder:
@@ -100,6 +100,7 @@ class residuals_on_disk(ResidualBlock):
             raise FileNotFoundError(f"residuals_on_disk: {directory} is not a directory; make it first")
         self._directory = directory
         self._min_bytes = min_bytes
+        self._written = threading.local()
         self._folder: weakref.ref[_Folder] | None = None
 
     def __enter__(self) -> residuals_on_disk:
@@ -107,22 +108,22 @@ class residuals_on_disk(ResidualBlock):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _recent.set(())
+        self._written.recent = ()
         super().__exit__(*exception)
 
     def keep(self, node: Node, array: Any) -> Any:
         """Return a file with the array, or the array as it is."""
         if not isinstance(array, np.ndarray) or array.nbytes < self._min_bytes or array.dtype.hasobject:
             return array
-        if _is_stretched(array) or _belongs_to_leaf(array, node):
+        if _is_stretched(array) or belongs_to_leaf(array, node):
             return array
         # A write copies what is held here, so that an array that is still the same object has the same values.
-        recent = _recent.get()
+        recent = getattr(self._written, "recent", ())
         for known, file in recent:
             if known is array:
                 return file
         file = _File(array, self._shared_folder())
-        _recent.set((*recent, (array, file))[-_RECENT:])
+        self._written.recent = (*recent, (array, file))[-_RECENT:]
         return file
 
     def _shared_folder(self) -> _Folder:
@@ -136,15 +137,6 @@ class residuals_on_disk(ResidualBlock):
 def _is_stretched(array: np.ndarray) -> bool:
     """Return whether an array is larger than its memory, as broadcasting leaves it."""
     return any([stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape)])
-
-
-def _belongs_to_leaf(array: np.ndarray, node: Node) -> bool:
-    for parent in node.inputs:
-        if isinstance(parent, Leaf):
-            tensor = parent.tensor_reference()
-            if tensor is not None and getattr(tensor, "_data", None) is array:
-                return True
-    return False
 
 
 __all__ = ["residuals_on_disk"]
