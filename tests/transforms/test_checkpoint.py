@@ -508,7 +508,7 @@ def test_a_variable_that_has_changed() -> None:
 
     y, called = wg.checkpoint(scaled)(x), here()
     scale = 3.0
-    with pytest.raises(RecomputationError, match="other values .to the bit") as caught:
+    with pytest.raises(RecomputationError, match="other values") as caught:
         y.sum().backward()
     assert called in str(caught.value) and "sin" in str(caught.value)
     assert x.grad is None

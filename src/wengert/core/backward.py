@@ -11,6 +11,7 @@ from .. import backend
 from ..errors import DTypeError, GradientError, ShapeError
 from ..typing import Shape
 from . import boxing
+from .node_hooks import finish_sweep, per_sweep
 from .reach import Route, Span, route_between
 from .recording import set_recording
 from .tape import Leaf, Node, Swept, finish_leaves, location, retained, sweep
@@ -119,13 +120,15 @@ def accumulate_gradients(
         targets = frozenset(wanted)
         route, _ = route_between([node for node, _ in seeds], targets)
     before = set_recording(create_graph)
-    retaining = retained.set([])
+    retaining, gathering = retained.set([]), per_sweep.set({})
     try:
         found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=targets, route=route)
         finish_leaves(found)
+        finish_sweep()
         deliveries = _deliveries(found, wanted)
     finally:
         retained.reset(retaining)
+        per_sweep.reset(gathering)
         set_recording(before)
     for _, tensor, gradient in deliveries:
         tensor.grad = gradient
@@ -189,12 +192,14 @@ def cotangents(
     if not targets:
         return [None] * len(nodes)
     before = set_recording(tracked)
-    retaining = retained.set(None)
+    retaining, gathering = retained.set(None), per_sweep.set({})
     try:
         found = sweep(seeds, retain=retain, tracked=tracked, masked=masked, targets=targets, route=route)
         finish_leaves(found)
+        finish_sweep()
     finally:
         retained.reset(retaining)
+        per_sweep.reset(gathering)
         set_recording(before)
     bars: dict[Node, Any] = {**found.leaves, **found.targets}
     return [boxed_gradient(bars[node]) if node in bars else None for node in nodes]  # type: ignore[index]
