@@ -6,6 +6,9 @@ As hooks on values do (`core.tape`), they put a stand-in into the Node's `primit
 # The slots of Tensor and the stand-ins of the tape are this layer's business.
 # pyright: reportPrivateUsage=false
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -221,9 +224,7 @@ def _replaced(
             chosen.append(bar)
             continue
         if like is None:
-            raise GradientError(
-                f"{hook} on {where} returned a gradient for {what}[{i}], which is not wanted: return None"
-            )
+            raise GradientError(f"{hook} on {where} returned a gradient for {side}[{i}], where None is expected")
         if not isinstance(new, boxing.Tensor):
             new = boxing.operations.tensor(new)
         if new.shape != like[0] or new.dtype != like[1]:
@@ -252,7 +253,7 @@ def _hooks_on(node: Node, name: str) -> _NodeHooked:
 # ---------------------------------------------------------------------- what lasts for one sweep
 
 per_sweep: ContextVar[dict[Any, Any] | None] = ContextVar("wengert_per_sweep", default=None)
-"""What hooks that belong together have gathered in the sweep under way; `finish()` of each value is called at its end."""
+"""What hooks that belong together have gathered in the sweep under way; its end calls `finish()` of each value."""
 
 
 def finish_sweep() -> None:
