@@ -78,7 +78,7 @@ def test_a_norm_that_would_overflow_and_a_nan() -> None:
     x = wg.tensor([1.0, 1.0], dtype="float16", requires_grad=True)
     (bar,) = wg.autograd.grad(wg.clip_cotangent_norm(x, 1.0), x, wg.tensor([3e4, 4e4], dtype="float16"))
     big = bar.numpy()
-    np.testing.assert_allclose(big, [0.6, 0.8], rtol=1e-3)
+    np.testing.assert_allclose(big, [0.6, 0.8], rtol=3e-3)
     assert np.isnan(pulled(lambda x: wg.clip_cotangent_norm(x, 1.0), np.array([np.nan, 1.0]))).all()
     assert np.isnan(pulled(lambda x: wg.clip_cotangent(x, -1.0, 1.0), np.array([np.nan, 1.0]))).tolist() == [
         True,
