@@ -45,6 +45,15 @@ if TYPE_CHECKING:
     from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
     from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
     from .transforms.checkpoint import checkpoint as checkpoint
+    from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
+    from .transforms.jacobians import hessian as hessian
+    from .transforms.jacobians import hvp as hvp
+    from .transforms.jacobians import jacfwd as jacfwd
+    from .transforms.jacobians import jacobian as jacobian
+    from .transforms.jacobians import jacrev as jacrev
+    from .transforms.mapping import vmap as vmap
+    from .transforms.pushing import jvp as jvp
+    from .transforms.pushing import linearize as linearize
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
@@ -67,6 +76,15 @@ _LAZY_NAMES = {
     "residuals_on_disk": ".eager.residuals_on_disk",
     "checkpoint": ".transforms.checkpoint",
     "grad": ".transforms.reverse",
+    "gauss_newton_vp": ".transforms.jacobians",
+    "hessian": ".transforms.jacobians",
+    "hvp": ".transforms.jacobians",
+    "jacfwd": ".transforms.jacobians",
+    "jacobian": ".transforms.jacobians",
+    "jacrev": ".transforms.jacobians",
+    "jvp": ".transforms.pushing",
+    "linearize": ".transforms.pushing",
+    "vmap": ".transforms.mapping",
     "value_and_grad": ".transforms.reverse",
     "vjp": ".transforms.reverse",
 }
@@ -93,9 +111,17 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "checkpoint",
     "enable_grad",
     "errors",
+    "gauss_newton_vp",
     "get_default_dtype",
     "grad",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
     "no_grad",
     "residuals_on_disk",
     "saved_residuals_hooks",
@@ -103,5 +129,6 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "set_grad_enabled",
     "value_and_grad",
     "vjp",
+    "vmap",
     *_LAZY,
 ]
