@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import Context, copy_context
 from functools import cache
 from typing import Any
@@ -26,30 +26,21 @@ from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
+from ..core.tracing import open_traces, snapshot
 from ..core.watching import lend, take_off
 from ..declare import packing
 from ..declare.packing import Packed, Packer, belongs_to_leaf, declared_part, map_arrays
 from ..errors import GradientError, RecomputationError
 from .fingerprint import fingerprint
 
-# ---------------------------------------------------------------------- for tracers
-#
-# HOOK POINT. A function may be run again after the transforms that it ran under have ended: reverse mode over forward
-# mode, or over batching. Whoever has traces sets `reopen` to a function that takes the arguments of the run (arrays,
-# and Tensors where they are tracers) and returns a context manager, in which their traces are open again; and
-# `snapshot` to one that returns a tracer which later writes to the given one do not change.
-
-
-def _leave_traces_alone(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
-    return nullcontext()
-
-
-def _same(tensor: Any) -> Any:
-    return tensor
-
-
-reopen: Callable[[Sequence[Any]], AbstractContextManager[Any]] = _leave_traces_alone
-snapshot: Callable[[Any], Any] = _same
+@contextmanager
+def _traces_reopened() -> Iterator[None]:
+    """Open the traces again that were open at the first run, where their transforms have ended since."""
+    with ExitStack() as stack:
+        for trace in open_traces():
+            if not trace.is_open:
+                stack.enter_context(trace)
+        yield
 
 
 def _not_pulled(node: Node, *_rest: Any) -> tuple[Any, ...]:
@@ -173,19 +164,17 @@ def _kind_and_value(leaf: Any) -> tuple[str, Any]:
     if type(leaf) is boxing.BorrowedTensor:
         return "tensor", np.array(boxing.data_of(leaf))
     if isinstance(leaf, boxing.Tensor):
-        return "tracer", snapshot(leaf)
+        return "tensor", snapshot(leaf, keep_node=False)
     return ("array", leaf.copy()) if isinstance(leaf, np.ndarray) else ("other", leaf)
 
 
 def _fresh(kind: str, data: Any, tracked: bool, nodes: list[Node]) -> Any:
     if kind == "array":
         return data.copy()
-    if kind == "tracer":
-        return snapshot(data)
-    if not tracked:
-        return boxing.box(data)
-    nodes.append(argument_node(None, data))
-    return boxing.box(data, nodes[-1])
+    node = argument_node(None, data) if tracked else None
+    if node is not None:
+        nodes.append(node)
+    return boxing.with_node(data, node) if isinstance(data, boxing.Tensor) else boxing.box(data, node)
 
 
 class Segment(Packer):
@@ -321,7 +310,7 @@ class Segment(Packer):
             set_recording(True)
             packing.enter(recorder)
             try:
-                with np.errstate(all="ignore"), reopen(arrays):
+                with np.errstate(all="ignore"), _traces_reopened():
                     self._run.function(*args, **kwargs)
             finally:
                 packing.leave()
@@ -447,4 +436,4 @@ def _context() -> Context:
     return context
 
 
-__all__ = ["Placeholder", "Run", "Segment", "reopen", "snapshot"]
+__all__ = ["Placeholder", "Run", "Segment"]
