@@ -69,11 +69,9 @@ class ResidualBlock(Packer):
             return known[id(array)]
 
         packing.enter(None)
-        before = set_recording(False)
         try:
             kept = map_arrays(replace, declared_part(node, saved))
         finally:
-            set_recording(before)
             packing.leave()
         return _Residuals(kept) if replaced else saved
 
@@ -107,28 +105,49 @@ class ResidualBlock(Packer):
 
 
 class _Hooked(Item):
-    """What the user's function made of an array, and what the other one must make of it again."""
+    """What the user's function made of an array, and what the other one must make of it again.
 
-    __slots__ = ("dtype", "packed", "shape", "unpack")
+    A Node over tracers saves Tensors. Those from further out have a history there, which must be theirs again; what a
+    tracer is made of may have one too, so that the functions are recorded where the transforms are at work.
+    """
 
-    def __init__(self, packed: Any, array: Any, unpack: Callable[[Any], Any]) -> None:
-        self.packed = packed
+    __slots__ = ("boxed", "dtype", "node", "packed", "shape", "unpack")
+
+    def __init__(self, array: Any, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> None:
         self.shape = array.shape
         self.dtype = array.dtype
         self.unpack = unpack
+        self.boxed = isinstance(array, boxing.Tensor)
+        self.node = array._node if self.boxed else None
+        if not self.boxed:
+            array = boxing.box(array)
+        elif type(array) is boxing.Tensor:
+            array = boxing.box(array._data)
+        self.packed = self._call(pack, array, type(array) is boxing.Tensor)
+
+    @staticmethod
+    def _call(function: Callable[[Any], Any], argument: Any, plain: bool) -> Any:
+        if not plain:
+            return function(argument)
+        before = set_recording(False)
+        try:
+            return function(argument)
+        finally:
+            set_recording(before)
 
     def restore(self, node: Node) -> Any:
         packing.enter(None)
-        before = set_recording(False)
         try:
-            answer = self.unpack(self.packed)
+            answer = self._call(self.unpack, self.packed, not self.boxed or self.node is not None)
         except Exception as error:
             error.add_note(f"while unpacking what {node.primitive.name} had saved for the value made at {_place(node)}")
             raise
         finally:
-            set_recording(before)
             packing.leave()
-        return self._checked(answer, node)
+        answer = self._checked(answer, node)
+        if self.boxed and not isinstance(answer, boxing.Tensor):
+            return boxing.box(answer, self.node)
+        return answer
 
     def _checked(self, answer: Any, node: Node) -> Any:
         if not isinstance(answer, (boxing.Tensor, np.ndarray, np.generic)):
@@ -196,8 +215,7 @@ class saved_residuals_hooks(ResidualBlock):
 
     def keep(self, node: Node, array: Any) -> Item:
         """Return what the user's function makes of an array."""
-        tensor = array if isinstance(array, boxing.Tensor) else boxing.box(array)
-        return _Hooked(self._pack(tensor), array, self._unpack)
+        return _Hooked(array, self._pack, self._unpack)
 
 
 __all__ = ["Item", "ResidualBlock", "saved_residuals_hooks"]

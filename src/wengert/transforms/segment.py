@@ -79,7 +79,13 @@ class _Dropped:
     def __init__(self, array: Any, check: bool) -> None:
         self.shape = array.shape
         self.dtype = array.dtype
-        self.code = fingerprint(array) if check and isinstance(array, np.ndarray) else None
+        self.code = _code(array) if check else None
+
+
+def _code(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    return _code(value._data) if type(value) is boxing.Tensor else None
 
 
 class Placeholder(Packed):
@@ -406,7 +412,7 @@ class _Recorder(Packer):
             if getattr(values, "shape", None) != kept.shape or values.dtype != kept.dtype:
                 now = f"shape {values.shape} and dtype {values.dtype}" if hasattr(values, "dtype") else "nothing"
                 raise self._other(index, name, f"{now} where it had shape {kept.shape} and dtype {kept.dtype}")
-            if kept.code is not None and fingerprint(values) != kept.code:
+            if kept.code is not None and _code(values) != kept.code:
                 raise self._other(
                     index, name, "other values (to the bit; where rounding alone may differ, pass check_values=False)"
                 )
