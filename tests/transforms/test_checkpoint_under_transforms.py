@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.errors import RecomputationError
 
 W = wg.tensor(np.random.default_rng(0).normal(size=(3, 3)), requires_grad=True)
 POINT = np.linspace(-1, 1, 3)
@@ -33,6 +34,14 @@ def nested(x: Any) -> Any:
 
 def closing_over(x: Any) -> Any:
     return wg.checkpoint(lambda: wg.sum(layer(layer(x)) ** 2))()
+
+
+def given_weights(x: Any) -> Any:
+    return wg.checkpoint(lambda x, w: wg.sum((wg.tanh(wg.sin(x) @ w) * x) @ w * wg.exp(w[0])))(x, W)
+
+
+def given_weights_plain(x: Any) -> Any:
+    return wg.sum((wg.tanh(wg.sin(x) @ W) * x) @ W * wg.exp(W[0]))
 
 
 def sweep_after_vmap(f: Callable[..., Any]) -> list[Any]:
@@ -89,7 +98,29 @@ def test_the_same_as_without(use: str, function: Callable[..., Any]) -> None:
         np.testing.assert_allclose(np.asarray(one.detach()), np.asarray(other.detach()), rtol=1e-12)
 
 
-@pytest.mark.parametrize("use", ["grad of jvp", "grad of vmap", "sweep after both", "hessian"])
+@pytest.mark.parametrize("use", USES)
+def test_arguments_from_further_out(use: str) -> None:
+    for one, other in zip(USES[use](given_weights), USES[use](given_weights_plain), strict=True):
+        np.testing.assert_allclose(np.asarray(one.detach()), np.asarray(other.detach()), rtol=1e-12)
+
+
+def test_values_are_compared_under_transforms() -> None:
+    scale = 2.0
+
+    def pulled(x: Any) -> Any:
+        nonlocal scale
+        scale = 2.0
+        _, pullback = wg.vjp(wg.checkpoint(lambda x: wg.sum(wg.sin(x * scale))), x)
+        scale = 3.0
+        return pullback(1.0)[0]
+
+    with pytest.raises(RecomputationError, match="other values"):
+        wg.jvp(pulled, (POINT,), (POINT,))
+    with pytest.raises(RecomputationError, match="other values"):
+        wg.vmap(pulled)(POINTS)
+
+
+@pytest.mark.parametrize("use", USES)
 def test_residual_hooks_under_transforms(use: str) -> None:
     with wg.saved_residuals_hooks(lambda t: (t,), lambda packed: packed[0]):
         got = USES[use](plain)

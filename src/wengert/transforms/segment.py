@@ -26,12 +26,13 @@ from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
-from ..core.tracing import open_traces, snapshot
+from ..core.tracing import open_traces, plain_parts, snapshot
 from ..core.watching import lend, take_off
 from ..declare import packing
 from ..declare.packing import Packed, Packer, belongs_to_leaf, declared_part, map_arrays
 from ..errors import GradientError, RecomputationError
 from .fingerprint import fingerprint
+
 
 @contextmanager
 def _traces_reopened() -> Iterator[None]:
@@ -82,10 +83,8 @@ class _Dropped:
         self.code = _code(array) if check else None
 
 
-def _code(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return fingerprint(value)
-    return _code(value._data) if type(value) is boxing.Tensor else None
+def _code(value: Any) -> tuple[int, ...]:
+    return tuple([fingerprint(part) for part in plain_parts(value) if isinstance(part, (np.ndarray, np.generic))])
 
 
 class Placeholder(Packed):
@@ -132,7 +131,7 @@ class Run:
         leaves, self._structure = pytree.flatten((args, kwargs))
         self.arrays: list[Any] = []
         self.nodes: set[Node] = set()
-        self._places: list[tuple[str, Any, bool]] = []
+        self._places: list[tuple[str, Any, bool, Node | None]] = []
         known: dict[int, int] = {}
         for leaf in leaves:
             kind, value = _kind_and_value(leaf)
@@ -144,22 +143,23 @@ class Run:
                 if index == len(self.arrays):
                     self.arrays.append(value)
                 value = index
-            self._places.append((kind, value, tracked))
+            outer = leaf._node if tracked and open_traces() and type(leaf) is boxing.Tensor else None
+            self._places.append((kind, value, tracked, outer))
 
     def generators(self) -> list[Any]:
         """Return the random generators among the arguments."""
-        return [value for kind, value, _ in self._places if kind == "other" and streams.is_stream(value)]
+        return [value for kind, value, *_ in self._places if kind == "other" and streams.is_stream(value)]
 
     def fresh_arguments(self, arrays: Sequence[Any], nodes: list[Node]) -> tuple[Any, Any]:
         """Return (args, kwargs) over the given values; note down the Nodes of those that were tracked."""
         made: dict[int, Any] = {}
         leaves: list[Any] = []
-        for kind, value, tracked in self._places:
+        for kind, value, tracked, outer in self._places:
             if kind == "other":
                 leaves.append(value)
                 continue
             if value not in made:
-                made[value] = _fresh(kind, arrays[value], tracked, nodes)
+                made[value] = _fresh(kind, arrays[value], tracked, outer, nodes)
             leaves.append(made[value])
         return self._structure.unflatten(leaves)
 
@@ -174,10 +174,14 @@ def _kind_and_value(leaf: Any) -> tuple[str, Any]:
     return ("array", leaf.copy()) if isinstance(leaf, np.ndarray) else ("other", leaf)
 
 
-def _fresh(kind: str, data: Any, tracked: bool, nodes: list[Node]) -> Any:
+def _fresh(kind: str, data: Any, tracked: bool, outer: Node | None, nodes: list[Node]) -> Any:
+    """Return an argument for the second run.
+
+    Where transforms are at work, its residuals may be differentiated further out, so that it hangs on what it came of.
+    """
     if kind == "array":
         return data.copy()
-    node = argument_node(None, data) if tracked else None
+    node = argument_node(outer, data) if tracked else None
     if node is not None:
         nodes.append(node)
     return boxing.with_node(data, node) if isinstance(data, boxing.Tensor) else boxing.box(data, node)
@@ -330,7 +334,8 @@ class Segment(Packer):
             for leaf in lent:
                 take_off(leaf)
             for node in nodes:
-                node.primitive = SPENT
+                if not node.inputs:
+                    node.primitive = SPENT
         recorder.finish()
 
     def _lend_leaves(self, lent: list[Node]) -> None:
