@@ -42,8 +42,8 @@ def checkpoint(
     Raises:
         RecomputationError: (from the sweep) the second run did something else; the message names operation and lines.
         GradientError: the function writes to a Tensor on the tape that is not an argument.
-        TypeError: arguments of the call were given here (write `wg.checkpoint(f)(x)`, not `wg.checkpoint(f, x)`), or the
-            function is a generator function or an asynchronous one.
+        TypeError: arguments of the call were given here (write `wg.checkpoint(f)(x)`, not `wg.checkpoint(f, x)`), or it
+            is a generator function or an asynchronous one.
 
     >>> import wengert as wg
     >>> @wg.checkpoint
