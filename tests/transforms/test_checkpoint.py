@@ -646,6 +646,14 @@ def test_misuse(call: Callable[[], Any], message: str) -> None:
         call()
 
 
+def test_generators_are_refused() -> None:
+    def generate(x: Any) -> Any:
+        yield wg.sin(x)
+
+    with pytest.raises(TypeError, match="generate runs after the call has returned"):
+        wg.checkpoint(generate)
+
+
 def test_decorator_with_options() -> None:
     @wg.checkpoint(check_values=False)
     def sine(x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ def checkpoint(
     Raises:
         RecomputationError: (from the sweep) the second run did something else; the message names operation and lines.
         GradientError: the function writes to a Tensor on the tape that is not an argument.
-        TypeError: arguments of the call were given here: write `wg.checkpoint(f)(x)`, not `wg.checkpoint(f, x)`.
+        TypeError: arguments of the call were given here (write `wg.checkpoint(f)(x)`, not `wg.checkpoint(f, x)`), or it
+            is a generator function or an asynchronous one.
 
     >>> import wengert as wg
     >>> @wg.checkpoint
@@ -66,6 +68,11 @@ def checkpoint(
         )
     if not callable(function):
         raise TypeError(f"checkpoint takes a function, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"checkpoint: the body of {function.__name__} runs after the call has returned, so that nothing would be "
+            "dropped; checkpoint the functions that it calls"
+        )
     _check_generators(generators)
     called: Callable[..., Any] = function
 
