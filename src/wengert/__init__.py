@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
     from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
     from .transforms.checkpoint import checkpoint as checkpoint
+    from .transforms.custom import primitive as primitive
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
     from .transforms.jacobians import hvp as hvp
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
+    from .transforms.rule_checks import is_rule_checking as is_rule_checking
+    from .transforms.rule_checks import set_rule_checking as set_rule_checking
 
 if _collecting:
     _gc.enable()
@@ -75,6 +78,9 @@ _LAZY_NAMES = {
     "saved_residuals_hooks": ".eager.residual_hooks",
     "residuals_on_disk": ".eager.residuals_on_disk",
     "checkpoint": ".transforms.checkpoint",
+    "is_rule_checking": ".transforms.rule_checks",
+    "primitive": ".transforms.custom",
+    "set_rule_checking": ".transforms.rule_checks",
     "grad": ".transforms.reverse",
     "gauss_newton_vp": ".transforms.jacobians",
     "hessian": ".transforms.jacobians",
@@ -117,6 +123,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "hessian",
     "hvp",
     "is_grad_enabled",
+    "is_rule_checking",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -125,8 +132,10 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "no_grad",
     "residuals_on_disk",
     "saved_residuals_hooks",
+    "primitive",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_rule_checking",
     "value_and_grad",
     "vjp",
     "vmap",

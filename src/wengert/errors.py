@@ -35,6 +35,14 @@ class NotDifferentiableError(WengertError, TypeError):
     """A derivative was asked of something that has none."""
 
 
+class WrongRuleError(WengertError, ArithmeticError):
+    """A rule of a user's own operation contradicts its other rule, or the numerical derivative of its forward."""
+
+
+class BatchLoopWarning(UserWarning):
+    """An operation without a batching rule was batched by a loop over the examples; raised once for each operation."""
+
+
 class CheckpointError(WengertError, ValueError):
     """A file is not a checkpoint, or does not fit the object it is loaded into."""
 
@@ -48,6 +56,7 @@ class MappedValueError(WengertError, TypeError):
 
 
 __all__ = [
+    "BatchLoopWarning",
     "CheckpointError",
     "DTypeError",
     "DeclarationError",
@@ -59,4 +68,5 @@ __all__ = [
     "ShapeError",
     "StructureError",
     "WengertError",
+    "WrongRuleError",
 ]

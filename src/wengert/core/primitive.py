@@ -41,6 +41,9 @@ class Primitive:
         pull_masked: the same, where an exactly zero cotangent contributes an exact zero.
         pull_tracked: the same on Tensors, so that the result can be differentiated again.
         pull_in_place: what a differentiable sweep calls instead, where writing into its own cotangents is cheaper.
+        push: for elementwise operations of one or two arguments, `jvp` at its quickest: `push(x, x_dot)` or
+            `push(x, y, x_dot, y_dot)` on raw arrays returns (out, out_dot); tangents may be ZERO, but for one of them.
+            With `lead`, the shape of a stack of tangents, these have its axes in front, and broadcast under them.
         jvp: `jvp(xp, primals, tangents, params) -> (out, out_dot)`.
         batch: `batch(xp, args, axes, params) -> (out, out_axis)`.
         takes_accumulators: whether `pull` may be handed an Accumulator, whose buffer it may write.
@@ -65,6 +68,7 @@ class Primitive:
         "pull_in_place",
         "pull_masked",
         "pull_tracked",
+        "push",
         "reference",
         "residuals",
         "rules",
@@ -97,6 +101,7 @@ class Primitive:
         self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _undeclared
         self.pull_in_place: Callable[[Any, Any], tuple[Any, ...]] | None = None
         self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
+        self.push: Callable[..., tuple[Any, Any]] = _undeclared
         self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
         self.call: Callable[..., Any] = _undeclared
         self.domain: Any = None

@@ -29,6 +29,8 @@ from .primitive import Primitive
 from .vspace import Accumulator, OutputBars, Scatter, added, densify, settle
 
 next_sequence: Callable[[], int] = count(1).__next__
+_files: dict[str, bool] = {}
+"""Whether source files belong to this package: what `user_frame` asks of every frame that it passes."""
 PACKAGE = dirname(dirname(__file__)) + os.sep  # noqa: PTH120 - importing pathlib would take 3 ms
 
 
@@ -132,9 +134,15 @@ class Unrecorded(Narrowed):
 def user_frame(frame: FrameType) -> FrameType:
     """Return the innermost frame at or above `frame` that does not belong to this package."""
     here: FrameType | None = frame
-    while here is not None and here.f_code.co_filename.startswith(PACKAGE):
+    while here is not None:
+        file = here.f_code.co_filename
+        inside = _files.get(file)
+        if inside is None:
+            inside = _files[file] = file.startswith(PACKAGE)
+        if not inside:
+            return here
         here = here.f_back
-    return here or frame
+    return frame
 
 
 def location(node: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .reach import Span
 from .tape import Leaf, Node
+from .tracing import bring_inside, is_at_the_innermost_level
 
 # How many GradientTapes keep a leaf on a Tensor that had none. The last of them takes it off.
 _watchers: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()
@@ -27,6 +28,8 @@ def lend(tensor: Any, node: Node | None, lent: list[Node]) -> None:
         DTypeError: the Tensor is not a floating one.
     """
     with _lock:
+        if not is_at_the_innermost_level(tensor):
+            bring_inside(tensor)
         leaf: Any = tensor._node
         if leaf is None:
             tensor.requires_grad_()

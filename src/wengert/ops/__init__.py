@@ -54,6 +54,7 @@ from .detaching import *
 from .einstein import *
 from .exponential import *
 from .hyperbolic import *
+from .indexing import embed as embed
 from .indexing import gather as gather
 from .indexing import getitem as getitem
 from .indexing import index as index

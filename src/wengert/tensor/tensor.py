@@ -14,6 +14,7 @@ from ..core import boxing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
 from ..declare import fastpath
 from ..errors import DTypeError, GradientError
@@ -37,32 +38,32 @@ class Tensor(ArrayMethods):
     @property
     def shape(self) -> Shape:
         """Extents of the axes."""
-        return self._raw().shape
+        return self._data.shape
 
     @property
     def dtype(self) -> DType:
         """Type of the elements, a NumPy dtype."""
-        return self._raw().dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._raw().ndim
+        return self._data.ndim
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self._raw().size
+        return self._data.size
 
     @property
     def nbytes(self) -> int:
         """Bytes that the elements take."""
-        return self._raw().nbytes
+        return self._data.nbytes
 
     @property
     def itemsize(self) -> int:
         """Bytes that one element takes."""
-        return self._raw().itemsize
+        return self._data.itemsize
 
     @property
     def device(self) -> str:
@@ -72,6 +73,10 @@ class Tensor(ArrayMethods):
 
     def _raw(self) -> Array:
         return self._data
+
+    def _values(self) -> Array:
+        """Return the raw values of all examples that it may stand for, to be looked at and not computed with."""
+        return self._raw()
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -109,6 +114,7 @@ class Tensor(ArrayMethods):
         """
         if requires_grad:
             if self._node is None:
+                bring_inside(self)
                 self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
                 begin_history(self)
         elif not self.is_leaf:
@@ -396,6 +402,36 @@ class BorrowedTensor(Tensor):
 
     def _raw(self) -> Array:
         return self._alias.array
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the axes."""
+        return self._alias.array.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements, a NumPy dtype."""
+        return self._alias.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._alias.array.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._alias.array.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the elements take."""
+        return self._alias.array.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that one element takes."""
+        return self._alias.array.itemsize
 
     def become_owner(self) -> None:
         """Copy the borrowed memory and become an ordinary Tensor; the views of it follow."""

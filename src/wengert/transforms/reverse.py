@@ -22,6 +22,7 @@ from ..core.tracing import Trace, innermost_trace, is_tracer, snapshot
 from ..errors import DTypeError, ShapeError
 from ..typing import PyTree
 from .shared import (
+    INTEGERS,
     Argnums,
     as_tensor,
     checked_argnums,
@@ -239,6 +240,11 @@ class _Run:
         self._structures.append(structure)
         entered: list[Any] = []
         for i, leaf in enumerate(leaves):
+            if self._integers_pass and type(leaf) in INTEGERS:
+                self._likes.append(((), np.dtype(type(leaf))))
+                self.nodes.append(None)
+                entered.append(leaf)
+                continue
             tensor = as_tensor(leaf, self.name, partial(_path, structure, i, parameter))
             if type(tensor) is boxing.BorrowedTensor:
                 tensor = tensor.clone()
