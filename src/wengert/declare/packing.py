@@ -17,7 +17,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ..core import tape
+import numpy as np
+
+from ..core import boxing, tape
 from ..core.tape import Leaf, Narrowed, Node
 from . import fastpath
 
@@ -101,15 +103,19 @@ def _unpacked(node: Any) -> Narrowed:
 
 
 def map_arrays(function: Callable[[Any], Any], saved: Any) -> Any:
-    """Apply a function to each array (or Tensor) among residuals; shapes, dtypes and numbers stay as they are."""
+    """Apply a function to each array (or Tensor) among residuals; shapes, dtypes and anything else stay as they are."""
     if type(saved) is tuple:
         return tuple([map_arrays(function, value) for value in saved])
-    return function(saved) if hasattr(saved, "dtype") else saved
+    return function(saved) if _is_array(saved) else saved
 
 
-def declared_part(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the residuals that the rules name, less what a straight path adds to save the raw sweep some work."""
-    return saved[: len(node.primitive.residuals)]
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic, boxing.Tensor)) or hasattr(value, "__cuda_array_interface__")
+
+
+def without_spares(saved: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return residuals less what straight paths add at their end to save the raw sweep some work, marked `spare`."""
+    return saved[:-1] if getattr(saved[-1], "spare", False) else saved
 
 
 def belongs_to_leaf(array: Any, node: Node) -> bool:
@@ -165,9 +171,9 @@ __all__ = [
     "Packer",
     "Unpacking",
     "belongs_to_leaf",
-    "declared_part",
     "enter",
     "leave",
     "map_arrays",
     "packer_in_force",
+    "without_spares",
 ]

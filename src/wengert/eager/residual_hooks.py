@@ -13,7 +13,7 @@ from ..core import boxing
 from ..core.recording import set_recording
 from ..core.tape import Node, location
 from ..declare import packing
-from ..declare.packing import Packed, Packer, declared_part, map_arrays
+from ..declare.packing import Packed, Packer, map_arrays, without_spares
 from ..errors import GradientError
 
 
@@ -70,7 +70,7 @@ class ResidualBlock(Packer):
 
         packing.enter(None)
         try:
-            kept = map_arrays(replace, declared_part(node, saved))
+            kept = map_arrays(replace, without_spares(saved))
         finally:
             packing.leave()
         return _Residuals(kept) if replaced else saved

@@ -29,7 +29,7 @@ from ..core.tape import Leaf, Node, argument_node, location, make_node, next_seq
 from ..core.tracing import open_traces, plain_parts, snapshot
 from ..core.watching import lend, take_off
 from ..declare import packing
-from ..declare.packing import Packed, Packer, belongs_to_leaf, declared_part, map_arrays
+from ..declare.packing import Packed, Packer, belongs_to_leaf, map_arrays, without_spares
 from ..errors import GradientError, RecomputationError
 from .fingerprint import fingerprint
 
@@ -230,7 +230,7 @@ class Segment(Packer):
                 self._leaves[parent] = None
         if self._is_write(node) and _writes_to_older(node, self._start) and node.inputs[0] not in self._run.nodes:
             self._writes.append(node)
-        values = declared_part(node, saved)
+        values = without_spares(saved)
 
         def keep(array: Any) -> Any:
             if id(array) in self._ids:
@@ -389,7 +389,7 @@ class _Recorder(Packer):
         reference = segment._slots[index]
         placeholder = None if reference is None else reference()
         if placeholder is not None and _is_gap(placeholder.kept):
-            values = declared_part(node, saved)
+            values = without_spares(saved)
             self._compare(placeholder.kept, values, index, name)
             placeholder.values = values
             segment._full.append(index)
