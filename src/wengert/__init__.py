@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
+    from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
+    from .transforms.checkpoint import checkpoint as checkpoint
     from .transforms.custom import primitive as primitive
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
@@ -72,6 +75,9 @@ _LAZY_NAMES = {
     "is_grad_enabled": ".eager.grad_mode",
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
+    "saved_residuals_hooks": ".eager.residual_hooks",
+    "residuals_on_disk": ".eager.residuals_on_disk",
+    "checkpoint": ".transforms.checkpoint",
     "is_rule_checking": ".transforms.rule_checks",
     "primitive": ".transforms.custom",
     "set_rule_checking": ".transforms.rule_checks",
@@ -108,6 +114,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     *_ops.__all__,
     "GradientTape",
     "Tensor",
+    "checkpoint",
     "enable_grad",
     "errors",
     "gauss_newton_vp",
@@ -123,6 +130,8 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "jvp",
     "linearize",
     "no_grad",
+    "residuals_on_disk",
+    "saved_residuals_hooks",
     "primitive",
     "set_default_dtype",
     "set_grad_enabled",

@@ -15,6 +15,10 @@ class GradientError(WengertError, RuntimeError):
     """A gradient was asked for in a way that has no answer (freed tape, missing seed, untracked target)."""
 
 
+class RecomputationError(GradientError):
+    """A checkpointed function did something else when it was run again, so its gradient would have been wrong."""
+
+
 class ShapeError(WengertError, ValueError):
     """Shapes do not fit together; the message names the shapes and the operation."""
 
@@ -60,6 +64,7 @@ __all__ = [
     "LeakedTracerError",
     "MappedValueError",
     "NotDifferentiableError",
+    "RecomputationError",
     "ShapeError",
     "StructureError",
     "WengertError",

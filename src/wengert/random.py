@@ -22,7 +22,7 @@ import numpy as np
 
 from . import ops
 from .config import settings
-from .core import boxing
+from .core import boxing, streams
 from .core.batching import drawn
 from .core.tracing import plain_value
 from .errors import DTypeError, ShapeError
@@ -353,6 +353,7 @@ def _restored(state: np.ndarray) -> Generator:
 
 
 default_generator = Generator()
+streams.register(default_generator)
 """The generator behind this module's functions."""
 
 seed = default_generator.seed

@@ -110,7 +110,8 @@ class Narrowed(Node):
     def __init__(self, node: Node, inputs: tuple[Node | None, ...]) -> None:
         self.original = node
         self.inputs = inputs
-        self.saved = node.saved
+        if type(node) is Node:  # packed residuals are unpacked no sooner than they are read
+            self.saved = node.saved
         self.shape = node.shape
         self.dtype = node.dtype
 
@@ -154,9 +155,13 @@ def location(node: Any) -> str:
     return f"{node.code.co_filename}:{line if line is not None else node.code.co_firstlineno}"
 
 
+Entry: type[Node] = Node
+"""The class of the Nodes that are made; `declare.packing` puts its own here while residuals are packed somewhere."""
+
+
 def make_node(primitive: Primitive, inputs: tuple[Node | None, ...], saved: Any, out: Any, params: Any) -> Node:
     """Record one operation (the general path; the fast paths of `declare.fastpath` do the same inline)."""
-    node = Node()
+    node = Entry()
     node.primitive = primitive
     node.inputs = inputs
     node.saved = saved

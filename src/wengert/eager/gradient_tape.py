@@ -20,10 +20,10 @@ from ..core.recording import is_recording, observers, set_observers, set_recordi
 from ..core.rows import Basis, one_for_each_element, one_for_each_inner_element, stacked_gradients
 from ..core.tape import Leaf, Node, location, next_sequence
 from ..core.tracing import comes_of_something_tracked, is_tracer
+from ..core.watching import lend, take_off, used_leaves
 from ..errors import DTypeError, GradientError, ShapeError, StructureError
 from ..tensor import tracer as tracer
 from ..typing import PyTree, Shape
-from .watching import lend, take_off, used_leaves
 
 Unconnected = Literal["none", "zero"]
 

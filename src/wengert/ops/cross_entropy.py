@@ -154,6 +154,7 @@ class _Kept:
     """What the straight path leaves for the raw sweep, so that it need not compute it again."""
 
     __slots__ = ("exponentials", "places", "sums")
+    spare = True  # the sweep can do without; see `declare.packing`
 
     def __init__(self, places: Array, exponentials: Array, sums: Array) -> None:
         self.places = places

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from .. import ops
 from ..core import backward as core_backward
 from ..core import boxing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
+from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
 from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
@@ -20,28 +20,6 @@ from ..declare import fastpath
 from ..errors import DTypeError, GradientError
 from ..ops.methods import ArrayMethods
 from ..typing import Array, DType, DTypeLike, Shape
-
-
-class RemovableHandle:
-    """What registering a hook returns: `remove()` takes the hook away again; a `with` block does so at its end."""
-
-    __slots__ = ("_hooks", "_key")
-    _next_key = count().__next__
-
-    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
-        self._hooks = hooks
-        self._key = RemovableHandle._next_key()
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; doing so twice is harmless."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.remove()
 
 
 class Tensor(ArrayMethods):
@@ -163,6 +141,16 @@ class Tensor(ArrayMethods):
     def is_leaf(self) -> bool:
         """Whether it was made by the user rather than computed from something tracked."""
         return self._node is None or isinstance(self._node, Leaf)
+
+    @property
+    def grad_fn(self) -> GradientNode | None:
+        """The operation on the tape that made this Tensor, for hooks on it; None for leaves and untracked Tensors.
+
+        >>> import wengert as wg
+        >>> wg.sin(wg.tensor(2.0, requires_grad=True)).grad_fn.name
+        'sin'
+        """
+        return gradient_node(self._node)
 
     @property
     def grad(self) -> Tensor | None:

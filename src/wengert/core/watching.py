@@ -1,4 +1,7 @@
-"""Leaves on loan: Tensors that are on the tape only as long as some GradientTape watches them."""
+"""Leaves on loan: Tensors that are on the tape only as long as somebody (a GradientTape) watches them."""
+
+# The slots of Tensor are this layer's business.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from ..core.reach import Span
-from ..core.tape import Leaf, Node
-from ..core.tracing import bring_inside, is_at_the_innermost_level
+from .reach import Span
+from .tape import Leaf, Node
+from .tracing import bring_inside, is_at_the_innermost_level
 
 # How many GradientTapes keep a leaf on a Tensor that had none. The last of them takes it off.
 _watchers: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()
