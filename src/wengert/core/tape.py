@@ -382,9 +382,7 @@ def sweep(
                     if inputs is not node.inputs:
                         pulled = Narrowed(node, inputs)
             if boxed:
-                bars = _pull_tensors(
-                    primitive, pulled, bar, masked is not None and (masked or primitive.masks), tracked
-                )
+                bars = _pull_tensors(primitive, pulled, bar, masked, tracked)
             elif masked:
                 bars = primitive.pull_masked(pulled, bar)
             else:
