@@ -61,6 +61,10 @@ if TYPE_CHECKING:
     from .transforms.rule_checks import is_rule_checking as is_rule_checking
     from .transforms.rule_checks import set_rule_checking as set_rule_checking
 
+# The two moves put all that was made here among the old, as a collection would, but without looking at it.
+if not _gc.get_freeze_count():
+    _gc.freeze()
+    _gc.unfreeze()
 if _collecting:
     _gc.enable()
 

@@ -52,6 +52,7 @@ class Primitive:
     """
 
     __slots__ = (
+        "_derivation",
         "arguments",
         "batch",
         "call",
@@ -111,6 +112,23 @@ class Primitive:
         self.samples: Any = None
         self.special: Any = ()
         self.reference: Any = None
+
+    def derive_when_needed(self, names: tuple[str, ...], derivation: Callable[[], None]) -> None:
+        """Leave attributes unset until one of them is read; `derivation()` sets them all.
+
+        An import would otherwise spend its time on rules that most programs never use.
+        """
+        for name in names:
+            delattr(self, name)
+        self._derivation = (names, derivation)
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for slots that are unset: those that are derived when needed, and no others.
+        names, derivation = object.__getattribute__(self, "_derivation")
+        if name not in names:
+            raise AttributeError(name)
+        derivation()
+        return object.__getattribute__(self, name)
 
     def __repr__(self) -> str:
         return f"<{self.kind} primitive {self.name}>"

@@ -29,6 +29,9 @@ from .residuals import Plan, boxed_residuals, read_impl, residual_names, signatu
 _raw = backend.numpy
 
 
+_DERIVED = ("batch", "jvp", "partial_rules", "pull", "pull_masked", "pull_tracked", "push")
+
+
 class Partial:
     """The local derivative with respect to one argument, in the cheapest form that its rule allows."""
 
@@ -164,10 +167,17 @@ class _Declaration:
             plan = Plan(primitive, [tuple([n for n in (*primitive.arguments, "out") if n in needs[0]])])
         else:
             plan = _TriplePlan(primitive, needs) if len(needs) == 2 else Plan(primitive, needs)
-        primitive.partial_rules = tuple([self._partial(n) if n in wanted else None for n in primitive.arguments])
         primitive.rules["plan"] = plan
+        primitive.derive_when_needed(_DERIVED, self.derive)
         if self.configure is not None:
             self.configure(needs if len(needs) == 2 else _unary_mode(primitive.residuals))
+
+    def derive(self) -> None:
+        """Derive all rules from the partials."""
+        primitive = self.primitive
+        primitive.partial_rules = tuple(
+            [None if name in primitive.fixed else self._partial(name) for name in primitive.arguments]
+        )
         _derive(primitive)
 
     def _needs(self) -> list[tuple[str, ...]]:
@@ -212,11 +222,10 @@ class _Declaration:
 class _TriplePlan(Plan):
     """Two-argument operations keep (x, y, out) with None for what no tracked input needs, as their fast path does."""
 
-    __slots__ = ("needs",)
+    __slots__ = ()
 
     def __init__(self, primitive: Primitive, needs: list[tuple[str, ...]]) -> None:
         super().__init__(primitive, needs)
-        self.needs = needs
         primitive.residuals = (*primitive.arguments, "out")
 
     def gather(self, data: tuple[Any, ...], nodes: tuple[Any, ...], out: Any) -> tuple[Any, ...]:
