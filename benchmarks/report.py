@@ -73,7 +73,7 @@ class Row:
 
 def format_seconds(seconds: float) -> str:
     """Format a duration to three significant digits."""
-    return _scaled(seconds, [("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)])
+    return _scaled(seconds, [("days", 86400.0), ("h", 3600.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)])
 
 
 def format_bytes(count: float) -> str:
@@ -109,9 +109,9 @@ def markdown(layout: Layout, rows: Sequence[Row], facts: Mapping[str, str], comm
         "",
         "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
         "",
-        _markdown_row(layout.columns),
-        _markdown_row(["---", *["---:"] * (len(layout.columns) - 1)]),
-        *(_markdown_row(row.cells(layout)) for row in rows),
+        markdown_row(layout.columns),
+        markdown_row(["---", *["---:"] * (len(layout.columns) - 1)]),
+        *(markdown_row(row.cells(layout)) for row in rows),
         "",
         layout.note,
     ]
@@ -131,5 +131,6 @@ def ways_lines(rows: Iterable[Row]) -> list[str]:
     return lines
 
 
-def _markdown_row(cells: Iterable[str]) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -177,6 +177,16 @@ def rosenbrock(xp: Any, x: Any) -> Any:
     return xp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
+def pendulum_chain(xp: Any, x: Any) -> Any:
+    """The energy of a chain of pendulums: anharmonic springs between neighbours, gravity at each.
+
+    The springs are those of E. Fermi, J. Pasta, S. Ulam and M. Tsingou (1955), gravity is that of the sine-Gordon equation.
+    """
+    stretch = x[1:] - x[:-1]
+    springs = stretch * stretch * (0.5 + stretch * (0.1 + 0.05 * stretch))
+    return xp.sum(springs) + xp.sum(1.0 - xp.cos(x))
+
+
 def vector_map(xp: Any, x: Any, weight: Any, bias: Any) -> Any:
     """20 operations from a vector to one of the same length: 4 matrix products, 16 element by element."""
     y = x
