@@ -42,6 +42,15 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
+    from .transforms.jacobians import hessian as hessian
+    from .transforms.jacobians import hvp as hvp
+    from .transforms.jacobians import jacfwd as jacfwd
+    from .transforms.jacobians import jacobian as jacobian
+    from .transforms.jacobians import jacrev as jacrev
+    from .transforms.mapping import vmap as vmap
+    from .transforms.pushing import jvp as jvp
+    from .transforms.pushing import linearize as linearize
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
@@ -61,6 +70,15 @@ _LAZY_NAMES = {
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
     "grad": ".transforms.reverse",
+    "gauss_newton_vp": ".transforms.jacobians",
+    "hessian": ".transforms.jacobians",
+    "hvp": ".transforms.jacobians",
+    "jacfwd": ".transforms.jacobians",
+    "jacobian": ".transforms.jacobians",
+    "jacrev": ".transforms.jacobians",
+    "jvp": ".transforms.pushing",
+    "linearize": ".transforms.pushing",
+    "vmap": ".transforms.mapping",
     "value_and_grad": ".transforms.reverse",
     "vjp": ".transforms.reverse",
 }
@@ -86,13 +104,22 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "Tensor",
     "enable_grad",
     "errors",
+    "gauss_newton_vp",
     "get_default_dtype",
     "grad",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
     "no_grad",
     "set_default_dtype",
     "set_grad_enabled",
     "value_and_grad",
     "vjp",
+    "vmap",
     *_LAZY,
 ]

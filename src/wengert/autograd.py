@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .core import boxing, pytree
-from .core.backward import accumulate_gradients, gradients_of, input_node, zeros_for
+from .core.backward import accumulate_gradients, gradients_of, input_node, seed_of, zeros_for
+from .core.rows import batched_gradients_of, one_for_each_element, stacked_gradients
 from .core.tape import Leaf, Node, location
 from .errors import DTypeError, GradientError, StructureError
+from .tensor import tracer as tracer
 from .typing import PyTree
 
 
@@ -20,6 +22,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
+    is_grads_batched: bool = False,
 ) -> Any:
     """Return the gradients of the (sum of the) outputs with respect to the inputs; no `.grad` is touched.
 
@@ -34,6 +37,8 @@ def grad(
         create_graph: record the sweep itself, so that the gradients can be differentiated again.
         allow_unused: return None for inputs that the outputs don't depend on (default: `materialize_grads`).
         materialize_grads: return zeros for them.
+        is_grads_batched: `grad_outputs` are stacks of seeds, along first axes of their own; the gradients come stacked
+            likewise, from one sweep over all seeds.
 
     Returns:
         A tuple of gradients for one Tensor or a sequence of them, as in PyTorch; otherwise the nesting of the inputs.
@@ -51,6 +56,12 @@ def grad(
     >>> w, b = wg.tensor(3.0, requires_grad=True), wg.tensor(1.0, requires_grad=True)
     >>> wg.autograd.grad(w * 2.0 + b, {"w": w, "b": b})
     {'w': Tensor(2., dtype=float32), 'b': Tensor(1., dtype=float32)}
+
+    The Jacobian of a Tensor that has been computed already, in one sweep:
+
+    >>> y = x * x
+    >>> wg.autograd.grad(y, x, wg.eye(2), is_grads_batched=True)[0].tolist()
+    [[2.0, 0.0], [0.0, 4.0]]
     """
     name = "autograd.grad"
     tensors, seeds = _outputs_and_seeds(outputs, grad_outputs, name, "outputs", "grad_outputs")
@@ -65,7 +76,8 @@ def grad(
         unused = [(path, node) for path, node in zip(structure.paths("inputs"), nodes) if node in lost]
         raise GradientError(_unused(unused, len(nodes), tensors, name))
 
-    gradients = gradients_of(
+    find = batched_gradients_of if is_grads_batched else gradients_of
+    gradients = find(
         tensors,
         nodes,
         seeds,
@@ -75,13 +87,58 @@ def grad(
         refuse_unused=None if allow_unused or materialize_grads else refuse_unused,
     )
     if materialize_grads:
-        gradients = [zeros_for(n.shape, n.dtype) if g is None else g for n, g in zip(nodes, gradients)]
+        stack = seeds[0].shape[:1] if is_grads_batched else ()
+        gradients = [zeros_for((*stack, *n.shape), n.dtype) if g is None else g for n, g in zip(nodes, gradients)]
     elif not allow_unused and any([g is None for g in gradients]):
         refuse_unused(frozenset([node for node, g in zip(nodes, gradients) if g is None]))
     nested = structure.unflatten(gradients)
     if isinstance(inputs, boxing.Tensor):
         return (nested,)
     return tuple(nested) if type(inputs) is list else nested
+
+
+def jacobian(output: Any, inputs: PyTree, retain_graph: bool | None = None, create_graph: bool = False) -> Any:
+    """Return the Jacobian of a Tensor that has been computed already: one sweep, batched over its elements.
+
+    Args:
+        output: a Tensor on the tape, of any shape.
+        inputs: Tensors on the tape, leaves or not: one, or any nesting.
+        retain_graph: keep the tape for another sweep (default: `create_graph`).
+        create_graph: record the sweep itself, so that the Jacobian can be differentiated.
+
+    Returns:
+        For each input a Tensor of shape `output.shape + input.shape`, nested as the inputs are; zeros where the output
+        does not depend on it.
+
+    Raises:
+        GradientError: the output or an input isn't on the tape, or the tape was freed by an earlier sweep.
+
+    >>> import wengert as wg
+    >>> x = wg.tensor([1.0, 2.0], requires_grad=True)
+    >>> wg.autograd.jacobian(x * x, x).tolist()
+    [[2.0, 0.0], [0.0, 4.0]]
+    """
+    name = "autograd.jacobian"
+    (tensor,), _ = _outputs_and_seeds(output, None, name, "output", "")
+    if tensor._node is None:
+        seed_of(None, None, tensor, name=name)
+    leaves, structure = pytree.flatten(inputs)
+    nodes = [_input_node(x, structure, i, name) for i, x in enumerate(leaves)]
+    columns = stacked_gradients(
+        tensor,
+        nodes,
+        one_for_each_element(tensor.shape, tensor.dtype),
+        name=name,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+    )
+    shapes = [(*tensor.shape, *node.shape) for node in nodes]
+    return structure.unflatten(
+        [
+            zeros_for(shape, node.dtype) if column is None else boxing.operations.reshape(column, shape)
+            for node, shape, column in zip(nodes, shapes, columns)
+        ]
+    )
 
 
 def backward(
@@ -168,4 +225,4 @@ def _unused(unused: Sequence[tuple[str, Node]], count: int, outputs: Sequence[An
     )
 
 
-__all__ = ["backward", "grad"]
+__all__ = ["backward", "grad", "jacobian"]

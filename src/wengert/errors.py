@@ -39,12 +39,17 @@ class LeakedTracerError(WengertError, RuntimeError):
     """A tracer was used after the transform that made it had ended."""
 
 
+class MappedValueError(WengertError, TypeError):
+    """Python code, or a random number, would have to be one thing for all the examples that `vmap` maps over."""
+
+
 __all__ = [
     "CheckpointError",
     "DTypeError",
     "DeclarationError",
     "GradientError",
     "LeakedTracerError",
+    "MappedValueError",
     "NotDifferentiableError",
     "ShapeError",
     "StructureError",

@@ -8,10 +8,13 @@ numbers in every process that runs the same NumPy.
 Samples have the default dtype (float32 unless changed). Where a distribution's parameters are tracked Tensors, the
 sample is computed from them and from noise that does not depend on them, so that gradients pass: the
 reparametrisation of D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes" (2014), section 2.4.
+
+Inside of `vmap`, its `randomness` says whether every example gets numbers of its own.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -20,6 +23,8 @@ import numpy as np
 from . import ops
 from .config import settings
 from .core import boxing
+from .core.batching import drawn
+from .core.tracing import plain_value
 from .errors import DTypeError, ShapeError
 from .typing import ArrayLike, DTypeLike, Shape
 
@@ -144,10 +149,14 @@ class Generator:
 
     # ------------------------------------------------------------------ noise: what every other method starts from
 
-    def _noise(self, kind: Any, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray:
+    def _noise(self, kind: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
         """Draw from one of NumPy's standard distributions, in the nearest precision that it can draw in."""
-        drawn = kind(shape, np.float32 if dtype.itemsize <= np.float32().itemsize else np.float64)
-        return np.asarray(drawn).astype(dtype, copy=False)
+        precision = np.float32 if dtype.itemsize <= np.float32().itemsize else np.float64
+
+        def draw(shape: Shape) -> np.ndarray:
+            return np.asarray(kind(shape, precision)).astype(dtype, copy=False)
+
+        return drawn(draw, shape)
 
     def standard_normal(self, size: int | Shape | None = None, dtype: DTypeLike = None) -> Any:
         """Draw from the normal distribution of mean 0 and variance 1.
@@ -156,15 +165,15 @@ class Generator:
         >>> wg.random.standard_normal((2, 3)).shape
         (2, 3)
         """
-        return boxing.box(self._noise(self._source.standard_normal, _shape_of(size, 0.0), _dtype_of(dtype)))
+        return self._noise(self._source.standard_normal, _shape_of(size, 0.0), _dtype_of(dtype))
 
     def random(self, size: int | Shape | None = None, dtype: DTypeLike = None) -> Any:
         """Draw from the uniform distribution on [0, 1)."""
-        return boxing.box(self._noise(self._source.random, _shape_of(size, 0.0), _dtype_of(dtype)))
+        return self._noise(self._source.random, _shape_of(size, 0.0), _dtype_of(dtype))
 
     def standard_exponential(self, size: int | Shape | None = None, dtype: DTypeLike = None) -> Any:
         """Draw from the exponential distribution of mean 1."""
-        return boxing.box(self._noise(self._source.standard_exponential, _shape_of(size, 0.0), _dtype_of(dtype)))
+        return self._noise(self._source.standard_exponential, _shape_of(size, 0.0), _dtype_of(dtype))
 
     def randn(self, *shape: int, dtype: DTypeLike = None) -> Any:
         """Draw from the standard normal distribution; the shape is given as separate integers or as one tuple."""
@@ -215,12 +224,12 @@ class Generator:
             raise ValueError(f"random: the scale of a distribution cannot be negative, and this is {scale}")
         noise = self._noise(kind, _shape_of(size, loc, scale), _dtype_of(dtype, loc, scale))
         if not _is_number(loc, scale):
-            return ops.asarray(boxing.box(noise) * scale + loc, dtype)
+            return ops.asarray(noise * scale + loc, dtype)
         if scale != 1:
             noise *= scale
         if loc != 0:
             noise += loc
-        return boxing.box(noise)
+        return noise
 
     # ------------------------------------------------------------------ discrete distributions
 
@@ -238,13 +247,15 @@ class Generator:
         >>> wg.random.integers(1, 7, size=100).shape
         (100,)
         """
-        shape = _shape_of(size, 0)
+
+        def draw(shape: Shape) -> np.ndarray:
+            return np.asarray(self._source.integers(low, high, shape, dtype=np.dtype(dtype), endpoint=endpoint))  # type: ignore[arg-type]
+
         try:
-            drawn = self._source.integers(low, high, shape, dtype=np.dtype(dtype), endpoint=endpoint)  # type: ignore[arg-type]
+            return drawn(draw, _shape_of(size, 0))
         except ValueError as error:
             bounds = f"[0, {low})" if high is None else f"[{low}, {high}{']' if endpoint else ')'}"
             raise ValueError(f"random.integers: there is no {np.dtype(dtype)} to draw in {bounds}: {error}") from None
-        return boxing.box(np.asarray(drawn))
 
     def randint(self, low: int, high: int | None = None, size: int | Shape | None = None) -> Any:
         """Draw integers from [low, high), or from [0, low) if `high` is left out."""
@@ -257,16 +268,17 @@ class Generator:
         >>> wg.random.bernoulli(1.0, size=2).tolist()
         [True, True]
         """
-        chance = p if _is_number(p) else np.asarray(ops.detach(p))
-        if not (0 <= chance <= 1 if _is_number(chance) else ((chance >= 0) & (chance <= 1)).all()):
+        chance = p if _is_number(p) else ops.detach(p)
+        values = np.asarray(plain_value(chance))
+        if not ((values >= 0) & (values <= 1)).all():
             raise ValueError("random.bernoulli: a probability lies between 0 and 1")
-        return boxing.box(np.asarray(self._source.random(_shape_of(size, chance), np.float32) < chance))
+        return self._noise(self._source.random, _shape_of(size, chance), np.dtype(np.float32)) < chance
 
     def categorical(self, logits: ArrayLike, axis: int = -1) -> Any:
         """Draw indices along an axis with probabilities softmax(logits), by the Gumbel-max trick: no gradient."""
-        scores = np.asarray(ops.detach(logits))
+        scores = ops.detach(logits)
         noise = self._noise(self._standard_gumbel, scores.shape, _dtype_of(None, scores))
-        return boxing.box(np.asarray(np.argmax(scores + noise, axis=axis)))
+        return ops.argmax(scores + noise, axis=axis)
 
     # ------------------------------------------------------------------ arrangements
 
@@ -278,11 +290,19 @@ class Generator:
         [0, 1, 2, 3]
         """
         if isinstance(x, (int, np.integer)):
-            return boxing.box(self._source.permutation(x))
+            return self._order(int(x))
         rows = ops.asarray(x)
-        if not rows.ndim:
-            return boxing.box(self._source.permutation(int(rows)))
-        return rows[self._source.permutation(rows.shape[0])]
+        return rows[self._order(rows.shape[0])] if rows.ndim else self._order(int(rows))
+
+    def _order(self, count: int) -> Any:
+        """Draw an order of so many things."""
+
+        def draw(shape: Shape) -> np.ndarray:
+            if len(shape) == 1:
+                return self._source.permutation(count)
+            return self._source.permuted(np.broadcast_to(np.arange(count), shape), axis=-1)
+
+        return drawn(draw, (count,))
 
     def shuffle(self, x: Any) -> None:
         """Put the rows of a Tensor, or the items of an array or list, into random order, in place."""
@@ -309,8 +329,17 @@ class Generator:
             total = chances.sum()
             # Probabilities that were rounded to float32 sum to one only nearly.
             chances = chances / total if abs(total - 1) < 1e-3 else chances
-        drawn = np.asarray(self._source.choice(count, _shape_of(size, 0), replace=replace, p=chances))
-        return boxing.box(drawn) if rows is None else rows[drawn]
+        of_one = _shape_of(size, 0)
+
+        def draw(shape: Shape) -> np.ndarray:
+            lead = shape[: len(shape) - len(of_one)]
+            if not lead:
+                return np.asarray(self._source.choice(count, of_one, replace=replace, p=chances))
+            draws = [self._source.choice(count, of_one, replace=replace, p=chances) for _ in range(math.prod(lead))]
+            return np.array(draws).reshape(shape)
+
+        places = drawn(draw, of_one)
+        return places if rows is None else rows[places]
 
 
 def _unpacked(shape: tuple[Any, ...]) -> Shape:

@@ -154,8 +154,7 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     detached = primitive.kind == NONDIFFERENTIABLE
     if not detached:
         steps = (*steps, (primitive, params))
-        data = boxing.data_of(source)
-        if source is not base and data.base is not boxing.data_of(base) and not _is_view_of(base, steps):
+        if source is not base and _is_copy(source, base, steps):
             return  # the source has memory of its own; NumPy would have copied here
     root = None if detached else history(source)[0]
     origin = len(steps) if detached else 0 if source is base else place_of(source).origin
@@ -178,8 +177,14 @@ def _own_or_shared(data: Array, base: Any) -> Array:
     return data.copy(order="K")
 
 
-def _is_view_of(base: Any, steps: Steps) -> bool:
-    data = boxing.data_of(base)
+def _is_copy(source: Any, base: Any, steps: Steps) -> bool:
+    if type(source) is boxing.Tracer:
+        # What a reshape of a view copies depends on strides, which a tracer lacks: as if the base were contiguous.
+        return not _shares_memory(np.zeros(base.shape, np.bool_), steps)
+    return boxing.data_of(source).base is not boxing.data_of(base) and not _shares_memory(boxing.data_of(base), steps)
+
+
+def _shares_memory(data: Array, steps: Steps) -> bool:
     owner = region_of(data, steps).base
     return owner is not None and (owner is data or owner is data.base)
 

@@ -12,8 +12,9 @@ from ..errors import DTypeError, GradientError, ShapeError
 from ..typing import Shape
 from . import boxing
 from .reach import Route, Span, route_between
-from .recording import set_recording
+from .recording import is_recording, set_recording
 from .tape import Leaf, Node, Swept, finish_leaves, location, retained, sweep
+from .tracing import is_tracer
 from .vspace import densify
 
 Seed = tuple[Node, Any]
@@ -27,6 +28,8 @@ def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backw
         ShapeError, DTypeError: the seed does not fit the output.
     """
     if node is None:
+        if is_tracer(output):
+            raise _on_no_tape_here(output, name)
         raise GradientError(
             f"{name}: this Tensor of shape {output.shape} and dtype {output.dtype} is not on the tape: nothing that it "
             "was computed from requires grad, or it was computed under no_grad(), detached, or converted to an "
@@ -58,23 +61,54 @@ def seed_of(node: Node | None, gradient: Any, output: Any, *, name: str = "backw
     return gradient, node.shape != ()
 
 
-def seeds_of(
-    outputs: Sequence[Any], gradients: Sequence[Any], tracked: bool, name: str = "backward"
-) -> tuple[list[Seed], bool]:
-    """Return (pairs of a Node and its seed, Tensors if the sweep is to be tracked, whether they may hold zeros)."""
-    seeds: list[Seed] = []
-    masked = False
+def _on_no_tape_here(output: Any, name: str) -> GradientError:
+    trace = output._state.trace
+    return GradientError(
+        f"{name}: the Tensor of shape {output.shape} made at {location(output._state)} is not on a tape of "
+        f"{trace.name}({trace.described}): nothing that it was computed from began to require grad inside of that "
+        "function. Take gradients inside with wg.grad, or with requires_grad_() on a Tensor of the function; for "
+        "those with respect to Tensors from outside, call backward() on what the transformed function returns"
+    )
+
+
+class Seeding:
+    """What a sweep begins with.
+
+    Attributes:
+        pairs: pairs of a Node and its seed: raw arrays, or Tensors.
+        traced: whether the sweep must compute on Tensors even if it is not recorded, since tracers are met.
+        masked: whether the seeds may hold zeros that must stay zeros.
+    """
+
+    __slots__ = ("masked", "pairs", "traced")
+
+    def __init__(self, pairs: list[Seed], traced: bool, masked: bool) -> None:
+        self.pairs = pairs
+        self.traced = traced
+        self.masked = masked
+
+
+def seeds_of(outputs: Sequence[Any], gradients: Sequence[Any], tracked: bool, name: str = "backward") -> Seeding:
+    """Return what a sweep from the outputs begins with, given a seed (or None) for each."""
+    seeds: list[tuple[Node, Any]] = []
+    masked = traced = False
     for output, gradient in zip(outputs, gradients):
         node = output._node
         seed, may_hold_zeros = seed_of(node, gradient, output, name=name)
         masked = masked or may_hold_zeros
-        boxed = isinstance(seed, boxing.Tensor)
-        if tracked and not boxed:
-            seed = boxing.box(seed)
-        elif boxed and not tracked:
-            seed = boxing.data_of(seed)
+        traced = traced or is_tracer(output) or is_tracer(seed)
         seeds.append((node, seed))
-    return seeds, masked
+    return Seeding(settled_seeds(seeds, tracked or traced), traced, masked)
+
+
+def settled_seeds(seeds: Sequence[tuple[Node, Any]], boxed: bool) -> list[Seed]:
+    """Return seeds as Tensors, or as raw arrays."""
+    settled: list[Seed] = []
+    for node, seed in seeds:
+        if isinstance(seed, boxing.Tensor) is not boxed:
+            seed = boxing.box(seed) if boxed else boxing.data_of(seed)
+        settled.append((node, seed))
+    return settled
 
 
 def input_node(x: Any, name: str, what: str = "an input") -> Node:
@@ -106,7 +140,7 @@ def accumulate_gradients(
     name: str = "backward",
 ) -> None:
     """Sweep from the outputs and add into `.grad` of the leaves (or of `inputs` alone): all or, on error, nothing."""
-    seeds, masked = seeds_of(outputs, gradients, create_graph, name)
+    seeding = seeds_of(outputs, gradients, create_graph, name)
     targets: frozenset[Node] = frozenset()
     route: Route | None = None
     wanted: dict[Node, Any] = {}
@@ -117,11 +151,19 @@ def accumulate_gradients(
                 f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves"
             )
         targets = frozenset(wanted)
-        route, _ = route_between([node for node, _ in seeds], targets)
-    before = set_recording(create_graph)
+        route, _ = route_between([node for node, _ in seeding.pairs], targets)
+    before = _set_mode(create_graph, seeding.traced)
     retaining = retained.set([])
     try:
-        found = sweep(seeds, retain=retain_graph, tracked=create_graph, masked=masked, targets=targets, route=route)
+        found = sweep(
+            seeding.pairs,
+            retain=retain_graph,
+            tracked=create_graph,
+            traced=seeding.traced,
+            masked=seeding.masked,
+            targets=targets,
+            route=route,
+        )
         finish_leaves(found)
         deliveries = _deliveries(found, wanted)
     finally:
@@ -133,6 +175,11 @@ def accumulate_gradients(
         hooks = node.after_accumulate if isinstance(node, Leaf) else None
         for hook in list(hooks.values()) if hooks else ():
             hook(tensor)
+
+
+def _set_mode(tracked: bool, traced: bool) -> Any:
+    """Set recording for a sweep: over tracers, tapes further out go on as they were; return what it was."""
+    return set_recording(True if tracked else is_recording() if traced else False)
 
 
 def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, Any]]:
@@ -183,15 +230,16 @@ def cotangents(
     retain: bool,
     tracked: bool,
     masked: bool,
+    traced: bool = False,
 ) -> list[Any]:
     """Sweep from the seeds along a route; return a Tensor (or None) for each of the Nodes. No `.grad` is touched."""
     targets = frozenset([node for node in nodes if node is not None])
     if not targets:
         return [None] * len(nodes)
-    before = set_recording(tracked)
+    before = _set_mode(tracked, traced)
     retaining = retained.set(None)
     try:
-        found = sweep(seeds, retain=retain, tracked=tracked, masked=masked, targets=targets, route=route)
+        found = sweep(seeds, retain=retain, tracked=tracked, traced=traced, masked=masked, targets=targets, route=route)
         finish_leaves(found)
     finally:
         retained.reset(retaining)
@@ -216,12 +264,21 @@ def gradients_of(
     Where spans are given, only what was recorded during one of them counts. `refuse_unused` is told of Nodes that no
     output depends on, before the sweep begins.
     """
-    seeds, masked = seeds_of(outputs, gradients, create_graph, name)
+    seeding = seeds_of(outputs, gradients, create_graph, name)
+    seeds = seeding.pairs
     targets = frozenset([node for node in nodes if node is not None])
     route, lost = route_between([node for node, _ in seeds], targets, spans)
     if lost and refuse_unused is not None:
         refuse_unused(lost)
-    return cotangents(seeds, nodes, route, retain=retain_graph, tracked=create_graph, masked=masked)
+    return cotangents(
+        seeds,
+        nodes,
+        route,
+        retain=retain_graph,
+        tracked=create_graph,
+        masked=seeding.masked,
+        traced=seeding.traced,
+    )
 
 
 def zeros_for(shape: Shape, dtype: Any) -> Any:

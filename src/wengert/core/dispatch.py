@@ -14,7 +14,6 @@ Python scalars taken out.
 from __future__ import annotations
 
 import sys
-import weakref
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from . import boxing
 from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
-from .tape import PROJECTION, Node, make_node, next_sequence, user_frame
+from .tape import Node, make_node, projection, user_frame
+from .tracing import Several, apply
 
 _SCALARS = frozenset((bool, int, float, complex))
 _ARRAYS: Any = (np.ndarray, np.generic)
@@ -94,7 +94,9 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
             data.append(arg._alias.array)
             nodes.append(None)
         elif isinstance(arg, tensor_type):
-            trace = arg.trace
+            trace = arg._state.trace
+            data.append(None)
+            nodes.append(None)
             if innermost is None or trace.level > innermost.level:
                 innermost = trace
         else:
@@ -104,7 +106,11 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
             data.append(raw)
             nodes.append(None)
     if innermost is not None:
-        return innermost.process(primitive, args, params)
+        entering = [arg if isinstance(arg, tensor_type) else raw for arg, raw in zip(args, data)]
+        out = apply(innermost, primitive, entering, params)
+        if primitive.view and type(args[0]) is boxing.Tracer:
+            register(out, args[0], primitive, params)
+        return out
     return execute(primitive, args, tuple(data), tuple(nodes), params)
 
 
@@ -236,44 +242,8 @@ def _box_outputs(
     if not record:
         return tuple([boxing.box(out) for out in outs])
     saved = primitive.rules["plan"].gather(data, nodes, outs)
-    whole = make_node(primitive, nodes, saved, _Several(outs), params)
+    whole = make_node(primitive, nodes, saved, Several(outs), params)
     return tuple([boxing.box(out, projection(whole, i, out)) for i, out in enumerate(outs)])
-
-
-class _Several:
-    """Stands for the joint output of an operation with several outputs, which has no one shape or dtype."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, outs: Any) -> None:
-        self.shape = tuple([out.shape for out in outs])
-        self.dtype = tuple([out.dtype for out in outs])
-
-
-_projections: weakref.WeakValueDictionary[tuple[int, int], Node] = weakref.WeakValueDictionary()
-
-
-def projection(whole: Node, index: int, out: Any) -> Node | None:
-    """Return the Node of one output of an operation with several outputs (None for integer outputs).
-
-    There is one at a time: a rule that is recorded hangs on the Node that the user's Tensor has.
-    """
-    if out.dtype.kind not in "fc":
-        return None
-    known = _projections.get((whole.sequence, index))
-    if known is not None:
-        return known
-    node = _projections[(whole.sequence, index)] = Node()
-    node.primitive = PROJECTION
-    node.inputs = (whole,)
-    node.saved = index
-    node.params = NO_PARAMS
-    node.shape = out.shape
-    node.dtype = out.dtype
-    node.sequence = next_sequence()
-    node.code = whole.code
-    node.instruction = whole.instruction
-    return node
 
 
 def here() -> str:

@@ -131,6 +131,35 @@ class Structure:
             raise StructureError(f"{path} {' and '.join(faults)}")
         return tuple([values[key] for key in self.data.keys])
 
+    def spread(self, prefix: PyTree, root: str = "tree") -> list[Any]:
+        """Return one entry for each leaf, taken from a tree that follows this structure as far as it goes.
+
+        A leaf of the prefix (None too) counts for everything below its place.
+
+        Raises:
+            StructureError: the prefix has another structure; the message names the first place where they differ.
+
+        >>> from wengert.core import pytree
+        >>> pytree.flatten(({"w": 1.0, "b": 2.0}, 3.0))[1].spread(({"w": "x", "b": "y"}, "z"))
+        ['x', 'y', 'z']
+        >>> pytree.flatten(({"w": 1.0, "b": 2.0}, 3.0))[1].spread(("x", None))
+        ['x', 'x', None]
+        """
+        kind = _kind_of(prefix)
+        if prefix is None or kind is None:
+            return [prefix] * self.count
+        if self.kind is not kind:
+            raise StructureError(f"{root} is {_described(kind, prefix)}, where {self.name()} is described")
+        children, data = kind.split(prefix)
+        if isinstance(self.data, _Keys):
+            children = self._by_key(children, data, root)
+        elif len(children) != len(self.children) or data != self.data:
+            raise StructureError(f"{root} is {_described(kind, prefix)}, where {self.name()} is described")
+        entries: list[Any] = []
+        for key, structure, child in zip(kind.keys(self.data, len(children)), self.children, children):
+            entries.extend(structure.spread(child, root + key))
+        return entries
+
     def name(self) -> str:
         """Return what the outermost container is called in messages."""
         if self.kind is None:
@@ -340,6 +369,11 @@ def _take_apart(tree: Any, leaves: list[Any]) -> Structure:
     return Structure(kind, data, tuple([_take_apart(child, leaves) for child in children]))
 
 
+def tuple_of(structures: Sequence[Structure]) -> Structure:
+    """Return the structure of a tuple of trees of these structures."""
+    return Structure(_KINDS[tuple], None, tuple(structures))
+
+
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> PyTree:
     """Put a tree together again; the inverse of `flatten`.
 
@@ -369,4 +403,4 @@ def map_leaves(function: Callable[..., Any], tree: PyTree, *others: PyTree) -> P
     return structure.unflatten([function(*row) for row in zip(leaves, *columns)])
 
 
-__all__ = ["LEAF", "Structure", "flatten", "map_leaves", "register_node", "unflatten"]
+__all__ = ["LEAF", "Structure", "flatten", "map_leaves", "register_node", "tuple_of", "unflatten"]

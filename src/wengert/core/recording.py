@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
-_recording: ContextVar[bool] = ContextVar("wengert_recording", default=True)
+_recording: ContextVar[Any] = ContextVar("wengert_recording", default=True)
 
-is_recording: Callable[[], bool] = _recording.get
+is_recording: Callable[[], Any] = _recording.get
 
 
-def set_recording(mode: bool) -> bool:
-    """Switch recording on or off in this thread (or task); return what it was."""
+UNTAPED: Any = None
+"""A state of recording: no tape is kept, but tangents pass. `False`, which is what users see of `no_grad()`, makes a
+constant of everything that is computed, in every mode."""
+
+
+def set_recording(mode: Any) -> Any:
+    """Switch recording on (True), off (False), or off for tapes alone (UNTAPED) in this thread; return what it was."""
     before = _recording.get()
     _recording.set(mode)
     return before

@@ -60,6 +60,9 @@ class Node:
     saved: Any
     sequence: int
 
+    recorded = True
+    """Whether what a rule computes from the Node's residuals belongs on the same tape; see `Unrecorded`."""
+
     @property
     def whole(self) -> Node:
         """The Node itself; see `Narrowed`."""
@@ -118,6 +121,13 @@ class Narrowed(Node):
         return self.original
 
 
+class Unrecorded(Narrowed):
+    """What a rule is shown of a Node in a sweep over Tensors that is not to be recorded on the Node's own tape."""
+
+    __slots__ = ()
+    recorded = False
+
+
 def user_frame(frame: FrameType) -> FrameType:
     """Return the innermost frame at or above `frame` that does not belong to this package."""
     here: FrameType | None = frame
@@ -126,8 +136,8 @@ def user_frame(frame: FrameType) -> FrameType:
     return here or frame
 
 
-def location(node: Node) -> str:
-    """Return "file:line" of the code that made the Node's value."""
+def location(node: Any) -> str:
+    """Return "file:line" of the code that made the value of a Node, or of a tracer's state."""
     try:
         positions = list(node.code.co_positions())
         line = positions[node.instruction // 2][0]
@@ -170,6 +180,32 @@ def _project_pull(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, 
 
 PROJECTION = Primitive("output", "projection", _freed)
 PROJECTION.pull = PROJECTION.pull_masked = PROJECTION.pull_tracked = _project_pull
+
+
+_projections: weakref.WeakValueDictionary[tuple[int, int], Node] = weakref.WeakValueDictionary()
+
+
+def projection(whole: Node, index: int, out: Any) -> Node | None:
+    """Return the Node of one output of an operation with several outputs (None for integer outputs).
+
+    There is one at a time: a rule that is recorded hangs on the Node that the user's Tensor has.
+    """
+    if out.dtype.kind not in "fc":
+        return None
+    known = _projections.get((whole.sequence, index))
+    if known is not None:
+        return known
+    node = _projections[(whole.sequence, index)] = Node()
+    node.primitive = PROJECTION
+    node.inputs = (whole,)
+    node.saved = index
+    node.params = {}
+    node.shape = out.shape
+    node.dtype = out.dtype
+    node.sequence = next_sequence()
+    node.code = whole.code
+    node.instruction = whole.instruction
+    return node
 
 
 def _pass_on(node: Node, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
@@ -288,6 +324,7 @@ def sweep(
     *,
     retain: bool = False,
     tracked: bool = False,
+    traced: bool = False,
     masked: bool = False,
     targets: frozenset[Node] = frozenset(),
     route: Mapping[Node, tuple[Node | None, ...]] | None = None,
@@ -298,6 +335,7 @@ def sweep(
         seeds: pairs of a Node and its cotangent (raw arrays; Tensors if `tracked`).
         retain: keep what the Nodes saved, so that another sweep may follow.
         tracked: compute on Tensors, recording, so that the result can be differentiated again.
+        traced: compute on Tensors without recording on the tape that is swept: its values, or the seeds, are tracers.
         masked: start with guarded products (a seed holds zeros that must stay zeros).
         targets: inner Nodes whose cotangents are wanted too.
         route: the Nodes to pull through, each with its inputs, None for those that lead to nothing wanted (see
@@ -306,7 +344,7 @@ def sweep(
     Returns:
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
-    found = Swept()
+    found, boxed = Swept(), tracked or traced
     leaves: dict[Any, Any] = found.leaves
     pending, heap = dict[Node, Any](), list[tuple[int, Node]]()
     for node, bar in seeds:
@@ -326,13 +364,12 @@ def sweep(
                         bar, primitive = primitive.arrive(node, bar), primitive.primitive
                     found.targets[node] = bar
                 if route is not None:
-                    inputs = route.get(node)
-                    if inputs is None:
+                    if (inputs := route.get(node)) is None:
                         continue
                     if inputs is not node.inputs:
                         pulled = Narrowed(node, inputs)
-            if tracked:
-                bars = _pull_tracked(primitive, pulled, bar, masked or primitive.masks)
+            if boxed:
+                bars = _pull_tensors(primitive, pulled, bar, masked or primitive.masks, tracked)
             elif masked:
                 bars = primitive.pull_masked(pulled, bar)
             else:
@@ -350,7 +387,7 @@ def sweep(
                     pending[parent] = parent_bar
                     heappush(heap, (-parent.sequence, parent))
                 else:
-                    pending[parent] = added(known, parent_bar) if tracked else known + parent_bar
+                    pending[parent] = added(known, parent_bar) if boxed else known + parent_bar
             if not retain:
                 node.primitive = FREED
                 node.saved = None
@@ -359,7 +396,9 @@ def sweep(
     return found
 
 
-def _pull_tracked(primitive: Any, node: Any, bar: Any, masked: bool) -> tuple[Any, ...]:
+def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool, recorded: bool) -> tuple[Any, ...]:
+    if not recorded:
+        node = Unrecorded(node.whole, node.inputs)
     in_place = primitive.pull_in_place
     if in_place is not None and type(primitive) is Primitive and type(bar) in (boxing.Tensor, Accumulator):
         return in_place(node, bar)
@@ -393,6 +432,7 @@ __all__ = [
     "Narrowed",
     "Node",
     "Swept",
+    "Unrecorded",
     "argument_node",
     "finish_leaves",
     "hooks_of",
@@ -400,6 +440,7 @@ __all__ = [
     "location",
     "make_node",
     "next_sequence",
+    "projection",
     "retain_gradient",
     "retained",
     "run_hooks",

@@ -207,14 +207,27 @@ def _pick(source: tuple[int, Any], xp: Any, out_bar: Any, saved: Any, params: An
     return out_bar if where == 1 else params[key]
 
 
-def _boxed_output(node: Any, value: Any) -> Any:
+def _boxed(value: Any, parent: Any, recorded: bool) -> Any:
+    """Return a residual as a Tensor on the Node where the value did hang, or off that tape."""
+    if isinstance(value, boxing.Tensor):  # of a Node over tracers; what is from further out keeps its history there
+        return value if parent is None else boxing.with_node(value, parent if recorded else None)
+    return boxing.box(value, parent if recorded else None) if hasattr(value, "dtype") else value
+
+
+def _boxed_output(node: Any, value: Any, recorded: bool) -> Any:
     if node.primitive.multiple:
-        return tuple([boxing.box(out, projection(node, i, out)) for i, out in enumerate(value)])
-    return boxing.box(value, node) if hasattr(value, "dtype") else value
+        return tuple(
+            [_boxed(out, projection(node, i, out) if recorded else None, recorded) for i, out in enumerate(value)]
+        )
+    return _boxed(value, node, recorded)
 
 
 def boxed_residuals(node: Any) -> tuple[Any, ...]:
-    """Return what a Node saved as Tensors that hang on the tape where the values did, so that rules can be recorded."""
+    """Return what a Node saved as Tensors that hang on the tape where the values did, so that rules can be recorded.
+
+    In a sweep that is not to be recorded on the Node's own tape they do not hang there.
+    """
+    recorded = node.recorded
     node = node.whole
     primitive = node.primitive
     inputs = node.inputs
@@ -223,10 +236,9 @@ def boxed_residuals(node: Any) -> tuple[Any, ...]:
         if value is None or name.endswith(_SUFFIXES):
             boxed.append(value)
         elif name == "out":
-            boxed.append(_boxed_output(node, value))
+            boxed.append(_boxed_output(node, value, recorded))
         elif primitive.variadic:
-            boxed.append(tuple([boxing.box(item, parent) for item, parent in zip(value, inputs)]))
+            boxed.append(tuple([_boxed(item, parent, recorded) for item, parent in zip(value, inputs)]))
         else:
-            parent = inputs[primitive.arguments.index(name)]
-            boxed.append(boxing.box(value, parent) if hasattr(value, "dtype") else value)
+            boxed.append(_boxed(value, inputs[primitive.arguments.index(name)], recorded))
     return tuple(boxed)

@@ -152,7 +152,7 @@ def is_grad_enabled() -> bool:
     >>> wg.is_grad_enabled()
     True
     """
-    return is_recording()
+    return bool(is_recording())
 
 
 # ---------------------------------------------------------------------- decorated functions

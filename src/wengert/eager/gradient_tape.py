@@ -20,6 +20,7 @@ from ..core.recording import is_recording, observers, set_observers, set_recordi
 from ..core.rows import Basis, one_for_each_element, one_for_each_inner_element, stacked_gradients
 from ..core.tape import Leaf, Node, location, next_sequence
 from ..errors import DTypeError, GradientError, ShapeError, StructureError
+from ..tensor import tracer as tracer
 from ..typing import PyTree, Shape
 from .watching import lend, take_off, used_leaves
 
@@ -262,7 +263,7 @@ class GradientTape:
         """Return the Jacobian of each example of a batch: `jacobian[b] = d target[b] / d source[b]`.
 
         Examples are along the first axis; `target[b]` must depend on no other example than `source[b]`, which is not
-        checked. It takes one sweep for each element of one example.
+        checked. One sweep serves all elements of an example.
 
         Returns:
             A Tensor of shape `(batch, *target.shape[1:], *source.shape[1:])`, or None.
@@ -303,7 +304,13 @@ class GradientTape:
             return [None] * len(nodes)
         create = self._is_observed()
         return stacked_gradients(
-            target, nodes, basis, retain_graph=self._retains(create), create_graph=create, spans=self._spans
+            target,
+            nodes,
+            basis,
+            name="GradientTape",
+            retain_graph=self._retains(create),
+            create_graph=create,
+            spans=self._spans,
         )
 
     # ------------------------------------------------------------------ what is asked before and noted after

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.recording import is_recording
-from ..core.tape import location
+from ..core.tracing import is_followed, made_at
 from ..errors import DTypeError, GradientError, NotDifferentiableError, ShapeError
 from .creation import asarray
 from .writing import overwrite
@@ -62,7 +62,7 @@ def cannot(name: str, reason: str, values: Any) -> NotDifferentiableError:
     culprit = next(_tracked(values))
     return NotDifferentiableError(
         f"{name} cannot be differentiated: {reason}, so that the result would silently leave the tape, on which the "
-        f"Tensor made at {location(culprit._node)} is. Detach the argument if a constant is meant, or compose the "
+        f"Tensor made at {made_at(culprit)} is. Detach the argument if a constant is meant, or compose the "
         "function of operations that have derivatives"
     )
 
@@ -78,7 +78,7 @@ def _tensors_in(value: Any) -> Iterable[Any]:
 
 
 def _tracked(values: Any) -> Any:
-    return iter([tensor for tensor in _tensors_in(values) if tensor.requires_grad])
+    return iter([tensor for tensor in _tensors_in(values) if is_followed(tensor)])
 
 
 def is_tracked(values: Any) -> bool:

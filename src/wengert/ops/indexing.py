@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..core.dispatch import bind
 from ..core.vspace import Accumulator, Scatter
 from ..declare import Sample, linear
 from ..typing import Array, Namespace, Shape
+from . import mapped_keys
 
 Key = tuple[Any, ...]
 _ALL = builtins.slice(None)
@@ -178,15 +180,21 @@ def gather_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
 
 @gather.batched
 def gather_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
-    return _with_leading_axis(gather, key, x)
-
-
-def _with_leading_axis(operation: Any, key: Key, *args: Any) -> Any:
-    """Apply a keyed operation under one more leading axis, minding where NumPy puts the axes of index arrays."""
     if _arrays_are_apart(key):
-        size = args[0].shape[0]
-        return boxing.operations.stack([operation(*[a[i] for a in args], key=key) for i in builtins.range(size)])
-    return operation(*args, key=(_ALL, *key))
+        rows, positions = _flat(xp, x, (), key)
+        return bind(gather.primitive, (rows,), {"key": (_ALL, positions)})
+    return bind(gather.primitive, (x,), {"key": (_ALL, *key)})
+
+
+def _flat(xp: Namespace, x: Any, steps: Steps, key: Key) -> tuple[Any, Any]:
+    """Return a batch of arrays as rows, and the positions in a row that view steps and a key lead to.
+
+    NumPy puts the axes of index arrays that are apart in front, and a step of a view may be one that permutes axes: in
+    both cases one more axis in front of the key would mean something else.
+    """
+    shape = tuple(x.shape[1:])
+    positions = np.asarray(region_of(np.arange(prod(shape)).reshape(shape), steps)[key])
+    return xp.reshape(x, (x.shape[0], prod(shape))), positions
 
 
 def _arrays_are_apart(key: Key) -> bool:
@@ -221,12 +229,25 @@ def scatter_add_transpose_value(xp: Namespace, out_bar: Array, value_shape: Shap
 
 @scatter_add.batched
 def scatter_add_batched(xp: Namespace, x: Array, value: Array, *, key: Key) -> Array:
-    return _with_leading_axis(scatter_add, key, x, _room_for(x[0], key, value))
+    if _arrays_are_apart(key):
+        rows, positions = _flat(xp, x, (), key)
+        values = _stretched(xp, value, positions.shape)
+        return xp.reshape(bind(scatter_add.primitive, (rows, values), {"key": (_ALL, positions)}), x.shape)
+    return bind(scatter_add.primitive, (x, _room_for(x.shape[1:], key, value)), {"key": (_ALL, *key)})
 
 
-def _room_for(x: Any, key: Key, value: Any) -> Any:
+def _stretched(xp: Namespace, value: Any, shape: Shape) -> Any:
+    """Broadcast each of a batch of values to the shape of a region."""
+    extra = len(shape) - (value.ndim - 1)
+    if extra < 0:  # NumPy ignores leading ones of a value
+        value = xp.reshape(value, (value.shape[0], *value.shape[1 - extra :]))
+    room = xp.reshape(value, (value.shape[0],) + (1,) * builtins.max(extra, 0) + tuple(value.shape[1:]))
+    return xp.broadcast_to(room, (value.shape[0], *shape))
+
+
+def _room_for(x_shape: Shape, key: Key, value: Any) -> Any:
     """Give a batched value the rank of the region it is assigned to."""
-    region_ndim = np.broadcast_to(np.zeros(()), x.shape)[key].ndim
+    region_ndim = np.ndim(np.broadcast_to(np.zeros(()), x_shape)[key])
     shape = tuple(value.shape)
     extra = region_ndim - (len(shape) - 1)
     return boxing.operations.reshape(value, (shape[0],) + (1,) * extra + shape[1:]) if extra > 0 else value
@@ -334,10 +355,14 @@ def write_region_pull_in_place(node: Any, out_bar: Any) -> tuple[Any, ...]:
 
 @write_region.batched
 def write_region_batched(xp: Namespace, x: Array, value: Array, *, steps: Steps, key: Key) -> Array:
-    rows = [
-        bind(write_region.primitive, (x[i], value[i]), {"steps": steps, "key": key}) for i in builtins.range(x.shape[0])
-    ]
-    return xp.stack(rows)
+    params: dict[str, Any] = {"steps": ()}
+    if steps or _arrays_are_apart(key):
+        rows, positions = _flat(xp, x, steps, key)
+        values = xp.reshape(_stretched(xp, value, positions.shape), (x.shape[0], positions.size))
+        params["key"] = (_ALL, positions.reshape(-1))
+        return xp.reshape(bind(write_region.primitive, (rows, values), params), x.shape)
+    params["key"] = (_ALL, *key)
+    return bind(write_region.primitive, (x, _room_for(x.shape[1:], key, value)), params)
 
 
 def read_region(x: Any, *, steps: Steps, key: Key) -> Any:
@@ -357,6 +382,8 @@ def getitem(x: Any, key: Any) -> Any:
     kind = type(key)
     if kind is int or (kind is builtins.slice and _has_plain_bounds(key)):
         return bind(index.primitive, (x,), {"key": (key,)})
+    if mapped_keys.holds_mapped(key):
+        return mapped_keys.read(x, key)
     canonical, basic = canonical_key(key, x.shape)
     return bind(index.primitive if basic else gather.primitive, (x,), {"key": canonical})
 

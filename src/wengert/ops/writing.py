@@ -32,8 +32,10 @@ from ..core.aliasing import (
 from ..core.dispatch import explain, lift
 from ..core.recording import is_recording
 from ..core.tape import Leaf, user_frame
+from ..core.traced_writing import write_traced
 from ..errors import DTypeError, ShapeError
 from ..typing import Array
+from . import mapped_keys
 from .indexing import Key, canonical_key, is_plain_key
 
 _EVERYTHING: Key = (Ellipsis,)
@@ -47,6 +49,9 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         ShapeError: the value does not broadcast to the region.
         DTypeError: a tracked value would be cut off by an integer array.
     """
+    if mapped_keys.holds_mapped(key):
+        overwrite(x, mapped_keys.write(x, key, value), "setitem")
+        return
     canonical = (key,) if is_plain_key(key) else canonical_key(key, x.shape)[0]
     if not _write_alone(x, canonical, value):
         write(x, canonical, value, "setitem")
@@ -78,15 +83,12 @@ def _write_alone(target: Any, key: Key, value: Any) -> bool:
 
 def write(target: Any, key: Key, value: Any, name: str) -> None:
     """Write a value into the region of `target` that a canonical key selects."""
-    if not _is_plain(target):
-        target.trace.write(target, key, value)
-        return
     if not isinstance(value, boxing.Tensor):
         value = lift(value, name, floating=target.dtype)
         if not isinstance(value, boxing.Tensor):
             value = boxing.borrow(np.asarray(value))
-    elif not _is_plain(value):
-        value.trace.write(target, key, value)
+    if not _is_plain(value) or not _is_plain(target):
+        write_traced(target, key, value, name)
         return
     _check_dtypes(target, value, name)
     base, steps = family(target)

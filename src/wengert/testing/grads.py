@@ -153,11 +153,17 @@ def _limit(f: Callable[..., Any], case: Case, directions: Sequence[Any], weights
     return rounding(precision(case.arrays), condition(vector, exact.arrays, exact.moves) + largest)
 
 
+def _tracked(t: Any) -> Any:
+    return t if t.requires_grad else t.clone().requires_grad_()
+
+
 def _gradient_of(f: Callable[..., Any], weights: Sequence[Any]) -> Callable[..., Any]:
     """Return the function that computes the gradient of the weighted results of `f`, differentiably."""
 
     def gradient(*tensors: Any) -> Any:
-        inputs = [t for t in tensors if isinstance(t, wg.Tensor) and t.requires_grad]
+        # In forward mode they come off the tape.
+        tensors = tuple([_tracked(t) if isinstance(t, wg.Tensor) else t for t in tensors])
+        inputs = [t for t in tensors if isinstance(t, wg.Tensor)]
         bars = _bars(f, tensors, weights, create_graph=True)
         return tuple([wg.zeros_like(t.detach()) if bar is None else bar for bar, t in zip(bars, inputs)])
 

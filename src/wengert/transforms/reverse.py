@@ -7,23 +7,31 @@ what is closed over is seen as it is. So every transform nests in every other, a
 
 from __future__ import annotations
 
-import functools
-import inspect
-import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..core import boxing, pytree
-from ..core.backward import Seed, cotangents, seed_of, zeros_for
+from ..core.backward import cotangents, seed_of, settled_seeds, zeros_for
 from ..core.reach import Route, route_to, survey
 from ..core.recording import is_recording, observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, next_sequence
+from ..core.tracing import Trace, innermost_trace, is_tracer, snapshot
 from ..errors import DTypeError, ShapeError
 from ..typing import PyTree
-
-Argnums = int | Sequence[int]
+from .shared import (
+    Argnums,
+    as_tensor,
+    checked_argnums,
+    demand_tensors,
+    described,
+    named,
+    parameter_name,
+    positions,
+    without_aux,
+)
 
 
 def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -60,7 +68,7 @@ def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = Fal
         value, gradients = with_value(*args, **kwargs)
         return (gradients, value[1]) if has_aux else gradients
 
-    return _named(gradient, function, "grad")
+    return named(gradient, function, "grad")
 
 
 def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -82,7 +90,7 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: 
     >>> wg.value_and_grad(lambda x: (x * x).sum())(wg.tensor([1.0, 2.0]))
     (Tensor(5., dtype=float32), Tensor([2., 4.], dtype=float32))
     """
-    return _named(_differentiated(function, argnums, has_aux, "value_and_grad"), function, "value_and_grad")
+    return named(_differentiated(function, argnums, has_aux, "value_and_grad"), function, "value_and_grad")
 
 
 def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -109,10 +117,7 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> t
     (Tensor(4., dtype=float32), Tensor(3., dtype=float32))
     """
     run = _Run("vjp", function, primals, {}, range(len(primals)), has_aux, integers_pass=True)
-    leaves, structure = pytree.flatten(run.outputs)
-    for leaf, path in zip(leaves, structure.paths("its output")):
-        if not isinstance(leaf, boxing.Tensor):
-            raise DTypeError(f"vjp: {run.described} must return Tensors, but {path} is of type {type(leaf).__name__}")
+    leaves, structure = demand_tensors(run.outputs, "vjp", run.described)
     aux, aux_structure = pytree.flatten(run.aux)
     outside = run.leading_outside([*leaves, *aux]) if is_recording() else frozenset[Node]()
     pullback = Pullback(run, leaves, structure)
@@ -141,10 +146,11 @@ class Pullback:
         run = self._run
         given = self._structure.flatten_like(cotangents_of_outputs, "the cotangent")
         tracked = is_recording() and (
-            self._meets_others() or any([isinstance(bar, boxing.Tensor) and bar.requires_grad for bar in given])
+            self._meets_others() or any([isinstance(bar, boxing.Tensor) and bar._node is not None for bar in given])
         )
-        seeds: list[Seed] = []
+        seeds: list[tuple[Node, Any]] = []
         masked = False
+        traced = run.trace is not None
         for node, like, bar in zip(self._nodes, self._likes, given):
             if bar is None:
                 continue
@@ -153,9 +159,18 @@ class Pullback:
                 continue
             seed, may_hold_zeros = seed_of(node, bar, None, name="pullback")
             masked = masked or may_hold_zeros
-            seeds.append((node, seed if tracked else boxing.data_of(seed)))
+            traced = traced or is_tracer(seed)
+            seeds.append((node, seed))
         self._meets_others()
-        bars = cotangents(seeds, run.nodes, self._route, retain=True, tracked=tracked, masked=masked)
+        bars = cotangents(
+            settled_seeds(seeds, tracked or traced),
+            run.nodes,
+            self._route,
+            retain=True,
+            tracked=tracked,
+            masked=masked,
+            traced=traced,
+        )
         return run.gradients(bars)
 
     def _meets_others(self) -> bool:
@@ -183,6 +198,7 @@ class _Run:
         outputs: what the function returned, not yet fit to be shown outside.
         aux: what else it returned.
         start: the sequence number at which the run began; older Nodes belong to others.
+        trace: the innermost transform at work where the run began, on whose level its tape is; None on the ground.
     """
 
     def __init__(
@@ -196,16 +212,17 @@ class _Run:
         integers_pass: bool = False,
     ) -> None:
         self.name = name
-        self.described = f"{getattr(function, '__name__', type(function).__name__)}()"
+        self.described = described(function)
         self.nodes: list[Node | None] = []
         self._likes: list[tuple[Any, Any]] = []
         self._structures: list[pytree.Structure] = []
         self._integers_pass = integers_pass
         outside = is_recording()
         self.start = next_sequence()
+        self.trace: Trace | None = innermost_trace()
         entered = list(args)
         for i in chosen:
-            entered[i] = self._enter(args[i], _parameter(function, i), outside)
+            entered[i] = self._enter(args[i], parameter_name(function, i), outside)
         watching = observers()
         set_observers((*watching, self))
         set_recording(True)
@@ -214,7 +231,7 @@ class _Run:
         finally:
             set_recording(outside)
             set_observers(watching)
-        self.outputs, self.aux = _without_aux(returned, self, has_aux), returned[1] if has_aux else None
+        self.outputs, self.aux = without_aux(returned, name, self.described, has_aux)
 
     def _enter(self, argument: PyTree, parameter: str, outside: bool) -> PyTree:
         """Return an argument as the function sees it: each leaf a Tensor of its own over the caller's memory."""
@@ -222,29 +239,25 @@ class _Run:
         self._structures.append(structure)
         entered: list[Any] = []
         for i, leaf in enumerate(leaves):
-            tensor = self._tensor(leaf, structure, i, parameter)
-            data = tensor._data
-            self._likes.append((data.shape, data.dtype))
-            if data.dtype.kind != "f":
-                self._refuse(data.dtype, structure.paths(parameter)[i])
+            tensor = as_tensor(leaf, self.name, partial(_path, structure, i, parameter))
+            if type(tensor) is boxing.BorrowedTensor:
+                tensor = tensor.clone()
+            dtype = tensor.dtype
+            self._likes.append((tensor.shape, dtype))
+            if dtype.kind != "f":
+                self._refuse(dtype, structure.paths(parameter)[i])
                 self.nodes.append(None)
                 entered.append(tensor)
                 continue
-            node = argument_node(tensor._node if outside else None, data)
+            if self.trace is None:
+                node = argument_node(tensor._node if outside else None, tensor._data)
+                entered.append(boxing.box(tensor._data, node))
+            else:
+                at_this_level = is_tracer(tensor) and tensor._state.trace is self.trace
+                node = argument_node(tensor._node if outside and at_this_level else None, tensor)
+                entered.append(self.trace.lift(tensor if outside or at_this_level else snapshot(tensor, False), node))
             self.nodes.append(node)
-            entered.append(boxing.box(data, node))
         return structure.unflatten(entered)
-
-    def _tensor(self, leaf: Any, structure: pytree.Structure, i: int, parameter: str) -> Any:
-        if type(leaf) is boxing.Tensor:
-            return leaf
-        try:
-            return boxing.operations.tensor(leaf)
-        except (TypeError, ValueError) as error:
-            where = structure.paths(parameter)[i]
-            raise DTypeError(
-                f"{self.name}: {where} is of type {type(leaf).__name__}, no number or array: {error}"
-            ) from None
 
     def _refuse(self, dtype: Any, where: str) -> None:
         if dtype.kind == "c":
@@ -285,18 +298,13 @@ class _Run:
         return tuple(nested)
 
 
+def _path(structure: pytree.Structure, i: int, root: str) -> str:
+    return structure.paths(root)[i]
+
+
 def _may_be_asked_about(stray: Node) -> bool:
     """Return whether a gradient may be asked for there: not at a leaf whose Tensor is gone."""
     return not isinstance(stray, Leaf) or stray.tensor_reference() is not None
-
-
-def _without_aux(returned: Any, run: _Run, has_aux: bool) -> Any:
-    if not has_aux:
-        return returned
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
-        raise DTypeError(f"{run.name}: with has_aux=True, {run.described} must return (output, aux), not {what}")
-    return returned[0]
 
 
 def _shown(value: Any, run: _Run, outside: frozenset[Node]) -> Any:
@@ -305,15 +313,15 @@ def _shown(value: Any, run: _Run, outside: frozenset[Node]) -> Any:
         return value
     if value._node in outside or value._node.sequence < run.start:
         return value
-    return boxing.box(value._data)
+    return boxing.with_node(value, None)
 
 
 def _differentiated(function: Callable[..., Any], argnums: Argnums, has_aux: bool, name: str) -> Callable[..., Any]:
     single = not isinstance(argnums, Sequence)
-    wanted = _checked_argnums(argnums, name)
+    wanted = checked_argnums(argnums, name)
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        chosen = _positions(wanted, len(args), function, name)
+        chosen = positions(wanted, len(args), function, name)
         run = _Run(name, function, args, kwargs, chosen, has_aux)
         node = _demand_scalar(run)
         recording = is_recording()
@@ -324,11 +332,12 @@ def _differentiated(function: Callable[..., Any], argnums: Argnums, has_aux: boo
         if node is not None:
             route, others = run.survey([node])
             tracked = recording and others
+            traced = run.trace is not None
             seed = np.ones((), node.dtype)
-            pair = (node, boxing.box(seed) if tracked else seed)
-            value = value if tracked else boxing.box(value._data)
+            pair = (node, boxing.box(seed) if tracked or traced else seed)
+            value = value if tracked else boxing.with_node(value, None)
             retain = tracked or bool(outside)
-            bars = cotangents([pair], run.nodes, route, retain=retain, tracked=tracked, masked=False)
+            bars = cotangents([pair], run.nodes, route, retain=retain, tracked=tracked, masked=False, traced=traced)
         gradients = run.gradients(bars)
         if has_aux:
             value = value, structure.unflatten([_shown(leaf, run, outside) for leaf in aux])
@@ -356,47 +365,6 @@ def _demand_scalar(run: _Run) -> Node | None:
             f"{run.name}: {run.described} must return a real floating scalar, but its dtype is {out.dtype}"
         )
     return out._node
-
-
-def _checked_argnums(argnums: Argnums, name: str) -> tuple[int, ...]:
-    try:
-        wanted = tuple([operator.index(i) for i in (argnums if isinstance(argnums, Sequence) else (argnums,))])
-    except TypeError:
-        wanted = ()
-    if not wanted:
-        raise TypeError(f"{name}: argnums must be an integer or a sequence of integers, not {argnums!r}")
-    return wanted
-
-
-def _positions(wanted: tuple[int, ...], count: int, function: Any, name: str) -> list[int]:
-    """Return argnums as positions among `count` arguments."""
-    described = getattr(function, "__name__", "the function")
-    for i in wanted:
-        if not -count <= i < count:
-            raise TypeError(
-                f"{name}: argnums has {i}, but {described} was called with {count} positional "
-                f"argument{'' if count == 1 else 's'}; pass what is to be differentiated by position"
-            )
-    positions = [i % count for i in wanted]
-    if len(set(positions)) != len(positions):
-        raise TypeError(f"{name}: argnums {wanted} names an argument of {described} twice")
-    return positions
-
-
-def _parameter(function: Any, i: int) -> str:
-    """Return the name of a positional parameter, for messages."""
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
-    i += getattr(function, "__self__", None) is not None
-    if code is None or i >= code.co_argcount:
-        return f"argument {i}"
-    return code.co_varnames[i]
-
-
-def _named(transformed: Callable[..., Any], function: Any, name: str) -> Callable[..., Any]:
-    functools.update_wrapper(transformed, function, updated=())
-    transformed.__name__ = transformed.__qualname__ = f"{name}({getattr(function, '__name__', 'function')})"
-    return transformed
 
 
 __all__ = ["Pullback", "grad", "value_and_grad", "vjp"]

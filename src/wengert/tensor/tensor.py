@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
-from .core import backward as core_backward
-from .core import boxing
-from .core.aliasing import NOWHERE, begin_history, lead_views
-from .core.tape import FREED, Leaf, hooks_of, location, retain_gradient
-from .core.updating import update_buffers
-from .declare import fastpath
-from .errors import DTypeError, GradientError
-from .ops.methods import ArrayMethods
-from .typing import Array, DType, DTypeLike, Shape
+from .. import ops
+from ..core import backward as core_backward
+from ..core import boxing
+from ..core.aliasing import NOWHERE, begin_history, lead_views
+from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.updating import update_buffers
+from ..declare import fastpath
+from ..errors import DTypeError, GradientError
+from ..ops.methods import ArrayMethods
+from ..typing import Array, DType, DTypeLike, Shape
 
 
 class RemovableHandle:
@@ -46,11 +46,12 @@ class RemovableHandle:
 class Tensor(ArrayMethods):
     """An array that remembers how it was computed; made by `wg.tensor` or `wg.asarray`, not by this class."""
 
-    __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node")
+    __slots__ = ("__weakref__", "_alias", "_data", "_grad", "_node", "_state")
     _data: Array
     _node: Any
     _alias: Any
     _grad: Any
+    _state: Any
     __array_priority__ = 1000
 
     # ------------------------------------------------------------------ what it is

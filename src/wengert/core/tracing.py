@@ -1,0 +1,261 @@
+"""Transforms at work: the stack of open traces, and what all of them have in common.
+
+A trace stands for one run of one transform (`jvp`, `vmap`, `linearize`). Its tracers are Tensors that box a *state*
+instead of an array: what the value is made of one level further out. An operation goes to the innermost trace among its
+arguments, which computes with the parts, further out; so levels never mix, and perturbations are never confused.
+
+Each level has a tape of its own on top: a tracer may have a Node as any Tensor may, and Nodes that are recorded over
+tracers keep Tensors. So reverse mode nests in every transform, and every transform in reverse mode.
+"""
+
+# The slots of Tensor and the frames of the interpreter are this layer's business.
+# pyright: reportPrivateUsage=false
+
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from itertools import count
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from ..errors import LeakedTracerError
+from ..typing import Params
+from . import boxing
+from .primitive import NONDIFFERENTIABLE, Primitive
+from .recording import is_recording
+from .tape import Node, location, make_node, projection, user_frame
+
+_next_level = count(1).__next__
+_open: ContextVar[tuple[Trace, ...]] = ContextVar("wengert_open_traces", default=())
+
+open_traces: Callable[[], tuple[Trace, ...]] = _open.get
+"""The traces of the transforms that are at work here, the outermost first."""
+
+
+def innermost_trace() -> Trace | None:
+    """Return the innermost trace that is open here, or None."""
+    traces = _open.get()
+    return traces[-1] if traces else None
+
+
+class State:
+    """What a tracer boxes, in place of an array.
+
+    Attributes:
+        trace: the run of a transform that it belongs to.
+        code, instruction: which line of whose code made it.
+    """
+
+    __slots__ = ("code", "instruction", "trace")
+    trace: Any
+    code: CodeType
+    instruction: int
+
+    def __init__(self, trace: Trace, frame: FrameType) -> None:
+        self.trace = trace
+        frame = user_frame(frame)
+        self.code = frame.f_code
+        self.instruction = frame.f_lasti
+
+    @property
+    def like(self) -> Any:
+        """Something with the shape and dtype that the tracer shows."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the tracer shows."""
+        return self.like.shape
+
+    def concrete(self, what: str) -> Any:
+        """Return the one raw array that it stands for, or raise: there is none."""
+        raise NotImplementedError
+
+    @property
+    def varies(self) -> bool:
+        """Whether the transform has something to lose if the value is taken out of its sight."""
+        raise NotImplementedError
+
+    def parts(self) -> tuple[Any, ...]:
+        """Return the Tensors that it is made of, the value first."""
+        raise NotImplementedError
+
+
+class Trace:
+    """One run of a transform. Open while its function runs; tracers are of no use afterwards.
+
+    Attributes:
+        level: larger for traces that began later, so that the innermost of several is the one of the largest level.
+        name: the transform, as the user wrote it.
+        described: the function that is transformed, for messages.
+    """
+
+    __slots__ = ("_before", "_converted", "described", "level", "name")
+
+    def __init__(self, name: str, described: str) -> None:
+        self.level = _next_level()
+        self.name = name
+        self.described = described
+        self._before: list[tuple[Trace, ...]] = []
+        self._converted: list[tuple[weakref.ref[Any], Any]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its function is running."""
+        return bool(self._before)
+
+    def __enter__(self) -> Any:
+        before = _open.get()
+        self._before.append(before)
+        _open.set((*before, self))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        _open.set(self._before.pop())
+        converted, self._converted = self._converted, []
+        for reference, former in converted:
+            tensor = reference()
+            if tensor is not None and type(tensor) is boxing.Tracer and tensor._state.trace is self:
+                self.release(tensor, former)
+
+    def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
+        """Apply a primitive to Tensors and numbers, among them tracers of this trace; return Tensors of any level."""
+        raise NotImplementedError
+
+    def state_of(self, tensor: Any) -> State:
+        """Return the state by which a Tensor from further out is shown on this level: a constant to this transform."""
+        raise NotImplementedError
+
+    def lift(self, tensor: Any, node: Node | None = None) -> Any:
+        """Return a tracer of this trace for a Tensor of any level, with a Node on this level's tape."""
+        if type(tensor) is boxing.Tracer and tensor._state.trace is self:
+            return boxing.box_state(tensor._state, node)
+        return boxing.box_state(self.state_of(snapshot(tensor)), node)
+
+    def release(self, tensor: Any, former: Any) -> None:
+        """Decide what becomes of a Tensor that was made a tracer by a write, and outlives the transform."""
+        raise NotImplementedError
+
+    def note_conversion(self, tensor: Any, former: Any) -> None:
+        """Remember that a write made a Tensor a tracer of this trace."""
+        self._converted.append((weakref.ref(tensor), former))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self.described}, level {self.level}{'' if self.is_open else ', ended'}>"
+
+
+def is_tracer(value: Any) -> bool:
+    """Return whether a value is a tracer of any trace."""
+    return type(value) is boxing.Tracer
+
+
+def is_followed(tensor: Any) -> bool:
+    """Return whether derivatives of a Tensor are being taken, on a tape or by a transform."""
+    if tensor._node is not None:
+        return True
+    return type(tensor) is boxing.Tracer and tensor._state.varies and tensor.dtype.kind in "fc"
+
+
+def made_at(tensor: Any) -> str:
+    """Return "file:line" of the code that made a Tensor that is followed."""
+    return location(tensor._state if tensor._node is None else tensor._node)
+
+
+def leaked(state: Any) -> LeakedTracerError:
+    """Return the error for a tracer that is used after its transform has ended."""
+    trace = state.trace
+    return LeakedTracerError(
+        f"a value of {trace.name}({trace.described}) was used after that transform had ended: it was made at "
+        f"{location(state)} and kept somewhere, say in a global, an attribute or a list outside of the function. "
+        "Return it from the function instead; with has_aux=True anything can be returned besides the result"
+    )
+
+
+def apply(trace: Trace, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
+    """Apply a primitive; `trace` is the innermost one among its arguments, which are Tensors, arrays and numbers."""
+    if not trace._before:
+        raise leaked(next(a._state for a in args if is_tracer(a) and a._state.trace is trace))
+    entered = [_entered(arg) for arg in args]
+    out = trace.process(primitive, entered, params)
+    if is_recording() and primitive.kind != NONDIFFERENTIABLE:
+        nodes = tuple([a._node if type(a) is boxing.Tracer and a._state.trace is trace else None for a in entered])
+        for node in nodes:
+            if node is not None:
+                return _recorded(trace, primitive, entered, nodes, out, params)
+    return out
+
+
+def _entered(arg: Any) -> Any:
+    if isinstance(arg, np.ndarray):
+        return boxing.borrow(arg)  # pyright: ignore[reportUnknownArgumentType]
+    return boxing.box(np.asarray(arg)) if isinstance(arg, np.generic) else arg
+
+
+def snapshot(value: Any, keep_node: bool = True) -> Any:
+    """Return a box of its own over a Tensor's value as it is now: later writes to the Tensor leave it alone."""
+    kind: Any = type(value)
+    if kind is boxing.Tensor:
+        return boxing.box(value._data, value._node if keep_node else None)
+    if kind is boxing.Tracer:
+        return boxing.box_state(value._state, value._node if keep_node else None)
+    if kind is boxing.BorrowedTensor:
+        value.become_owner()
+        return boxing.box(value._data, value._node if keep_node else None)
+    return value
+
+
+def _recorded(
+    trace: Trace, primitive: Primitive, args: Sequence[Any], nodes: tuple[Any, ...], out: Any, params: Params
+) -> Any:
+    """Put the result of an operation onto the tape of the trace's level."""
+    outs = [trace.lift(y) for y in (out if primitive.multiple else (out,))]
+    data = tuple([snapshot(arg, keep_node=not is_tracer(arg) or arg._state.trace is not trace) for arg in args])
+    kept = tuple([boxing.box_state(y._state) for y in outs])
+    if primitive.multiple:
+        saved = primitive.rules["plan"].gather(data, nodes, kept)
+        whole = make_node(primitive, nodes, saved, Several(outs), params)
+        for i, y in enumerate(outs):
+            y._node = projection(whole, i, y)
+        return tuple(outs)
+    (y,) = outs
+    if y.dtype.kind in "fc":
+        saved = primitive.rules["plan"].gather(data, nodes, kept[0])
+        y._node = make_node(primitive, nodes, saved, y, params)
+    return y
+
+
+class Several:
+    """Stands for the joint output of an operation with several outputs, which has no one shape or dtype."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, outs: Any) -> None:
+        self.shape = tuple([out.shape for out in outs])
+        self.dtype = tuple([out.dtype for out in outs])
+
+
+def calling_frame() -> FrameType:
+    """Return the frame of whoever called the function that calls this."""
+    return sys._getframe(2)
+
+
+def plain_value(value: Any) -> Any:
+    """Return the raw array of the values that a Tensor of any level stands for, without tangents."""
+    while type(value) is boxing.Tracer:
+        value = value._state.parts()[0]
+    return boxing.data_of(value) if isinstance(value, boxing.Tensor) else value
+
+
+def plain_parts(value: Any) -> list[Any]:
+    """Return the raw arrays that a Tensor of any level is made of, those of tangents included."""
+    if type(value) is not boxing.Tracer:
+        return [boxing.data_of(value)] if isinstance(value, boxing.Tensor) else [value]
+    return [raw for part in value._state.parts() for raw in plain_parts(part)]

@@ -1,0 +1,374 @@
+"""Derivatives beyond the gradient: Jacobians in either mode, Hessians, and products with them that never form them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import boxing, pytree
+from ..errors import DTypeError, ShapeError
+from ..typing import PyTree, Shape
+from .mapping import vmap
+from .pushing import jvp
+from .reverse import grad, vjp
+from .shared import Argnums, as_tensor, checked_argnums, demand_tensors, described, named, parameter_name, positions
+
+
+def jacrev(
+    function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes the Jacobian by reverse mode: one sweep, batched over the elements of the output.
+
+    Cheaper than `jacfwd` where outputs have fewer elements than arguments.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (outputs, anything else).
+        chunk_size: pull back at most so many elements at once, to bound memory.
+
+    Returns:
+        A function of the same arguments. For an output y and an argument x it gives a Tensor of shape
+        `y.shape + x.shape`, nested as the outputs are and, within, as the arguments are.
+
+    Raises:
+        DTypeError: an argument is an integer, or an output is no floating Tensor.
+
+    >>> import wengert as wg
+    >>> wg.jacrev(lambda x: wg.stack([x[0] * x[1], x[0] ** 2]))(wg.tensor([3.0, 4.0])).tolist()
+    [[4.0, 3.0], [6.0, 0.0]]
+    """
+    wanted = checked_argnums(argnums, "jacrev")
+
+    def jacobian_by_rows(*args: Any, **kwargs: Any) -> Any:
+        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacrev")
+        outputs, pullback, *aux = vjp(partial_function, *chosen, has_aux=has_aux)
+        rows = _rows(outputs, pullback, described(function), chunk_size)
+        rows = rows if isinstance(argnums, Sequence) else pytree.map_leaves(_First.of, rows)
+        return (_unwrapped(rows), aux[0]) if has_aux else _unwrapped(rows)
+
+    return named(jacobian_by_rows, function, "jacrev")
+
+
+class _First:
+    """Holds the cotangents of all chosen arguments in the place of one output: a leaf of the tree of outputs."""
+
+    __slots__ = ("cotangents",)
+
+    def __init__(self, cotangents: Any) -> None:
+        self.cotangents = cotangents
+
+    @classmethod
+    def of(cls, held: _First) -> _First:
+        """Keep those of the only argument."""
+        return cls(held.cotangents[0])
+
+
+def _unwrapped(rows: PyTree) -> PyTree:
+    leaves, structure = pytree.flatten(rows)
+    return structure.unflatten([held.cotangents for held in leaves])
+
+
+def _of_chosen(
+    function: Callable[..., Any], wanted: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> tuple[Callable[..., Any], list[Any], list[int]]:
+    """Return (the function of the chosen arguments alone, these arguments as floating Tensors, their positions)."""
+    places = positions(wanted, len(args), function, name)
+
+    def of_chosen(*chosen: Any) -> Any:
+        complete = list(args)
+        for place, value in zip(places, chosen):
+            complete[place] = value
+        return function(*complete, **kwargs)
+
+    code = getattr(function, "__name__", type(function).__name__)
+    of_chosen.__name__ = code
+    chosen: list[Any] = []
+    for place in places:
+        leaves, structure = pytree.flatten(args[place])
+        for i, leaf in enumerate(leaves):
+
+            def where(structure: pytree.Structure = structure, i: int = i, place: int = place) -> str:
+                return structure.paths(parameter_name(function, place))[i]
+
+            leaves[i] = as_tensor(leaf, name, where)
+            if leaves[i].dtype.kind != "f":
+                raise DTypeError(
+                    f"{name}: {where()} has dtype {leaves[i].dtype}, and only real floating numbers can be perturbed. "
+                    "Convert it, for example with .astype('float32'), or leave it out of argnums"
+                )
+        chosen.append(structure.unflatten(leaves))
+    return of_chosen, chosen, places
+
+
+def _rows(outputs: PyTree, pullback: Callable[[Any], Any], function: str, chunk_size: int | None) -> PyTree:
+    leaves, structure = pytree.flatten(outputs)
+    rows: list[Any] = []
+    for i, y in enumerate(leaves):
+        _demand_floating(y, "jacrev", function)
+        if y.shape == ():
+            seed: Any = boxing.box(np.ones((), y.dtype))
+            rows.append(_First(pullback(structure.unflatten(_alone(i, seed, len(leaves))))))
+            continue
+
+        def pull(seed: Any, i: int = i) -> Any:
+            return pullback(structure.unflatten(_alone(i, seed, len(leaves))))
+
+        stacked = vmap(pull, chunk_size=chunk_size)(_basis(y.shape, y.dtype))
+        shape = y.shape
+
+        def shaped(bars: Any, shape: Shape = shape) -> Any:
+            return boxing.operations.reshape(bars, (*shape, *bars.shape[1:]))
+
+        rows.append(_First(pytree.map_leaves(shaped, stacked)))
+    return structure.unflatten(rows)
+
+
+def _alone(i: int, value: Any, count: int) -> list[Any]:
+    return [value if j == i else None for j in range(count)]
+
+
+def _basis(shape: Shape, dtype: Any) -> Any:
+    """Return the elements of the standard basis of arrays of a shape, stacked."""
+    size = math.prod(shape)
+    return boxing.box(np.eye(size, dtype=dtype).reshape(size, *shape))
+
+
+def _demand_floating(y: Any, name: str, function: str) -> None:
+    if y.dtype.kind != "f":
+        raise DTypeError(
+            f"{name}: {function} returned a Tensor of dtype {y.dtype}, which has no derivative; return it as anything "
+            "else with has_aux=True"
+        )
+
+
+def jacfwd(
+    function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes the Jacobian by forward mode: one run, batched over the elements of an argument.
+
+    Cheaper than `jacrev` where arguments have fewer elements than outputs; keeps no tape.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (outputs, anything else).
+        chunk_size: push forward at most so many elements at once, to bound memory.
+
+    Returns:
+        A function of the same arguments. For an output y and an argument x it gives a Tensor of shape
+        `y.shape + x.shape`, nested as the outputs are and, within, as the arguments are.
+
+    Raises:
+        DTypeError: an argument is an integer, or an output is no floating Tensor.
+
+    >>> import wengert as wg
+    >>> wg.jacfwd(lambda x: wg.stack([x * x, 3 * x, x]))(2.0).tolist()
+    [4.0, 3.0, 1.0]
+    """
+    wanted = checked_argnums(argnums, "jacfwd")
+
+    def jacobian_by_columns(*args: Any, **kwargs: Any) -> Any:
+        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacfwd")
+        leaves, structure = pytree.flatten(tuple(chosen))
+        columns: list[Any] = []
+        form: pytree.Structure | None = None
+        aux = None
+        for i, x in enumerate(leaves):
+            out_dot, aux = _pushed(partial_function, leaves, structure, i, has_aux, chunk_size, described(function))
+            dots, form = pytree.flatten(out_dot)
+            columns.append([_with_last(dot, x.shape) for dot in dots])
+        if form is None:
+            raise DTypeError(f"jacfwd: the chosen arguments of {described(function)} hold no numbers")
+        nested = [structure.unflatten(row) for row in zip(*columns)]
+        jacobian = form.unflatten(nested if isinstance(argnums, Sequence) else [row[0] for row in nested])
+        return (jacobian, aux) if has_aux else jacobian
+
+    return named(jacobian_by_columns, function, "jacfwd")
+
+
+def _pushed(
+    function: Callable[..., Any],
+    leaves: list[Any],
+    structure: pytree.Structure,
+    i: int,
+    has_aux: bool,
+    chunk_size: int | None,
+    name: str,
+) -> tuple[PyTree, Any]:
+    """Return (tangents of the outputs for each element of one leaf, stacked; anything else)."""
+    x = leaves[i]
+    primals = structure.unflatten(leaves)
+
+    def push(x_dot: Any) -> Any:
+        tangents = structure.unflatten(_alone(i, x_dot, len(leaves)))
+        out, out_dot, *aux = jvp(function, primals, tangents, has_aux=has_aux)
+        for y in demand_tensors(out, "jacfwd", name)[0]:
+            _demand_floating(y, "jacfwd", name)
+        return (out_dot, aux[0]) if has_aux else out_dot
+
+    if x.shape == ():
+        one = boxing.box(np.ones((), x.dtype))
+        pushed = push(one)
+        out_dot, aux = pushed if has_aux else (pushed, None)
+        return pytree.map_leaves(_expanded, out_dot), aux
+    if has_aux:
+        return vmap(push, out_axes=(0, None), chunk_size=chunk_size)(_basis(x.shape, x.dtype))
+    return vmap(push, chunk_size=chunk_size)(_basis(x.shape, x.dtype)), None
+
+
+def _expanded(dot: Any) -> Any:
+    return boxing.operations.expand_dims(dot, 0)
+
+
+def _with_last(stacked: Any, shape: Shape) -> Any:
+    """Move the axis of the elements behind those of the output, in the shape of the argument."""
+    last = boxing.operations.moveaxis(stacked, 0, -1) if stacked.ndim > 1 else stacked
+    return boxing.operations.reshape(last, (*stacked.shape[1:], *shape))
+
+
+def jacobian(
+    function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes the Jacobian in the cheaper mode.
+
+    Reverse mode costs one sweep for each element of the outputs, forward mode one push for each element of the
+    arguments; the function is run once to count the former.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (outputs, anything else).
+        chunk_size: push or pull at most so many elements at once, to bound memory.
+
+    Returns:
+        A function of the same arguments, as `jacrev` and `jacfwd` return it.
+
+    Raises:
+        DTypeError: an argument is an integer, or an output is no floating Tensor.
+
+    >>> import wengert as wg
+    >>> wg.jacobian(lambda x: wg.sin(x).sum())(wg.zeros(3)).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    wanted = checked_argnums(argnums, "jacobian")
+    forward = jacfwd(function, argnums, has_aux, chunk_size)
+
+    def in_the_cheaper_mode(*args: Any, **kwargs: Any) -> Any:
+        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacobian")
+        outputs, pullback, *aux = vjp(partial_function, *chosen, has_aux=has_aux)
+        into = sum(y.size for y in pytree.flatten(outputs)[0])
+        of = sum(x.size for x in pytree.flatten(chosen)[0])
+        if of < into:
+            del outputs, pullback, aux
+            return forward(*args, **kwargs)
+        rows = _rows(outputs, pullback, described(function), chunk_size)
+        rows = rows if isinstance(argnums, Sequence) else pytree.map_leaves(_First.of, rows)
+        return (_unwrapped(rows), aux[0]) if has_aux else _unwrapped(rows)
+
+    return named(in_the_cheaper_mode, function, "jacobian")
+
+
+def hessian(
+    function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes second derivatives: forward mode over reverse mode.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a scalar Tensor (or any
+            nesting of Tensors, for the second derivatives of each of their elements).
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: the function returns (outputs, anything else).
+        chunk_size: push forward at most so many elements at once, to bound memory.
+
+    Returns:
+        A function of the same arguments. For a scalar output and an argument x it gives a Tensor of shape
+        `x.shape + x.shape`; for nested arguments, a nesting of nestings.
+
+    Raises:
+        DTypeError: an argument is an integer, or an output is no floating Tensor.
+
+    >>> import wengert as wg
+    >>> wg.hessian(lambda x: x[0] ** 2 * x[1])(wg.tensor([2.0, 3.0])).tolist()
+    [[6.0, 4.0], [4.0, 0.0]]
+    """
+    first = jacrev(function, argnums, has_aux)
+    return named(jacfwd(first, argnums, has_aux, chunk_size), function, "hessian")
+
+
+def hvp(function: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
+    """Multiply the Hessian of a scalar-valued function by a vector, without forming it: forward over reverse mode.
+
+    It costs about twice as much as the gradient.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
+        primals: its argument; a tuple stands for several arguments.
+        tangents: the vector, nested as the argument is, of the same shapes and dtypes (None for zero).
+
+    Returns:
+        The product, nested as the argument is.
+
+    Raises:
+        ShapeError: the function returns a Tensor that is not a scalar.
+        StructureError, ShapeError, DTypeError: the vector does not fit the argument.
+
+    >>> import wengert as wg
+    >>> wg.hvp(lambda x: (x**3).sum(), wg.tensor([1.0, 2.0]), wg.tensor([1.0, 1.0])).tolist()
+    [6.0, 12.0]
+
+    B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994).
+    """
+    if isinstance(primals, tuple) and not hasattr(primals, "_fields"):
+        gradient = grad(function, argnums=tuple(range(len(primals))))
+        return jvp(gradient, primals, tangents)[1]
+    return jvp(grad(function), (primals,), (tangents,))[1]
+
+
+def gauss_newton_vp(function: Callable[..., Any], loss: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
+    """Multiply the generalised Gauss-Newton matrix of `loss(function(x))` by a vector, without forming it.
+
+    The matrix is `J^T H J`, with J the Jacobian of the function and H the Hessian of the loss; it is positive
+    semidefinite where the loss is convex.
+
+    Args:
+        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
+        loss: takes what the function returns, and returns a Tensor of shape ().
+        primals: the function's argument; a tuple stands for several arguments.
+        tangents: the vector, nested as the argument is, of the same shapes and dtypes (None for zero).
+
+    Returns:
+        The product, nested as the argument is.
+
+    Raises:
+        ShapeError: the loss returns a Tensor that is not a scalar.
+        StructureError, ShapeError, DTypeError: the vector does not fit the argument.
+
+    >>> import wengert as wg
+    >>> residuals = lambda x: wg.stack([x[0] - 1.0, 10.0 * (x[1] - x[0] ** 2)])
+    >>> half_squares = lambda r: 0.5 * (r * r).sum()
+    >>> wg.gauss_newton_vp(residuals, half_squares, wg.tensor([1.0, 1.0]), wg.tensor([1.0, 0.0])).tolist()
+    [401.0, -200.0]
+
+    N. N. Schraudolph, Fast curvature matrix-vector products, Neural Computation 14 (2002).
+    """
+    several = isinstance(primals, tuple) and not hasattr(primals, "_fields")
+    arguments, directions = (primals, tangents) if several else ((primals,), (tangents,))
+    outputs, pullback = vjp(function, *arguments)
+    _, outputs_dot = jvp(function, arguments, directions)
+
+    def loss_of_outputs(outputs: Any) -> Any:
+        out = loss(outputs)
+        if isinstance(out, boxing.Tensor) and out.shape != ():
+            raise ShapeError(f"gauss_newton_vp: the loss must return a scalar, but returned shape {out.shape}")
+        return out
+
+    curved = jvp(grad(loss_of_outputs), (outputs,), (outputs_dot,))[1]
+    products = pullback(curved)
+    return products if several else products[0]
+
+
+__all__ = ["gauss_newton_vp", "hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
