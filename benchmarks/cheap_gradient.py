@@ -36,7 +36,7 @@ REPETITIONS = 11
 FEWEST_REPETITIONS = 3
 LONGEST = 20.0
 # Forward mode over all inputs is run where it takes no longer than this, in seconds; above, it is one jvp times n.
-FORWARD_PATIENCE = 3.0
+FORWARD_PATIENCE = 10.0
 
 HEADS = (
     "inputs",

@@ -180,7 +180,7 @@ def rosenbrock(xp: Any, x: Any) -> Any:
 def pendulum_chain(xp: Any, x: Any) -> Any:
     """The energy of a chain of pendulums: anharmonic springs between neighbours, gravity at each.
 
-    The springs are those of E. Fermi, J. Pasta, S. Ulam and M. Tsingou (1955); with gravity it is the sine-Gordon chain.
+    The springs are those of E. Fermi, J. Pasta, S. Ulam and M. Tsingou (1955); gravity is as in the sine-Gordon chain.
     """
     stretch = x[1:] - x[:-1]
     springs = stretch * stretch * (0.5 + stretch * (0.1 + 0.05 * stretch))
