@@ -23,6 +23,7 @@ from .residuals import boxed_residuals, rule_caller
 from .structured import (
     Declaration,
     guard_bilinear,
+    guard_forward,
     guard_tracked,
     install_joint_pull,
     install_split_pull,
@@ -188,12 +189,19 @@ class _Bilinear(_Linear):
 
     def _jvp(self, xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
         (x, y), (x_dot, y_dot) = primals, tangents
+
+        def of_x(factor: Any, tangent: Any) -> Any:
+            return evaluate(xp, self.primitive, (tangent, factor), params)
+
+        def of_y(factor: Any, tangent: Any) -> Any:
+            return evaluate(xp, self.primitive, (factor, tangent), params)
+
         out = evaluate(xp, self.primitive, primals, params)
         terms: list[Any] = []
         if not is_zero(x_dot):
-            terms.append(evaluate(xp, self.primitive, (x_dot, y), params))
+            terms.append(guard_forward(xp, of_x(y, x_dot), y, x_dot, of_x))
         if not is_zero(y_dot):
-            terms.append(evaluate(xp, self.primitive, (x, y_dot), params))
+            terms.append(guard_forward(xp, of_y(x, y_dot), x, y_dot, of_y))
         if not terms:
             return out, ZERO
         return out, settle(xp, terms[0] if len(terms) == 1 else terms[0] + terms[1], out)

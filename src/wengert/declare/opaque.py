@@ -12,11 +12,11 @@ import numpy as np
 
 from ..core import boxing
 from ..core.dispatch import bind
-from ..core.primitive import NONDIFFERENTIABLE, OPAQUE, REGISTRY
+from ..core.primitive import NONDIFFERENTIABLE, OPAQUE, REGISTRY, Primitive
 from ..core.vspace import settle
 from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..errors import DeclarationError
-from ..typing import Rule
+from ..typing import Params, Rule
 from .batching import batch_elementwise
 from .elementwise import evaluate
 from .fastpath import general, untracked
@@ -28,9 +28,9 @@ from .structured import Declaration, install_joint_pull, install_split_pull, nee
 class opaque:
     """Declare an operation from which nothing can be derived; decorates `impl(xp, x, ..., *, params)`.
 
-    All of `@op.vjp` (returns the cotangents of all arguments; or `@op.vjp_of("x")` for each, where untracked arguments
-    should cost nothing), `@op.jvp` (names `<argument>_dot` for tangents, returns
-    `out_dot`) and `@op.batched` or `@op.batch` are demanded when the module is imported. Where it can, a `vjp` uses
+    All of `@op.vjp` (returns the cotangents of all arguments), `@op.jvp` (names `<argument>_dot` for tangents, returns
+    `out_dot`) and `@op.batched` or `@op.batch` are demanded when the module is imported. `@op.vjp_of("x")` and
+    `@op.jvp_of("x")` declare the part of one argument, so that others cost nothing. Where it can, a `vjp` uses
     `xp.guarded_product` for products with a cotangent, so that masked elements stay exactly zero.
     """
 
@@ -51,6 +51,7 @@ class opaque:
         declaration.function.vjp = declaration.vjp
         declaration.function.vjp_of = declaration.vjp_of
         declaration.function.jvp = declaration.jvp
+        declaration.function.jvp_of = declaration.jvp_of
         return declaration.function
 
 
@@ -78,38 +79,90 @@ class _Opaque(Declaration):
         self.primitive.rules["jvp"] = rule
         return rule
 
+    def jvp_of(self, argument: str) -> Callable[[Rule], Rule]:
+        """Declare what one argument contributes to the tangent of the result; it is run only if that moves."""
+        if argument not in self.primitive.arguments:
+            raise DeclarationError(f"{self.primitive.name} has no argument {argument!r} to declare a jvp for")
+
+        def declare(rule: Rule) -> Rule:
+            self.primitive.rules.setdefault("jvp", {})[argument] = rule  # type: ignore[union-attr]
+            return rule
+
+        return declare
+
     def derive(self) -> None:
         primitive = self.primitive
         rule: Any = primitive.rules["vjp"]
         if isinstance(rule, dict):
-            wanted = [name for name in primitive.arguments if name not in primitive.fixed]
-            if missing := [name for name in wanted if name not in rule]:
-                raise DeclarationError(
-                    f"opaque operation {primitive.name!r} has no vjp with respect to {', '.join(missing)}; add "
-                    f"@{primitive.name}.vjp_of({missing[0]!r})"
-                )
+            self._demand_all(rule, "vjp")
             plan_for(primitive, [needs_of(primitive, rule[n]) if n in rule else () for n in primitive.arguments])
             install_split_pull(primitive, rule)
         else:
             plan_for(primitive, [needs_of(primitive, rule)] * len(primitive.arguments))
             install_joint_pull(primitive, rule)
-        jvp_rule = primitive.rules["jvp"]
-        positional, keywords, _ = signature(jvp_rule)
-        known = {"xp", "out", *primitive.arguments, *primitive.parameters, *[f"{a}_dot" for a in primitive.arguments]}
-        if unknown := [name for name in positional + keywords if name not in known]:
-            raise DeclarationError(f"{jvp_rule.__name__}: {primitive.name} has no {', '.join(unknown)}")
+        jvp_rule: Any = primitive.rules["jvp"]
+        if isinstance(jvp_rule, dict):
+            self._demand_all(jvp_rule, "jvp")
+            primitive.jvp = _split_jvp(primitive, {name: _caller(primitive, r) for name, r in jvp_rule.items()})
+        else:
+            primitive.jvp = _joint_jvp(primitive, _caller(primitive, jvp_rule))
 
-        def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
-            out = evaluate(xp, primitive, primals, params)
-            if all([is_zero(t) for t in tangents]):
-                return out, (ZERO,) * len(out) if primitive.multiple else ZERO
-            values = {"xp": xp, "out": out, **params, **dict(zip(primitive.arguments, primals))}
-            for name, x, x_dot in zip(primitive.arguments, primals, tangents):
-                values[f"{name}_dot"] = xp.zeros_like(x) if is_zero(x_dot) else x_dot
-            out_dot = jvp_rule(*[values[n] for n in positional], **{n: values[n] for n in keywords})
-            return out, out_dot if primitive.multiple else settle(xp, out_dot, out)
+    def _demand_all(self, rules: dict[str, Rule], mode: str) -> None:
+        primitive = self.primitive
+        wanted = [name for name in primitive.arguments if name not in primitive.fixed]
+        if missing := [name for name in wanted if name not in rules]:
+            raise DeclarationError(
+                f"opaque operation {primitive.name!r} has no {mode} with respect to {', '.join(missing)}; add "
+                f"@{primitive.name}.{mode}_of({missing[0]!r})"
+            )
 
-        primitive.jvp = jvp
+
+def _caller(primitive: Primitive, rule: Rule) -> Callable[[dict[str, Any]], Any]:
+    """Return a function that calls a jvp rule with what its parameters name."""
+    positional, keywords, _ = signature(rule)
+    known = {"xp", "out", *primitive.arguments, *primitive.parameters, *[f"{a}_dot" for a in primitive.arguments]}
+    if unknown := [name for name in positional + keywords if name not in known]:
+        raise DeclarationError(f"{rule.__name__}: {primitive.name} has no {', '.join(unknown)}")
+
+    def call(values: dict[str, Any]) -> Any:
+        return rule(*[values[n] for n in positional], **{n: values[n] for n in keywords})
+
+    return call
+
+
+def _named_values(primitive: Primitive, xp: Any, out: Any, primals: tuple[Any, ...], params: Params) -> dict[str, Any]:
+    return {"xp": xp, "out": out, **params, **dict(zip(primitive.arguments, primals))}
+
+
+def _joint_jvp(primitive: Primitive, call: Callable[[dict[str, Any]], Any]) -> Callable[..., tuple[Any, Any]]:
+    def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: Params) -> tuple[Any, Any]:
+        out = evaluate(xp, primitive, primals, params)
+        if all([is_zero(t) for t in tangents]):
+            return out, (ZERO,) * len(out) if primitive.multiple else ZERO
+        values = _named_values(primitive, xp, out, primals, params)
+        for name, x, x_dot in zip(primitive.arguments, primals, tangents):
+            values[f"{name}_dot"] = xp.zeros_like(x) if is_zero(x_dot) else x_dot
+        out_dot = call(values)
+        return out, out_dot if primitive.multiple else settle(xp, out_dot, out)
+
+    return jvp
+
+
+def _split_jvp(
+    primitive: Primitive, calls: dict[str, Callable[[dict[str, Any]], Any]]
+) -> Callable[..., tuple[Any, Any]]:
+    def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: Params) -> tuple[Any, Any]:
+        out = evaluate(xp, primitive, primals, params)
+        values = _named_values(primitive, xp, out, primals, params)
+        out_dot: Any = ZERO
+        for name, x_dot in zip(primitive.arguments, tangents):
+            if not is_zero(x_dot) and name in calls:
+                values[f"{name}_dot"] = x_dot
+                term = calls[name](values)
+                out_dot = term if out_dot is ZERO else out_dot + term
+        return out, out_dot if out_dot is ZERO else settle(xp, out_dot, out)
+
+    return jvp
 
 
 class nondifferentiable:

@@ -12,8 +12,11 @@ import numpy as np
 
 from .. import backend
 from ..core import boxing
+from ..core.forward import Dual
 from ..core.primitive import REGISTRY, Primitive
+from ..core.tracing import plain_parts
 from ..core.vspace import OutputBars, all_finite, settle
+from ..core.zeros import ZERO
 from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import from_batched
@@ -192,13 +195,30 @@ def guard_bilinear(result: Any, factor: Any, out_bar: Any, contract: Callable[[A
 
 
 def guard_tracked(xp: Any, result: Any, factor: Any, out_bar: Any, contract: Callable[[Any, Any], Any]) -> Any:
-    """Do the same in a differentiable sweep, where the factor and the cotangent are Tensors with values."""
-    if type(factor) is not boxing.Tensor or type(out_bar) is not boxing.Tensor:
-        return result
-    data = boxing.data_of(factor)
-    if data.dtype.kind not in "fc" or all_finite(data):
-        return result
-    bad: Any = ~np.isfinite(data)
-    reaching = (boxing.data_of(out_bar) != 0).astype(out_bar.dtype)
-    reached = xp.not_equal(contract(boxing.box(bad.astype(data.dtype)), boxing.box(reaching)), 0)
-    return xp.where(reached, result, contract(xp.where(boxing.box(bad), 0, factor), out_bar))
+    """Do the same on Tensors of any level: in a differentiable sweep, or where a transform is at work."""
+    if type(factor) is boxing.Tensor and type(out_bar) is boxing.Tensor:
+        data = boxing.data_of(factor)
+        if data.dtype.kind not in "fc" or all_finite(data):
+            return result
+    elif all([all_finite(part) for part in plain_parts(result)]):
+        return result  # zero times infinity would have left a NaN
+    finite = xp.isfinite(factor)
+    bad = xp.astype(xp.logical_not(finite), factor.dtype)
+    reached = xp.not_equal(contract(bad, xp.astype(_is_nonzero(xp, out_bar), out_bar.dtype)), 0)
+    return xp.where(reached, result, contract(xp.where(finite, factor, 0), out_bar))
+
+
+def _is_nonzero(xp: Any, value: Any) -> Any:
+    """Return where a value, or its tangent, is other than zero."""
+    if type(value) is boxing.Tracer and isinstance(value._state, Dual):
+        state = value._state
+        nonzero = _is_nonzero(xp, state.primal)
+        return nonzero if state.tangent is ZERO else xp.logical_or(nonzero, _is_nonzero(xp, state.tangent))
+    return xp.not_equal(value, 0)
+
+
+def guard_forward(xp: Any, result: Any, factor: Any, x_dot: Any, contract: Callable[[Any, Any], Any]) -> Any:
+    """Repair 0 * inf in a contraction of a tangent with a value that is not finite, in either namespace."""
+    if xp is raw:
+        return result if all_finite(result) else guard_bilinear(result, factor, x_dot, contract)
+    return guard_tracked(xp, result, factor, x_dot, contract)

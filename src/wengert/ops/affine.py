@@ -22,7 +22,7 @@ from ..core.tape import make_node
 from ..core.vspace import settle
 from ..declare import Sample, bilinear, composite, opaque
 from ..declare.batching import to_front
-from ..declare.structured import guard_bilinear, guard_tracked
+from ..declare.structured import guard_bilinear, guard_forward, guard_tracked
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace, Shape
 from .creation import asarray
@@ -98,10 +98,25 @@ def affine_vjp_bias(xp: Namespace, out_bar: Array) -> Array:
     return xp.sum(_rows(xp, out_bar), axis=0)
 
 
-@affine.jvp
-def affine_jvp(xp: Namespace, x: Array, weight: Array, x_dot: Array, weight_dot: Array, bias_dot: Array) -> Array:
-    through_x = xp.matmul(x_dot, xp.transpose(weight))
-    return through_x + xp.matmul(x, xp.transpose(weight_dot)) + bias_dot
+@affine.jvp_of("x")
+def affine_jvp_x(xp: Namespace, weight: Array, x_dot: Array) -> Array:
+    def contract(factor: Any, tangent: Any) -> Any:
+        return row_map.primitive.impl(xp, tangent, factor)
+
+    return guard_forward(xp, contract(weight, x_dot), weight, x_dot, contract)
+
+
+@affine.jvp_of("weight")
+def affine_jvp_weight(xp: Namespace, x: Array, weight_dot: Array) -> Array:
+    def contract(factor: Any, tangent: Any) -> Any:
+        return row_map.primitive.impl(xp, factor, tangent)
+
+    return guard_forward(xp, contract(x, weight_dot), x, weight_dot, contract)
+
+
+@affine.jvp_of("bias")
+def affine_jvp_bias(bias_dot: Array) -> Array:
+    return bias_dot
 
 
 @affine.batch
