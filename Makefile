@@ -8,6 +8,7 @@ SHELL := /bin/sh
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.14 python
 WORKERS ?= 2
 DEMO ?= examples/digits.py
+BENCH ?= run transforms
 
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -33,8 +34,13 @@ format: $(VENV)/.installed-dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BENCH_VENV)/.installed ## measure against PyTorch, JAX, HIPS autograd and MyGrad (BENCH_ARGS=...)
-	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH_ARGS)
+bench: $(BENCH_VENV)/.installed ## measure against PyTorch, JAX, HIPS autograd and MyGrad (BENCH=transforms, BENCH_ARGS=...)
+	@failed=0; \
+	for table in $(BENCH); do \
+	    echo "$(BENCH_VENV)/bin/python -m benchmarks.$$table $(BENCH_ARGS)"; \
+	    $(BENCH_VENV)/bin/python -m benchmarks.$$table $(BENCH_ARGS) || failed=1; \
+	done; \
+	exit $$failed
 
 docs: $(VENV)/.installed-dev ## run every example in README.md, docs/ and the docstrings
 	$(BIN)/python docs/make_reference.py

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # A repetition is a loop at least this long, in seconds: far above the clock's resolution and a scheduler's slice.
 REPETITION = 0.02
@@ -93,3 +93,9 @@ def in_turn(subject: Callable[[], float], baseline: Callable[[], float], repetit
 def median(sample: Callable[[], float], repetitions: int) -> float:
     """Take samples of one measurement; return their median."""
     return statistics.median([sample() for _ in range(repetitions)])
+
+
+def medians_in_turn(samplers: Sequence[Callable[[], float]], repetitions: int) -> list[float]:
+    """Take samples of several measurements in turn; return the median of each."""
+    rounds = [[sample() for sample in samplers] for _ in range(repetitions)]
+    return [statistics.median(samples) for samples in zip(*rounds, strict=True)]

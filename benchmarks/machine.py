@@ -10,19 +10,20 @@ import platform
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.engines import ENGINES
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def describe() -> dict[str, str]:
-    """Return the facts that belong beside the figures."""
-    versions = ["numpy", *(engine.library for engine in ENGINES.values())]
+def describe(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the facts that belong beside the figures: the versions of NumPy and of the libraries among them."""
     facts = {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{_processor()}, {_cores()} cores",
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in versions},
+        **{name: _version(name) for name in ["numpy", *libraries]},
         "BLAS of NumPy": _blas(),
     }
     with contextlib.suppress(OSError, AttributeError):
@@ -62,4 +63,7 @@ def _blas() -> str:
     import numpy  # noqa: F401  (loads the library to be asked about)
 
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return ", ".join(f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in pools)
+    return ", ".join(
+        f"{pool['internal_api']} {pool['version']} ({pool.get('architecture')}), {pool['num_threads']} threads"
+        for pool in pools
+    )

@@ -9,30 +9,49 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.engines import PYTORCH, REFERENCES, WENGERT
+from benchmarks.engines import PYTORCH, WENGERT, Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from benchmarks.harness import Comparison
 
 DASH = "–"
-COLUMNS = ["work", "ratio", "limit", "spread", *(engine.title for engine in (WENGERT, PYTORCH, *REFERENCES))]
-NOTE = """\
-Ratio: Wengert's median over PyTorch's (over NumPy's for `import`). Spread: the quartiles of the ratios of the pairs.
-The two are run in turn in one process, in repetitions of at least 20 ms, with default threads, the cycle collector on.
-An import is timed in a fresh process, from its start to its end. Peak memory is what a fresh process adds, over a few
-steps, to what is resident once the library is loaded and has trained a tiny model. Other columns are medians."""
+MEASURED = ("work", "ratio", "limit", "spread")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a table says besides its figures, and which engines it has beside Wengert and PyTorch."""
+
+    title: str
+    references: tuple[Engine, ...]
+    note: str
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Every engine that has a column, in order."""
+        return WENGERT, PYTORCH, *self.references
+
+    @property
+    def columns(self) -> list[str]:
+        """The heads of the columns."""
+        return [*MEASURED, *(engine.title for engine in self.engines)]
 
 
 @dataclass
 class Row:
-    """One line of the table. `figures` holds a formatted median, or the reason why there is none, per engine."""
+    """One line of the table.
+
+    Per engine, `figures` holds a formatted median, or the reason why there is none; `ways`, those of every way of
+    writing the work, where there are several.
+    """
 
     title: str
     limit: float | None
     comparison: Comparison | None = None
     figures: dict[str, str] = field(default_factory=dict)
+    ways: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool | None:
@@ -41,7 +60,7 @@ class Row:
             return None
         return self.comparison.ratio <= self.limit
 
-    def cells(self) -> list[str]:
+    def cells(self, layout: Layout) -> list[str]:
         """Return the text of every column."""
         mark = {True: " ✓", False: " ✗", None: ""}[self.kept]
         ratio = spread = DASH
@@ -49,12 +68,12 @@ class Row:
             ratio = f"{self.comparison.ratio:.2f}{mark}"
             spread = "{:.2f} to {:.2f}".format(*self.comparison.spread)
         limit = DASH if self.limit is None else f"{self.limit:g}"
-        return [self.title, ratio, limit, spread, *(self.figures.get(title, DASH) for title in COLUMNS[4:])]
+        return [self.title, ratio, limit, spread, *(self.figures.get(engine.title, DASH) for engine in layout.engines)]
 
 
 def format_seconds(seconds: float) -> str:
     """Format a duration to three significant digits."""
-    return _scaled(seconds, [("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)])
+    return _scaled(seconds, [("days", 86400.0), ("h", 3600.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)])
 
 
 def format_bytes(count: float) -> str:
@@ -69,35 +88,49 @@ def _scaled(value: float, units: list[tuple[str, float]]) -> str:
     return f"{scaled:.{digits}f} {name}"
 
 
-def terminal_table(rows: Iterable[Row]) -> Table:
+def terminal_table(layout: Layout, rows: Iterable[Row]) -> Table:
     """Lay the rows out for a terminal, limits kept in green and limits missed in red."""
-    table = Table(*COLUMNS, title="Wengert against PyTorch, eager", title_justify="left")
+    table = Table(*layout.columns, title=layout.title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         style = {True: "bold green", False: "bold red", None: ""}[row.kept]
-        title, ratio, *others = row.cells()
+        title, ratio, *others = row.cells(layout)
         table.add_row(title, Text(ratio, style=style), *others)
     return table
 
 
-def markdown(rows: Iterable[Row], facts: Mapping[str, str], command: str) -> str:
+def markdown(layout: Layout, rows: Sequence[Row], facts: Mapping[str, str], command: str) -> str:
     """Return the whole report as a page."""
     lines = [
-        "# Wengert against PyTorch, eager",
+        f"# {layout.title}",
         "",
         f"Written by `{command}`.",
         "",
         "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
         "",
-        _markdown_row(COLUMNS),
-        _markdown_row(["---", *["---:"] * (len(COLUMNS) - 1)]),
-        *(_markdown_row(row.cells()) for row in rows),
+        markdown_row(layout.columns),
+        markdown_row(["---", *["---:"] * (len(layout.columns) - 1)]),
+        *(markdown_row(row.cells(layout)) for row in rows),
         "",
-        NOTE,
+        layout.note,
     ]
+    if ways := ways_lines(rows):
+        lines += ["", "## Ways", "", *ways]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_row(cells: Iterable[str]) -> str:
+def ways_lines(rows: Iterable[Row]) -> list[str]:
+    """List in which ways the engines that have several did each piece of work, and what each way took."""
+    lines: list[str] = []
+    for row in rows:
+        if row.ways:
+            lines.append(f"- {row.title}")
+        for engine, ways in row.ways.items():
+            lines.append(f"  - {engine}: {', '.join(f'{way} {median}' for way, median in ways.items())}")
+    return lines
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

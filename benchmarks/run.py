@@ -5,132 +5,41 @@ A full run keeps its table in `benchmarks/results/latest.md`.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import traceback
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.console import Console
-
-from benchmarks import harness, machine
-from benchmarks.engines import PYTORCH, REFERENCES, WENGERT, Engine, NotInstalled
+from benchmarks.engines import HIPS, JAX_JIT, MYGRAD, Engine
+from benchmarks.measurement import NUMPY, Measurement, Prepared, timed
 from benchmarks.processes import import_seconds, training_bytes
-from benchmarks.report import NOTE, Row, format_bytes, format_seconds, markdown, terminal_table
-from benchmarks.works import WORKS, Chain, Work
+from benchmarks.report import Layout, format_bytes
+from benchmarks.suite import Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    # Takes one sample: seconds, or bytes.
-    Sampler = Callable[[], float]
-
-RESULTS = Path(__file__).resolve().parent / "results" / "latest.md"
-PAGE_WIDTH = 180
-LEARNING_STEPS = 30
-NUMPY = Engine("NumPy", "", "numpy")
+NOTE = """\
+Ratio: Wengert's median over PyTorch's (over NumPy's for `import`). Spread: the quartiles of the ratios of the pairs.
+The two are run in turn in one process, in repetitions of at least 20 ms, with default threads, the cycle collector on.
+An import is timed in a fresh process, from its start to its end. Peak memory is what a fresh process adds, over a few
+steps, to what is resident once the library is loaded and has trained a tiny model. Other columns are medians."""
 
 
-# What a sample is
-
-
-def timed(name: str, engine: Engine) -> Sampler:
-    """Set a piece of work up, see that it is done right, and return what times it."""
-    work = WORKS[name]
-    job = engine.build(work)
-    results = job.result()
-    if isinstance(work, Chain):
-        _demand_agreement(engine, results, work)
-    else:
-        for _ in range(LEARNING_STEPS):
-            job.run()
-        if not job.result()[0] < results[0]:
-            raise ArithmeticError(f"{engine.title} trains, but its loss does not fall")
-    return harness.calibrated(job.run).sample
-
-
-def _demand_agreement(engine: Engine, results: list[np.ndarray], work: Work) -> None:
-    try:
-        expected = PYTORCH.build(work).result()
-    except NotInstalled:
-        return
-    for mine, theirs in zip(results, expected, strict=True):
-        tolerance = 1e-9 if theirs.dtype == np.float64 else 1e-3
-        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance, err_msg=engine.title)
-
-
-def imported(isolated: bool, engine: Engine) -> Sampler:
+def imported(isolated: bool, engine: Engine) -> Prepared:
     """Return what times a fresh interpreter that imports a library."""
     return _tried(engine, partial(import_seconds, engine.library, isolated=isolated))
 
 
-def weighed(engine: Engine) -> Sampler:
+def weighed(engine: Engine) -> Prepared:
     """Return what weighs the peak of memory of training in a fresh process."""
     return _tried(engine, partial(training_bytes, engine))
 
 
-def _tried(engine: Engine, sample: Sampler) -> Sampler:
+def _tried(engine: Engine, sample: Callable[[], float]) -> Prepared:
     # The first process may read from disk and compile to bytecode what every later one finds at hand.
     engine.demand()
     sample()
-    return sample
-
-
-# What a row is
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One row of the table. `prepare` sets an engine up, and returns what takes a sample of it."""
-
-    title: str
-    limit: float | None
-    prepare: Callable[[Engine], Sampler]
-    style: Callable[[float], str] = format_seconds
-    repetitions: int = 25
-    reference_repetitions: int = 7
-    baseline: Engine = PYTORCH
-
-    def run(self, repetitions: int | None = None) -> Row:
-        """Measure Wengert and the baseline in turn, then every other engine alone."""
-        row = Row(self.title, self.limit)
-        samplers: dict[Engine, Sampler] = {}
-        for engine in (WENGERT, self.baseline):
-            with reported(row, engine):
-                samplers[engine] = self.prepare(engine)
-        if len(samplers) == 2:
-            with reported(row, WENGERT):
-                self._compare(row, samplers.pop(WENGERT), samplers.pop(self.baseline), repetitions or self.repetitions)
-        alone = [*samplers, *(engine for engine in (PYTORCH, *REFERENCES) if engine is not self.baseline)]
-        for engine in alone:
-            with reported(row, engine):
-                sampler = samplers.get(engine) or self.prepare(engine)
-                median = harness.median(sampler, repetitions or self.reference_repetitions)
-                row.figures[engine.title] = self.style(median)
-        return row
-
-    def _compare(self, row: Row, subject: Sampler, baseline: Sampler, repetitions: int) -> None:
-        row.comparison = harness.in_turn(subject, baseline, repetitions)
-        mine, theirs = (self.style(median) for median in row.comparison.medians)
-        row.figures.update({WENGERT.title: mine, self.baseline.title: theirs})
-        if self.baseline is NUMPY:
-            row.title += f" ({theirs} for NumPy)"
-
-
-@contextmanager
-def reported(row: Row, engine: Engine) -> Iterator[None]:
-    """Enter why an engine has no figure: one engine's trouble is no other's."""
-    try:
-        yield
-    except NotInstalled:
-        row.figures[engine.title] = "not installed"
-    except Exception:
-        traceback.print_exc()
-        row.figures[engine.title] = "failed"
+    return Prepared(sample)
 
 
 CHAIN = "300 operations on 10 float64 elements"
@@ -163,37 +72,13 @@ MEASUREMENTS: dict[str, Measurement] = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
-    parser.add_argument("--repetitions", type=int, metavar="N", help="samples of each engine in each row")
-    parser.add_argument("--output", type=Path, help="where to keep the table")
-    return parser.parse_args()
-
-
-def main() -> int:
-    """Measure, print and keep the table; return 1 if any ratio is missing."""
-    options = arguments()
-    names = options.only or list(MEASUREMENTS)
-    facts = machine.describe()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PAGE_WIDTH)
-    rows: list[Row] = []
-    with Console(stderr=True).status("") as status:
-        for name in names:
-            status.update(MEASUREMENTS[name].title)
-            rows.append(MEASUREMENTS[name].run(options.repetitions))
-    console.print(terminal_table(rows))
-    console.print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), highlight=False)
-    console.print(NOTE, highlight=False)
-    output = options.output or (None if options.only else RESULTS)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(markdown(rows, facts, "python -m benchmarks.run"), encoding="utf-8")
-    return 1 if any(row.comparison is None for row in rows) else 0
-
+SUITE = Suite(
+    "benchmarks.run",
+    "Measure Wengert beside PyTorch.",
+    Layout("Wengert against PyTorch, eager", (HIPS, MYGRAD, JAX_JIT), NOTE),
+    MEASUREMENTS,
+    "latest.md",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

@@ -1,4 +1,4 @@
-"""The engines compared. Each module sets up any piece of work of `benchmarks.works` in the manner of its library."""
+"""The engines compared. Each module sets up pieces of work of `benchmarks.works` in the manner of its library."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ class NotInstalled(Exception):
     """The library that an engine needs is not there."""
 
 
+class NotOffered(Exception):
+    """The library has nothing that does the work."""
+
+
 @dataclass(frozen=True)
 class Engine:
-    """A library under measurement: its name in the table, that of its module here, and that to `import` and install."""
+    """A library under measurement: its name in the table, that of its module here, and that to `import` and install.
+
+    The module holds `BUILDERS`: for each kind of work that the library can do, a function that takes the work and
+    returns Jobs, one for each way of writing it that a user of the library might choose.
+    """
 
     title: str
     module: str
@@ -28,18 +36,23 @@ class Engine:
         if importlib.util.find_spec(self.library) is None:
             raise NotInstalled(self.library)
 
-    def build(self, work: Work) -> Job:
-        """Set a piece of work up; the library is imported by the first call."""
+    def ways(self, work: Work) -> list[Job]:
+        """Set a piece of work up in every way; the library is imported by the first call."""
         self.demand()
-        module = importlib.import_module(f"benchmarks.engines.{self.module}")
-        return module.build(work)
+        builders = importlib.import_module(f"benchmarks.engines.{self.module}").BUILDERS
+        if type(work) not in builders:
+            raise NotOffered(f"{self.title}: {type(work).__name__}")
+        return builders[type(work)](work)
+
+    def build(self, work: Work) -> Job:
+        """Set a piece of work up in the way that comes first."""
+        return self.ways(work)[0]
 
 
 WENGERT = Engine("Wengert", "wengert_eager", "wengert")
 PYTORCH = Engine("PyTorch", "pytorch_eager", "torch")
-REFERENCES = (
-    Engine("HIPS autograd", "hips_autograd", "autograd"),
-    Engine("MyGrad", "mygrad_eager", "mygrad"),
-    Engine("JAX (jit)", "jax_jit", "jax"),
-)
-ENGINES = {engine.module: engine for engine in (WENGERT, PYTORCH, *REFERENCES)}
+HIPS = Engine("HIPS autograd", "hips_autograd", "autograd")
+MYGRAD = Engine("MyGrad", "mygrad_eager", "mygrad")
+JAX_EAGER = Engine("JAX (eager)", "jax_eager", "jax")
+JAX_JIT = Engine("JAX (jit)", "jax_jit", "jax")
+ENGINES = {engine.module: engine for engine in (WENGERT, PYTORCH, HIPS, MYGRAD, JAX_EAGER, JAX_JIT)}

@@ -9,16 +9,13 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 
+from benchmarks.engines import hips_transforms
 from benchmarks.engines.adam import Adam
-from benchmarks.works import Chain, Job, Training, Work
+from benchmarks.engines.hips_transforms import mean_cross_entropy
+from benchmarks.works import Chain, Job, Training
 
 
-def build(work: Work) -> Job:
-    """Set a piece of work up."""
-    return _training(work) if isinstance(work, Training) else _chain(work)
-
-
-def _chain(work: Chain) -> Job:
+def _chain(work: Chain) -> list[Job]:
     def total(inputs: tuple[Any, ...]) -> Any:
         return anp.sum(work.function(anp, *inputs))
 
@@ -33,23 +30,17 @@ def _chain(work: Chain) -> Job:
     def result() -> list[np.ndarray]:
         return list(forward_backward()) if work.backward else [np.asarray(forward())]
 
-    return Job(forward_backward if work.backward else forward, result)
+    return [Job(forward_backward if work.backward else forward, result)]
 
 
-def _training(work: Training) -> Job:
+def _training(work: Training) -> list[Job]:
     images, labels = work.inputs
     parameters = [array for layer in work.parameters for array in layer]
     optimizer = Adam(parameters, work.learning_rate)
     rows = np.arange(work.batch)
 
     def loss_of(arrays: list[Any]) -> Any:
-        hidden = images
-        for weight, bias in zip(arrays[:-2:2], arrays[1:-2:2], strict=True):
-            hidden = anp.maximum(hidden @ weight + bias, 0)
-        logits = hidden @ arrays[-2] + arrays[-1]
-        shifted = logits - anp.max(logits, axis=1, keepdims=True)
-        log_partition = anp.log(anp.sum(anp.exp(shifted), axis=1))
-        return anp.mean(log_partition - shifted[rows, labels])
+        return mean_cross_entropy(list(zip(arrays[::2], arrays[1::2], strict=True)), images, rows, labels)
 
     value_and_grad = autograd.value_and_grad(loss_of)
 
@@ -61,4 +52,7 @@ def _training(work: Training) -> Job:
     def result() -> list[np.ndarray]:
         return [np.asarray(step())]
 
-    return Job(step, result)
+    return [Job(step, result)]
+
+
+BUILDERS = {Chain: _chain, Training: _training, **hips_transforms.BUILDERS}

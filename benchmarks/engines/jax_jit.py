@@ -3,26 +3,23 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.works import Chain, Job, Training, Work
+from benchmarks.engines.jax_transforms import CALLS, Call, mean_cross_entropy
+from benchmarks.works import Chain, Job, Training
 
-# The small chain is in float64, as it is for every engine; arrays in float32 stay so.
-jax.config.update("jax_enable_x64", True)
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
-def build(work: Work) -> Job:
-    """Set a piece of work up."""
-    return _training(work) if isinstance(work, Training) else _chain(work)
-
-
-def _chain(work: Chain) -> Job:
+def _chain(work: Chain) -> list[Job]:
     def total(inputs: tuple[jax.Array, ...]) -> jax.Array:
         return jnp.sum(work.function(jnp, *inputs))
 
@@ -35,25 +32,17 @@ def _chain(work: Chain) -> Job:
     def result() -> list[np.ndarray]:
         return [np.asarray(array) for array in jax.tree.leaves(run())]
 
-    return Job(run, result)
+    return [Job(run, result)]
 
 
-def _loss(parameters: list[tuple[jax.Array, jax.Array]], images: jax.Array, labels: jax.Array) -> jax.Array:
-    *hidden_layers, (last_weight, last_bias) = parameters
-    for weight, bias in hidden_layers:
-        images = jax.nn.relu(images @ weight + bias)
-    log_probabilities = jax.nn.log_softmax(images @ last_weight + last_bias)
-    return -jnp.mean(jnp.take_along_axis(log_probabilities, labels[:, None], axis=1))
-
-
-def _training(work: Training) -> Job:
+def _training(work: Training) -> list[Job]:
     images, labels = (jnp.asarray(array) for array in work.inputs)
 
     @jax.jit
     def update(state: Any, images: jax.Array, labels: jax.Array) -> Any:
         parameters, means, squares, steps = state
         steps = steps + 1
-        loss, gradients = jax.value_and_grad(_loss)(parameters, images, labels)
+        loss, gradients = jax.value_and_grad(mean_cross_entropy)(parameters, images, labels)
         rate = work.learning_rate / (1 - FIRST_DECAY**steps)
         scale = 1 / jnp.sqrt(1 - SECOND_DECAY**steps)
 
@@ -82,4 +71,15 @@ def _training(work: Training) -> Job:
     def result() -> list[np.ndarray]:
         return [np.asarray(step())]
 
-    return Job(step, result)
+    return [Job(step, result)]
+
+
+def _compiled(calls: Callable[[Any], list[Call]], work: Any) -> list[Job]:
+    return [call.job(jax.jit) for call in calls(work)]
+
+
+BUILDERS = {
+    Chain: _chain,
+    Training: _training,
+    **{kind: partial(_compiled, calls) for kind, calls in CALLS.items()},
+}

@@ -10,15 +10,10 @@ import numpy as np
 from mygrad.nnet.losses import softmax_crossentropy
 
 from benchmarks.engines.adam import Adam
-from benchmarks.works import Chain, Job, Training, Work
+from benchmarks.works import Chain, Job, Training
 
 
-def build(work: Work) -> Job:
-    """Set a piece of work up."""
-    return _training(work) if isinstance(work, Training) else _chain(work)
-
-
-def _chain(work: Chain) -> Job:
+def _chain(work: Chain) -> list[Job]:
     inputs = [mygrad.tensor(array) for array in work.inputs]
 
     def forward() -> Any:
@@ -37,10 +32,10 @@ def _chain(work: Chain) -> Job:
         forward_backward()
         return [np.asarray(tensor.grad) for tensor in inputs]
 
-    return Job(forward_backward if work.backward else forward, result)
+    return [Job(forward_backward if work.backward else forward, result)]
 
 
-def _training(work: Training) -> Job:
+def _training(work: Training) -> list[Job]:
     images, labels = work.inputs
     parameters = [mygrad.tensor(array) for layer in work.parameters for array in layer]
     optimizer = Adam([parameter.data for parameter in parameters], work.learning_rate)
@@ -57,4 +52,7 @@ def _training(work: Training) -> Job:
     def result() -> list[np.ndarray]:
         return [np.asarray(step())]
 
-    return Job(step, result)
+    return [Job(step, result)]
+
+
+BUILDERS = {Chain: _chain, Training: _training}

@@ -6,15 +6,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.works import Chain, Job, Training, Work
+from benchmarks.engines import pytorch_transforms
+from benchmarks.works import Chain, Job, Training
 
 
-def build(work: Work) -> Job:
-    """Set a piece of work up."""
-    return _training(work) if isinstance(work, Training) else _chain(work)
-
-
-def _chain(work: Chain) -> Job:
+def _chain(work: Chain) -> list[Job]:
     inputs = [torch.tensor(array, requires_grad=True) for array in work.inputs]
 
     def forward() -> torch.Tensor:
@@ -33,10 +29,10 @@ def _chain(work: Chain) -> Job:
         forward_backward()
         return [np.asarray(tensor.grad) for tensor in inputs]
 
-    return Job(forward_backward if work.backward else forward, result)
+    return [Job(forward_backward if work.backward else forward, result)]
 
 
-def _training(work: Training) -> Job:
+def _training(work: Training) -> list[Job]:
     layers: list[torch.nn.Module] = []
     for fan_in, fan_out in zip(work.sizes, work.sizes[1:], strict=False):
         layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
@@ -54,4 +50,7 @@ def _training(work: Training) -> Job:
     def result() -> list[np.ndarray]:
         return [step().detach().numpy()]
 
-    return Job(step, result)
+    return [Job(step, result)]
+
+
+BUILDERS = {Chain: _chain, Training: _training, **pytorch_transforms.BUILDERS}

@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 import wengert as wg
-from benchmarks.works import Chain, Job, Training, Work
+from benchmarks.engines import wengert_transforms
+from benchmarks.works import Chain, Job, Training
 
 
-def build(work: Work) -> Job:
-    """Set a piece of work up."""
-    return _training(work) if isinstance(work, Training) else _chain(work)
-
-
-def _chain(work: Chain) -> Job:
+def _chain(work: Chain) -> list[Job]:
     inputs = [wg.tensor(array, requires_grad=True) for array in work.inputs]
 
     def forward() -> wg.Tensor:
@@ -32,10 +28,10 @@ def _chain(work: Chain) -> Job:
         forward_backward()
         return [np.asarray(tensor.grad) for tensor in inputs]
 
-    return Job(forward_backward if work.backward else forward, result)
+    return [Job(forward_backward if work.backward else forward, result)]
 
 
-def _training(work: Training) -> Job:
+def _training(work: Training) -> list[Job]:
     layers: list[wg.nn.Module] = []
     for fan_in, fan_out in zip(work.sizes, work.sizes[1:], strict=False):
         layers += [wg.nn.Linear(fan_in, fan_out), wg.nn.ReLU()]
@@ -53,4 +49,7 @@ def _training(work: Training) -> Job:
     def result() -> list[np.ndarray]:
         return [step().detach().numpy()]
 
-    return Job(step, result)
+    return [Job(step, result)]
+
+
+BUILDERS = {Chain: _chain, Training: _training, **wengert_transforms.BUILDERS}
