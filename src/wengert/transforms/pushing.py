@@ -137,6 +137,11 @@ def _arguments(function: Any, primals: Any, tangents: Any, name: str) -> tuple[l
     return values, dots, pytree.tuple_of(structures)
 
 
+def check_tangents(function: Any, primals: Any, tangents: Any, name: str) -> None:
+    """Refuse tangents that do not fit the primals, as `jvp` does."""
+    _arguments(function, primals, tangents, name)
+
+
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, (boxing.Tensor, np.ndarray, np.generic, float, int, complex))
 
