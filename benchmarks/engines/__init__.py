@@ -51,8 +51,9 @@ class Engine:
 
 WENGERT = Engine("Wengert", "wengert_eager", "wengert")
 PYTORCH = Engine("PyTorch", "pytorch_eager", "torch")
+TORCH_FUNC = Engine("torch.func", "pytorch_func", "torch")
 HIPS = Engine("HIPS autograd", "hips_autograd", "autograd")
 MYGRAD = Engine("MyGrad", "mygrad_eager", "mygrad")
 JAX_EAGER = Engine("JAX (eager)", "jax_eager", "jax")
 JAX_JIT = Engine("JAX (jit)", "jax_jit", "jax")
-ENGINES = {engine.module: engine for engine in (WENGERT, PYTORCH, HIPS, MYGRAD, JAX_EAGER, JAX_JIT)}
+ENGINES = {engine.module: engine for engine in (WENGERT, PYTORCH, TORCH_FUNC, HIPS, MYGRAD, JAX_EAGER, JAX_JIT)}

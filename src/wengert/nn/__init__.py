@@ -85,6 +85,7 @@ from .losses import (
 from .module import Module as Module
 from .module import Parameter as Parameter
 from .stateless import functional_call as functional_call
+from .stateless import stack_module_state as stack_module_state
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -117,5 +118,6 @@ __all__ = [
     "Tanh",
     "functional",
     "functional_call",
+    "stack_module_state",
     "init",
 ]
