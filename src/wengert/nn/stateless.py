@@ -97,8 +97,8 @@ def _stacked(states: Sequence[dict[str, Tensor]], kind: str) -> dict[str, Tensor
         if list(state) != names:
             differing = sorted(set(names) ^ set(state)) or names
             raise ValueError(
-                f"stack_module_state: modules[{i}] has other {kind} than modules[0]: {', '.join(differing)}; all modules "
-                "must be of one architecture"
+                f"stack_module_state: modules[{i}] has other {kind} than modules[0]: {', '.join(differing)}; all "
+                "modules must be of one architecture"
             )
     return {name: _stack_of([state[name] for state in states], f"{kind} {name!r}") for name in names}
 
