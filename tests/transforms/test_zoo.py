@@ -150,15 +150,14 @@ def test_stopped_by_hand() -> None:
     first = ((3 * x**2 * np.sin(x)) * v).sum() * (x * x).sum() + (2 * x * x * v).sum()
     # With the constants of the outer derivative frozen, too: d/dx [3 x^2 s v c + 2 d x v] = 6 x s v c + 2 d v.
     second = ((6 * x * np.sin(x)) * v * v).sum() * (x * x).sum() + (2 * x * v * v).sum()
-    for operator in (*OPERATORS, *FACES):
-        if not operator.maps:
-            got = stacked("stopped", [operator.apply])(argument("stopped")).detach().numpy()
-            demand_close("stopped", operator.name, got, first, rounding(np.float64, np.abs(first)))
-            for other in (*OPERATORS, *FACES):
-                if not other.maps:
-                    got = stacked("stopped", [other.apply, operator.apply])(argument("stopped")).detach().numpy()
-                    what = f"{other.name} of {operator.name}"
-                    demand_close("stopped", what, got, second, rounding(np.float64, np.abs(second) + np.abs(first)))
+    derivatives = [operator for operator in (*OPERATORS, *FACES) if operator.trusted is by_grad]
+    for operator in derivatives:
+        got = stacked("stopped", [operator.apply])(argument("stopped")).detach().numpy()
+        demand_close("stopped", operator.name, got, first, rounding(np.float64, np.abs(first)))
+        for other in derivatives:
+            got = stacked("stopped", [other.apply, operator.apply])(argument("stopped")).detach().numpy()
+            what = f"{other.name} of {operator.name}"
+            demand_close("stopped", what, got, second, rounding(np.float64, np.abs(second) + np.abs(first)))
 
 
 def test_jacobians_of_several_results() -> None:

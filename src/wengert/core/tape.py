@@ -244,6 +244,7 @@ class _Hooked:
     __slots__ = ("hooks", "primitive", "tensor_reference")
     masks = True  # a hook may put zeros into a cotangent
     takes_accumulators = False
+    pull_in_place = None
 
     def __init__(self, primitive: Any) -> None:
         self.primitive = primitive
@@ -412,7 +413,7 @@ def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool | None, reco
     if not recorded:
         node = Unrecorded(node.whole, node.inputs)
     in_place = primitive.pull_in_place
-    if in_place is not None and type(primitive) is Primitive and type(bar) in (boxing.Tensor, Accumulator):
+    if in_place is not None and type(bar) in (boxing.Tensor, Accumulator):
         return in_place(node, bar)
     return primitive.pull_tracked(node, densify(bar), masked is not None and (masked or primitive.masks))
 

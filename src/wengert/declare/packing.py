@@ -75,7 +75,6 @@ class Unpacking:
 
     __slots__ = ("primitive",)
     takes_accumulators = False
-    pull_in_place = None
 
     def __init__(self, primitive: Any) -> None:
         self.primitive = primitive

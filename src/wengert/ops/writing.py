@@ -244,12 +244,18 @@ def _explain_update(region: Any, raws: Sequence[Any], error: Exception, name: st
     return explain(name, tuple([np.asarray(raw) for raw in raws]), error)
 
 
+def _owns_memory(out: Any) -> bool:
+    """Return whether a result has a buffer of its own, which the tape may hold too: the next write would copy it."""
+    data = out._data
+    return type(data) is np.ndarray and data.base is None and data.flags.writeable
+
+
 def _adopt(x: Any, out: Any) -> bool:
     """Make a fresh result the memory and the history of x, where x is a base; return whether that can be done."""
     base, steps = family(x)
     if type(x) is not boxing.Tensor or type(out) is not boxing.Tensor or steps or base is not x or other_roots(x, x):
         return False
-    if out.dtype != x.dtype or not is_private(out) or (x._node is not None and not is_recording()):
+    if out.dtype != x.dtype or not _owns_memory(out) or (x._node is not None and not is_recording()):
         return False
     if out._node is not None:
         frame = user_frame(_getframe(2))

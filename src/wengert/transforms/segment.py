@@ -26,7 +26,7 @@ from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
-from ..core.tracing import open_traces, plain_parts, snapshot
+from ..core.tracing import is_tracer, open_traces, plain_parts, snapshot
 from ..core.watching import lend, take_off
 from ..declare import packing
 from ..declare.packing import Packed, Packer, belongs_to_leaf, map_arrays, without_spares
@@ -136,8 +136,8 @@ class Run:
         for leaf in leaves:
             kind, value = _kind_and_value(leaf)
             tracked = kind == "tensor" and leaf._node is not None
-            if tracked:
-                self.nodes.add(leaf._node)  # type: ignore[arg-type]
+            if kind == "tensor":
+                self.nodes.update(_nodes_of(leaf))
             if kind != "other":
                 index = known.setdefault(id(leaf), len(self.arrays))
                 if index == len(self.arrays):
@@ -433,6 +433,15 @@ class _Recorder(Packer):
                 f"it had recorded {len(segment._primitives)} operations, and has now recorded {self._position}: "
                 f"{segment._primitives[self._position].name}{segment.place(self._position)} is missing"
             )
+
+
+def _nodes_of(tensor: Any) -> Iterator[Node]:
+    """Yield the Nodes of a Tensor, on every level where it is on a tape."""
+    if tensor._node is not None:
+        yield tensor._node
+    if is_tracer(tensor):
+        for part in tensor._state.parts():
+            yield from _nodes_of(part)
 
 
 def _writes_to_older(node: Node, start: int) -> bool:
