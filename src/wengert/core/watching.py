@@ -58,6 +58,8 @@ def used_leaves(spans: Sequence[Span]) -> list[Leaf]:
     """Return the leaves that what was recorded during the spans, and is still alive, was computed from; by age."""
     used: set[Leaf] = set()
     for entry in gc.get_objects():
-        if isinstance(entry, Node) and any(first <= entry.sequence < end for first, end in spans):
+        if not isinstance(entry, Node) or not hasattr(entry, "sequence"):
+            continue  # the record of something that failed
+        if any(first <= entry.sequence < end for first, end in spans):
             used.update([parent for parent in entry.inputs if isinstance(parent, Leaf)])
     return sorted(used, key=attrgetter("sequence"))

@@ -312,6 +312,9 @@ class Segment(Packer):
         recorder = _Recorder(self)
         args, kwargs = self._run.fresh_arguments(arrays, nodes)
         recorder.own.update(nodes)
+        for leaf in pytree.flatten((args, kwargs))[0]:
+            if is_tracer(leaf):
+                recorder.own.update(_nodes_of(leaf))
         present = None if self._states is None else streams.states([generator for generator, _ in self._states])
         try:
             self._lend_leaves(lent)
