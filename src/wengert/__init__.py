@@ -42,12 +42,16 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.branching import cond as cond
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
     from .transforms.jacobians import hvp as hvp
     from .transforms.jacobians import jacfwd as jacfwd
     from .transforms.jacobians import jacobian as jacobian
     from .transforms.jacobians import jacrev as jacrev
+    from .transforms.loops import fori_loop as fori_loop
+    from .transforms.loops import scan as scan
+    from .transforms.loops import while_loop as while_loop
     from .transforms.mapping import vmap as vmap
     from .transforms.pushing import jvp as jvp
     from .transforms.pushing import linearize as linearize
@@ -70,6 +74,10 @@ _LAZY_NAMES = {
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
     "grad": ".transforms.reverse",
+    "cond": ".transforms.branching",
+    "fori_loop": ".transforms.loops",
+    "scan": ".transforms.loops",
+    "while_loop": ".transforms.loops",
     "gauss_newton_vp": ".transforms.jacobians",
     "hessian": ".transforms.jacobians",
     "hvp": ".transforms.jacobians",
@@ -102,8 +110,10 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     *_ops.__all__,
     "GradientTape",
     "Tensor",
+    "cond",
     "enable_grad",
     "errors",
+    "fori_loop",
     "gauss_newton_vp",
     "get_default_dtype",
     "grad",
@@ -116,10 +126,12 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "jvp",
     "linearize",
     "no_grad",
+    "scan",
     "set_default_dtype",
     "set_grad_enabled",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
     *_LAZY,
 ]

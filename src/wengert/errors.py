@@ -43,6 +43,10 @@ class MappedValueError(WengertError, TypeError):
     """Python code, or a random number, would have to be one thing for all the examples that `vmap` maps over."""
 
 
+class StepLimitError(WengertError, RuntimeError):
+    """A loop was still going on after as many steps as it was allowed."""
+
+
 __all__ = [
     "CheckpointError",
     "DTypeError",
@@ -52,6 +56,7 @@ __all__ = [
     "MappedValueError",
     "NotDifferentiableError",
     "ShapeError",
+    "StepLimitError",
     "StructureError",
     "WengertError",
 ]

@@ -24,6 +24,7 @@ from . import ops
 from .config import settings
 from .core import boxing
 from .core.batching import drawn
+from .core.streams import follow
 from .core.tracing import plain_value
 from .errors import DTypeError, ShapeError
 from .typing import ArrayLike, DTypeLike, Shape
@@ -79,11 +80,12 @@ class Generator:
     ((2,), dtype('float32'))
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("__weakref__", "_source")
     _source: np.random.Generator
 
     def __init__(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         self.seed(seed)
+        follow(self)
 
     def seed(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         """Start the stream again, from a seed.
