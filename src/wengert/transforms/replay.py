@@ -117,6 +117,29 @@ def _scene(course: Course, recording: Any) -> Generator[None]:
         set_observers(watching)
 
 
+@contextmanager
+def _leaves_on_loan(closures: Iterable[Node], renewed: dict[Node, Node]) -> Generator[None]:
+    """Let Tensors that were leaves while the loop ran, as those watched by a tape that has stopped, be leaves again.
+
+    What stands for which leaf of then is noted down in `renewed`.
+    """
+    lent: list[Any] = []
+    try:
+        for leaf in closures:
+            tensor = leaf.tensor_reference() if isinstance(leaf, Leaf) else None
+            if tensor is None or tensor._node is leaf:
+                continue
+            if tensor._node is None:
+                tensor.requires_grad_()
+                lent.append(tensor)
+            if isinstance(tensor._node, Leaf):
+                renewed[tensor._node] = leaf
+        yield
+    finally:
+        for tensor in lent:
+            tensor.requires_grad_(False)
+
+
 # ---------------------------------------------------------------------- at bounded memory
 
 
@@ -130,9 +153,11 @@ def pull_by_replay(course: Course, node: Any, out_bar: Any, *, boxed: bool, mask
         boxed: whether cotangents are Tensors.
         masked: whether they may hold zeros that must stay zeros.
     """
+    replay = _Replay(course, node, out_bar.bars, boxed, masked)
     before = streams.states()
     try:
-        return _Replay(course, node, out_bar.bars, boxed, masked).run()
+        with _leaves_on_loan(course.closures, replay.renewed):
+            return replay.run()
     finally:
         streams.put_back(before)
 
@@ -156,6 +181,8 @@ class _Replay:
         ]
         wanted = self.inputs[len(self.inputs) - len(course.closures) :]
         self.sums = {closure: _Sum() for closure, still in zip(course.closures, wanted) if still is not None}
+        self.met: set[Node] = set()
+        self.renewed: dict[Node, Node] = {}
         self.state = course.kept[0]
         self.expected: list[Any] = course.final
 
@@ -178,6 +205,9 @@ class _Replay:
                 if not course.is_tracked_after(action.at):
                     break
                 self._reverse(action.at)
+        for closure in self.sums:
+            if closure not in self.met:
+                raise _came_out_otherwise(course, f"nothing used the value made at {location(closure)} any more")
         count = len(self.inputs) - len(course.closures) - len(self.x_bars)
         bars = self.bars if len(self.bars) == count else [None] * count
         columns = [None if column is None else column.whole() for column in self.x_bars]
@@ -219,9 +249,14 @@ class _Replay:
         ]
         seeds.extend(self._seeds_of_emission(step, y))
         targets = [*entered.nodes, *entered.x_nodes]
-        met, strays = walk_back([node for node, _ in seeds], targets, floor)
+        made_nodes = [part._node for part in parts if part._node is not None]
+        met, strays = walk_back([*made_nodes, *[node for node, _ in seeds]], targets, floor)
         for stray in strays:
-            if stray.sequence < course.start and stray not in course.closures:
+            closure = self.renewed.get(stray, stray)
+            if closure in proxies:
+                proxies[stray] = proxies[closure]
+                self.met.add(closure)
+            elif stray.sequence < course.start and stray not in course.closures:
                 raise _came_out_otherwise(
                     course, f"step {step} used a value made at {location(stray)}, as never before"
                 )
@@ -233,9 +268,9 @@ class _Replay:
         for column, node in zip(self.x_bars, entered.x_nodes):
             if column is not None and node in found:
                 column.put(course.loop.index(step), found[node])
-        for stray, proxy in proxies.items():
-            if proxy in found:
-                self.sums[stray].add(found[proxy])
+        for closure, total in self.sums.items():
+            if proxies[closure] in found:
+                total.add(found[proxies[closure]])
 
     def _seeds_of_emission(self, step: int, y: list[Any]) -> Iterable[tuple[Node, Any]]:
         course = self.course
@@ -345,9 +380,10 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     before = streams.states()
     floor = next_sequence()
     proxies = {closure: argument_node(closure, closure) for closure in course.closures}
+    renewed: dict[Node, Node] = {}
     try:
         streams.put_back(course.kept[0].streams)
-        with _scene(course, True):
+        with _leaves_on_loan(course.closures, renewed), _scene(course, True):
             inputs = iter(whole.inputs)
             init, init_nodes = _hung(course.kept[0].leaves, level, inputs)
             xs, x_nodes = _hung(loop.xs, level, inputs)
@@ -362,6 +398,7 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     ]
     targets = [*init_nodes, *x_nodes]
     met, strays = walk_back([node for node, _ in seeds], targets, floor)
+    proxies.update({stray: proxies[renewed[stray]] for stray in strays if stray in renewed})
     _led_through(met, proxies)
     seeds = [(proxies.get(node, node), bar) for node, bar in seeds]
     found = _swept(seeds, [*targets, *proxies.values()], strays, retain=True, tracked=True, masked=masked)
