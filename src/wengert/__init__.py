@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
     from .transforms.branching import cond as cond
+    from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
+    from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
+    from .transforms.checkpoint import checkpoint as checkpoint
+    from .transforms.custom import primitive as primitive
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
     from .transforms.jacobians import hvp as hvp
@@ -58,7 +62,13 @@ if TYPE_CHECKING:
     from .transforms.reverse import grad as grad
     from .transforms.reverse import value_and_grad as value_and_grad
     from .transforms.reverse import vjp as vjp
+    from .transforms.rule_checks import is_rule_checking as is_rule_checking
+    from .transforms.rule_checks import set_rule_checking as set_rule_checking
 
+# The two moves put all that was made here among the old, as a collection would, but without looking at it.
+if not _gc.get_freeze_count():
+    _gc.freeze()
+    _gc.unfreeze()
 if _collecting:
     _gc.enable()
 
@@ -73,6 +83,12 @@ _LAZY_NAMES = {
     "is_grad_enabled": ".eager.grad_mode",
     "enable_grad": ".eager.grad_mode",
     "GradientTape": ".eager.gradient_tape",
+    "saved_residuals_hooks": ".eager.residual_hooks",
+    "residuals_on_disk": ".eager.residuals_on_disk",
+    "checkpoint": ".transforms.checkpoint",
+    "is_rule_checking": ".transforms.rule_checks",
+    "primitive": ".transforms.custom",
+    "set_rule_checking": ".transforms.rule_checks",
     "grad": ".transforms.reverse",
     "cond": ".transforms.branching",
     "fori_loop": ".transforms.loops",
@@ -111,6 +127,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "GradientTape",
     "Tensor",
     "cond",
+    "checkpoint",
     "enable_grad",
     "errors",
     "fori_loop",
@@ -120,6 +137,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "hessian",
     "hvp",
     "is_grad_enabled",
+    "is_rule_checking",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -127,8 +145,12 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "linearize",
     "no_grad",
     "scan",
+    "residuals_on_disk",
+    "saved_residuals_hooks",
+    "primitive",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_rule_checking",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from .core import boxing, pytree
 from .core.backward import accumulate_gradients, gradients_of, input_node, seed_of, zeros_for
+from .core.node_hooks import RemovableHandle, per_sweep
 from .core.rows import batched_gradients_of, one_for_each_element, stacked_gradients
-from .core.tape import Leaf, Node, location
+from .core.tape import Leaf, Node, hooks_of, location
 from .errors import DTypeError, GradientError, StructureError
 from .tensor import tracer as tracer
 from .typing import PyTree
@@ -225,4 +226,119 @@ def _unused(unused: Sequence[tuple[str, Node]], count: int, outputs: Sequence[An
     )
 
 
-__all__ = ["backward", "grad", "jacobian"]
+# ---------------------------------------------------------------------- hooks on several gradients
+
+
+def register_multi_grad_hook(
+    tensors: Sequence[Any], fn: Callable[[Any], None], *, mode: Literal["all", "any"] = "all"
+) -> MultiGradHandle:
+    """Call a function once in each sweep, when the gradients of several Tensors are there, or the first of them.
+
+    Sweeps in different threads are kept apart. Hooks on the single Tensors that were registered earlier run first, and
+    the function sees what they made of the gradients.
+
+    Args:
+        tensors: Tensors on the tape.
+        fn: with "all", takes a list of their gradients, as soon as all have arrived; if a sweep does not reach all, it
+            is called at the end of the sweep, with None for those that it has not met, and not at all if it has met
+            none. With "any", takes the first gradient that arrives. What it returns is not looked at.
+        mode: "all" or "any".
+
+    Returns:
+        A handle whose `remove()` takes the hook away.
+
+    Raises:
+        GradientError: there are no tensors, or one of them isn't on the tape.
+
+    >>> import wengert as wg
+    >>> x, y = wg.tensor(2.0, requires_grad=True), wg.tensor(3.0, requires_grad=True)
+    >>> handle = wg.autograd.register_multi_grad_hook([x, y], lambda grads: print([g.item() for g in grads]))
+    >>> (x * y).backward()
+    [3.0, 2.0]
+    """
+    name = "register_multi_grad_hook"
+    if mode not in ("all", "any"):
+        raise ValueError(f"{name}: mode must be 'all' or 'any', not {mode!r}")
+    if not tensors:
+        raise GradientError(f"{name}: there are no tensors whose gradients could be waited for")
+    nodes = [input_node(tensor, name, f"tensors[{i}]") for i, tensor in enumerate(tensors)]
+    joint = _JointHook(fn, len(nodes), mode == "any")
+    return MultiGradHandle([RemovableHandle(hooks_of(node), joint.hook(i)) for i, node in enumerate(nodes)])
+
+
+class MultiGradHandle:
+    """What `register_multi_grad_hook` returns: `remove()` takes the hook away; a `with` block does so at its end."""
+
+    __slots__ = ("_handles",)
+
+    def __init__(self, handles: Sequence[RemovableHandle]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        """Take the hook away; doing so twice is harmless."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> MultiGradHandle:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+
+class _JointHook:
+    """One function for several gradients; what has arrived is noted down for each sweep."""
+
+    __slots__ = ("any", "count", "function")
+
+    def __init__(self, function: Callable[[Any], None], count: int, any_one: bool) -> None:
+        self.function = function
+        self.count = count
+        self.any = any_one
+
+    def hook(self, index: int) -> Callable[[Any], None]:
+        """Return the hook for one of the Tensors."""
+
+        def arrive(gradient: Any) -> None:
+            sweeps = per_sweep.get()
+            if sweeps is None:  # nobody would tell us of the sweep's end
+                return
+            if self not in sweeps:
+                sweeps[self] = _Arrivals(self)
+            sweeps[self].add(index, gradient)
+
+        return arrive
+
+
+class _Arrivals:
+    """The gradients of one sweep that have arrived for a joint hook."""
+
+    __slots__ = ("called", "gradients", "hook", "missing")
+
+    def __init__(self, hook: _JointHook) -> None:
+        self.hook = hook
+        self.gradients: list[Any] = [None] * hook.count
+        self.missing = hook.count
+        self.called = False
+
+    def add(self, index: int, gradient: Any) -> None:
+        """Note a gradient down, and call the function if it was the one to wait for."""
+        if self.called:
+            return
+        if self.hook.any:
+            self.called = True
+            self.hook.function(gradient)
+            return
+        self.gradients[index] = gradient
+        self.missing -= 1
+        if not self.missing:
+            self.finish()
+
+    def finish(self) -> None:
+        """Call the function, unless that was done."""
+        if not self.called:
+            self.called = True
+            self.hook.function(self.gradients)
+
+
+__all__ = ["MultiGradHandle", "backward", "grad", "jacobian", "register_multi_grad_hook"]

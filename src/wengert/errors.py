@@ -15,6 +15,10 @@ class GradientError(WengertError, RuntimeError):
     """A gradient was asked for in a way that has no answer (freed tape, missing seed, untracked target)."""
 
 
+class RecomputationError(GradientError):
+    """A checkpointed function did something else when it was run again, so its gradient would have been wrong."""
+
+
 class ShapeError(WengertError, ValueError):
     """Shapes do not fit together; the message names the shapes and the operation."""
 
@@ -29,6 +33,14 @@ class DTypeError(WengertError, TypeError):
 
 class NotDifferentiableError(WengertError, TypeError):
     """A derivative was asked of something that has none."""
+
+
+class WrongRuleError(WengertError, ArithmeticError):
+    """A rule of a user's own operation contradicts its other rule, or the numerical derivative of its forward."""
+
+
+class BatchLoopWarning(UserWarning):
+    """An operation without a batching rule was batched by a loop over the examples; raised once for each operation."""
 
 
 class CheckpointError(WengertError, ValueError):
@@ -48,6 +60,7 @@ class StepLimitError(WengertError, RuntimeError):
 
 
 __all__ = [
+    "BatchLoopWarning",
     "CheckpointError",
     "DTypeError",
     "DeclarationError",
@@ -55,8 +68,10 @@ __all__ = [
     "LeakedTracerError",
     "MappedValueError",
     "NotDifferentiableError",
+    "RecomputationError",
     "ShapeError",
     "StepLimitError",
     "StructureError",
     "WengertError",
+    "WrongRuleError",
 ]

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import ops
 from .config import settings
-from .core import boxing
+from .core import boxing, streams
 from .core.batching import drawn
 from .core.streams import follow
 from .core.tracing import plain_value

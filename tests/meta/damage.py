@@ -98,6 +98,16 @@ def jvp_wrong_on_tensors(primitive: Primitive) -> dict[str, Any]:
     return {"jvp": jvp}
 
 
+def push_that_upcasts(primitive: Primitive) -> dict[str, Any]:
+    sound = primitive.push
+
+    def push(*values_and_tangents: Any) -> Any:
+        out, out_dot = sound(*values_and_tangents)
+        return out, out_dot if out_dot is ZERO else out_dot.astype(np.float64)
+
+    return {"push": push}
+
+
 def batch_along_the_wrong_axis(primitive: Primitive) -> dict[str, Any]:
     sound = primitive.batch
     return {"batch": lambda xp, args, axes, params: (sound(xp, args, axes, params)[0], 1)}
@@ -156,6 +166,16 @@ def jvp_slightly_off(primitive: Primitive) -> dict[str, Any]:
         return out, slightly_off(out_dot)
 
     return {"jvp": jvp}
+
+
+def push_slightly_off(primitive: Primitive) -> dict[str, Any]:
+    sound = primitive.push
+
+    def push(*values_and_tangents: Any) -> Any:
+        out, out_dot = sound(*values_and_tangents)
+        return out, slightly_off(out_dot)
+
+    return {"push": push}
 
 
 def batch_slightly_off(primitive: Primitive) -> dict[str, Any]:

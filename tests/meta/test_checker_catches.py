@@ -40,6 +40,8 @@ from tests.meta.damage import (
     pull_tracked_off_the_tape,
     pull_tracked_slightly_off,
     pull_without_sum,
+    push_slightly_off,
+    push_that_upcasts,
     stale,
 )
 from tests.meta.throwaway import (
@@ -83,7 +85,7 @@ from tests.meta.throwaway import (
     wave_slightly_off,
 )
 from tests.stateful.test_programs import Programs
-from wengert.core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive, Registry
+from wengert.core.primitive import ELEMENTWISE, NONDIFFERENTIABLE, REGISTRY, Primitive, Registry
 from wengert.core.zeros import ZERO
 from wengert.declare import at
 from wengert.testing import CHECKS, check_grads, check_rule, checks_of, run_check
@@ -186,6 +188,12 @@ BROKEN_RECORDS = [
     pytest.param(SIN, jvp_wrong_on_tensors, "modes", id="jvp-on-tensors"),
     pytest.param(SIN, batch_along_the_wrong_axis, "batch", id="out-axis"),
     pytest.param(MULTIPLY, batch_that_takes_the_axis_to_be_first, "batch", id="in-axis"),
+    pytest.param(MULTIPLY, jvp_that_forgets_an_argument, "pushed", id="tangent-forgotten-by-transforms"),
+    pytest.param(MULTIPLY, batch_along_the_wrong_axis, "mapped", id="out-axis-by-vmap"),
+    pytest.param(SIN, pull_tracked_of_constant_residuals, "nested", id="constant-residuals-by-transforms"),
+    pytest.param(SIN, pull_tracked_of_a_constant_seed, "nested", id="constant-seed-by-transforms"),
+    pytest.param(SIN, batch_along_the_wrong_axis, "mapped-derivatives", id="out-axis-by-transforms"),
+    pytest.param(SIN, push_that_upcasts, "precision", id="tangent-upcast"),
 ]
 
 
@@ -232,6 +240,12 @@ def test_most_operations_have_a_derivative() -> None:
         (pull_tracked_detached, "second"),
         (jvp_slightly_off, "jvp"),
         (batch_slightly_off, "batch"),
+        (jvp_slightly_off, "pushed"),
+        (batch_slightly_off, "mapped"),
+        (jvp_slightly_off, "nested"),
+        (pull_tracked_slightly_off, "nested"),
+        (batch_slightly_off, "mapped-derivatives"),
+        (pull_tracked_slightly_off, "mapped-derivatives"),
         (impl_slightly_off, "forward"),
     ],
 )
@@ -245,6 +259,16 @@ def test_one_part_in_a_million_is_noticed_in_every_operation(
             for part, broken in damage(primitive).items():
                 patch.setattr(primitive, part, broken)
             demand_noticed(primitive, check)
+
+
+def test_one_part_in_a_million_is_noticed_in_every_quick_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = [p for p in DIFFERENTIABLE if p.kind == ELEMENTWISE and len(p.arguments) <= 2]
+    assert len(quick) > 40
+    for primitive in quick:
+        with monkeypatch.context() as patch:
+            for part, broken in push_slightly_off(primitive).items():
+                patch.setattr(primitive, part, broken)
+            demand_noticed(primitive, "pushed")
 
 
 # What the tape keeps.
@@ -300,7 +324,7 @@ def test_every_check_notices_something() -> None:
 
 
 def test_an_operation_without_derivative_is_spared_the_checks_of_derivatives(registry: Registry) -> None:
-    assert set(checks_of(steps(registry))) == {"forward", "zeros", "batch", "memory", "empty"}
+    assert set(checks_of(steps(registry))) == {"forward", "zeros", "batch", "mapped", "memory", "empty"}
 
 
 # The state machine over whole programs.

@@ -37,6 +37,21 @@ class ScalarTracer(Tensor):
     def _raw(self) -> Any:
         return self.scalar
 
+    @property
+    def shape(self) -> Any:
+        """What the scalar says."""
+        return self.scalar.shape
+
+    @property
+    def ndim(self) -> Any:
+        """What the scalar says."""
+        return self.scalar.ndim
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the element."""
+        return self.scalar.dtype
+
     def __bool__(self) -> bool:
         return bool(self.scalar)  # refuses, and says what to do instead
 

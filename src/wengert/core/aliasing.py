@@ -154,7 +154,8 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     detached = primitive.kind == NONDIFFERENTIABLE
     if not detached:
         steps = (*steps, (primitive, params))
-        if source is not base and _is_copy(source, base, steps):
+        is_number = type(source) is boxing.Tracer and not view.shape  # NumPy's y[0, 0] is one, its y[0, 0, ...] a view
+        if (source is not base or is_number) and _is_copy(source, base, steps):
             return  # the source has memory of its own; NumPy would have copied here
     root = None if detached else history(source)[0]
     origin = len(steps) if detached else 0 if source is base else place_of(source).origin

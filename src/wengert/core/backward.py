@@ -11,6 +11,7 @@ from .. import backend
 from ..errors import DTypeError, GradientError, ShapeError
 from ..typing import Shape
 from . import boxing
+from .node_hooks import finish_sweep, per_sweep
 from .reach import Route, Span, route_between
 from .recording import is_recording, set_recording
 from .tape import Leaf, Node, Swept, finish_leaves, location, retained, sweep
@@ -153,7 +154,7 @@ def accumulate_gradients(
         targets = frozenset(wanted)
         route, _ = route_between([node for node, _ in seeding.pairs], targets)
     before = _set_mode(create_graph, seeding.traced)
-    retaining = retained.set([])
+    retaining, gathering = retained.set([]), per_sweep.set({})
     try:
         found = sweep(
             seeding.pairs,
@@ -165,9 +166,11 @@ def accumulate_gradients(
             route=route,
         )
         finish_leaves(found)
+        finish_sweep()
         deliveries = _deliveries(found, wanted)
     finally:
         retained.reset(retaining)
+        per_sweep.reset(gathering)
         set_recording(before)
     for _, tensor, gradient in deliveries:
         tensor.grad = gradient
@@ -229,7 +232,7 @@ def cotangents(
     *,
     retain: bool,
     tracked: bool,
-    masked: bool,
+    masked: bool | None,
     traced: bool = False,
 ) -> list[Any]:
     """Sweep from the seeds along a route; return a Tensor (or None) for each of the Nodes. No `.grad` is touched."""
@@ -237,12 +240,14 @@ def cotangents(
     if not targets:
         return [None] * len(nodes)
     before = _set_mode(tracked, traced)
-    retaining = retained.set(None)
+    retaining, gathering = retained.set(None), per_sweep.set({})
     try:
         found = sweep(seeds, retain=retain, tracked=tracked, traced=traced, masked=masked, targets=targets, route=route)
         finish_leaves(found)
+        finish_sweep()
     finally:
         retained.reset(retaining)
+        per_sweep.reset(gathering)
         set_recording(before)
     bars: dict[Node, Any] = {**found.leaves, **found.targets}
     return [boxed_gradient(bars[node]) if node in bars else None for node in nodes]  # type: ignore[index]

@@ -3,9 +3,13 @@
 # The slots of Tensor are this layer's business.
 # pyright: reportPrivateUsage=false
 
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import _getframe
 from types import FrameType
 from typing import Any, Literal
 
@@ -15,20 +19,12 @@ from ..errors import LeakedTracerError, MappedValueError
 from ..typing import Params, Shape
 from . import boxing
 from .primitive import Primitive
-from .tape import location
-from .tracing import State, Trace, calling_frame, leaked, open_traces
+from .recording import is_recording
+from .tape import location, user_frame
+from .tracing import State, Trace, calling_frame, is_tracer, leaked, open_traces
 
+_new: Any = object.__new__
 Randomness = Literal["error", "different", "same"]
-
-
-class _Like:
-    """A shape and a dtype."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: Shape, dtype: Any) -> None:
-        self.shape = shape
-        self.dtype = dtype
 
 
 class Mapped(State):
@@ -42,9 +38,9 @@ class Mapped(State):
         self.axis = axis
 
     @property
-    def like(self) -> Any:
-        """The shape and dtype of one of the values."""
-        return self.value if self.axis is None else _Like(self.value.shape[1:], self.value.dtype)
+    def dtype(self) -> Any:
+        """The dtype of the values."""
+        return self.value.dtype
 
     @property
     def shape(self) -> Shape:
@@ -104,7 +100,17 @@ class BatchTrace(Trace):
 
     def mapped(self, value: Any) -> Any:
         """Return a tracer for the values along the first axis of a Tensor."""
-        return boxing.box_state(Mapped(self, value, 0, calling_frame()))
+        state = _new(Mapped)
+        state.trace = self
+        state.value = value
+        state.axis = 0
+        frame = user_frame(_getframe(1))
+        state.code = frame.f_code
+        state.instruction = frame.f_lasti
+        tracer = boxing.Tracer()
+        tracer._state = state
+        tracer._node = None
+        return tracer
 
     def state_of(self, tensor: Any) -> Mapped:
         """Return the state of a Tensor that is the same for all."""
@@ -116,6 +122,8 @@ class BatchTrace(Trace):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply the primitive's batching rule; what is the same for all examples stays further out."""
+        if not self._before:
+            raise leaked(next(arg._state for arg in args if is_tracer(arg) and arg._state.trace is self))
         values: list[Any] = []
         axes: list[int | None] = []
         mapped = False
@@ -137,14 +145,63 @@ class BatchTrace(Trace):
             return tuple([self._with_axis(y, axis) for y, axis in zip(out, out_axis)])
         return self._with_axis(out, out_axis)
 
+    def quick(self, primitive: Primitive, x: Any) -> Any:
+        """Apply an elementwise primitive to all values at once, on raw arrays."""
+        state = x._state
+        value = state.value
+        if state.axis is None or type(value) is not boxing.Tensor or (value._node is not None and is_recording()):
+            return None
+        if not self._before:
+            return None
+        try:
+            return self.mapped(boxing.box(primitive.kernel(value._data)))
+        except Exception:
+            return None  # the general path meets the error again, and explains it
+
+    def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
+        """Apply an elementwise primitive to all values at once, where nothing stands in the way of broadcasting."""
+        recording = is_recording()
+        first, second = self._raw_mapped(x, recording), self._raw_mapped(y, recording)
+        if first is None or second is None or not self._before:
+            return None
+        (x_raw, x_mapped, x_rank), (y_raw, y_mapped, y_rank) = first, second
+        # The axis of the examples must meet itself alone.
+        if x_rank < y_rank and x_mapped:
+            x_raw = x_raw.reshape((self.size,) + (1,) * (y_rank - x_rank) + x_raw.shape[1:]) if y_mapped else None
+        elif y_rank < x_rank and y_mapped:
+            y_raw = y_raw.reshape((self.size,) + (1,) * (x_rank - y_rank) + y_raw.shape[1:]) if x_mapped else None
+        if x_raw is None or y_raw is None:
+            return None
+        try:
+            return self.mapped(boxing.box(primitive.kernel(x_raw, y_raw)))
+        except Exception:
+            return None
+
+    def _raw_mapped(self, arg: Any, recording: Any) -> tuple[Any, bool, int] | None:
+        """Return (raw value, whether it is mapped, the rank of one value) where nobody further out looks on."""
+        kind: Any = type(arg)
+        if kind is float or kind is int:
+            return arg, False, 0
+        mapped = kind is boxing.Tracer
+        if mapped:
+            if arg._state.trace is not self or arg._state.axis is None:
+                return None
+            arg = arg._state.value
+        if type(arg) is not boxing.Tensor or (recording and arg._node is not None):
+            return None
+        return arg._data, mapped, arg._data.ndim - mapped
+
     def _with_axis(self, out: Any, axis: int | None) -> Any:
         if axis is None:
             return out
         return self.mapped(out if axis == 0 else boxing.operations.moveaxis(out, axis, 0))
 
     def release(self, tensor: Any, former: Any) -> None:
-        """Put a Tensor that outlives the transform back to what it was, and say so."""
+        """Put a Tensor that outlives the transform back to what it was, and say so, unless all examples agree."""
         state = tensor._state
+        if state.axis is None:
+            boxing.become(tensor, state.value)
+            return
         boxing.become(tensor, former)
         raise LeakedTracerError(
             f"{self.name}({self.described}): at {location(state)} a value that differs from example to example was "

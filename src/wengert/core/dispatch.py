@@ -20,13 +20,13 @@ import numpy as np
 
 from .. import backend
 from ..config import settings
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, WengertError
 from . import boxing
 from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import Node, make_node, projection, user_frame
-from .tracing import Several, apply
+from .tracing import Several, Trace, record
 
 _SCALARS = frozenset((bool, int, float, complex))
 _ARRAYS: Any = (np.ndarray, np.generic)
@@ -83,7 +83,15 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
         return _bind_one(primitive, args[0], params)
     if len(args) == 2 and type(args[0]) is tensor_type and type(args[1]) is tensor_type:
         return _bind_two(primitive, args[0], args[1], params)
+    tracer_type = boxing.Tracer
     innermost = None
+    for arg in args:
+        if type(arg) is tracer_type:
+            trace = arg._state.trace
+            if innermost is None or trace.level > innermost.level:
+                innermost = trace
+    if innermost is not None:
+        return _bind_traced(innermost, primitive, args, params)
     data: list[Any] = []
     nodes: list[Any] = []
     for arg in args:
@@ -93,25 +101,78 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
         elif type(arg) is boxing.BorrowedTensor:
             data.append(arg._alias.array)
             nodes.append(None)
-        elif isinstance(arg, tensor_type):
-            trace = arg._state.trace
-            data.append(None)
-            nodes.append(None)
-            if innermost is None or trace.level > innermost.level:
-                innermost = trace
         else:
+            if isinstance(arg, tensor_type):  # what a capture of the compiler follows, which knows nothing but its own
+                return arg.trace.process(primitive, args, params)
             raw = lift(arg, primitive.name)
             if isinstance(raw, tensor_type):
                 return bind(primitive, tuple([lift_sequence(a, primitive.name) for a in args]), params)
             data.append(raw)
             nodes.append(None)
-    if innermost is not None:
-        entering = [arg if isinstance(arg, tensor_type) else raw for arg, raw in zip(args, data)]
-        out = apply(innermost, primitive, entering, params)
-        if primitive.view and type(args[0]) is boxing.Tracer:
-            register(out, args[0], primitive, params)
-        return out
     return execute(primitive, args, tuple(data), tuple(nodes), params)
+
+
+def bind_unary(primitive: Primitive, x: Any) -> Any:
+    """Apply an elementwise operation to one argument that is no exact Tensor."""
+    if type(x) is boxing.Tracer:
+        trace = x._state.trace
+        out = trace.quick(primitive, x)
+        if out is not None:
+            if x._node is not None and is_recording():
+                return record(trace, primitive, (x,), out, NO_PARAMS)
+            return out
+    return bind(primitive, (x,))
+
+
+def bind_binary(primitive: Primitive, x: Any, y: Any) -> Any:
+    """Apply an elementwise operation to two arguments that are not both exact Tensors or numbers."""
+    tracer_type = boxing.Tracer
+    if type(x) is tracer_type:
+        trace = x._state.trace
+        if type(y) is tracer_type and y._state.trace is not trace:
+            other = y._state.trace
+            trace = trace if trace.level > other.level else other
+    elif type(y) is tracer_type:
+        trace = y._state.trace
+    else:
+        return bind(primitive, (x, y))
+    out = trace.quick_binary(primitive, x, y)
+    if out is None:
+        return bind(primitive, (x, y))
+    if _is_taped(x, trace) or _is_taped(y, trace):
+        return record(trace, primitive, (x, y), out, NO_PARAMS) if is_recording() else out
+    return out
+
+
+def _is_taped(arg: Any, trace: Trace) -> bool:
+    return type(arg) is boxing.Tracer and arg._node is not None and arg._state.trace is trace
+
+
+def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """Apply a primitive where `trace` is the innermost one among the arguments."""
+    taped = False
+    for arg in args:
+        kind: Any = type(arg)
+        if kind is boxing.Tracer:
+            taped = taped or (arg._node is not None and arg._state.trace is trace)
+        elif kind is not boxing.Tensor and kind not in _SCALARS and kind is not boxing.BorrowedTensor:
+            return bind(primitive, tuple([_as_tensor(a, primitive.name) for a in args]), params)
+    out = trace.process(primitive, args, params)
+    if taped and is_recording() and primitive.kind != NONDIFFERENTIABLE:
+        out = record(trace, primitive, args, out, params)
+    if primitive.view and type(args[0]) is boxing.Tracer:
+        register(out, args[0], primitive, params)
+    return out
+
+
+def _as_tensor(value: Any, name: str) -> Any:
+    """Return a Tensor for an array or a sequence; numbers and Tensors pass."""
+    if isinstance(value, boxing.Tensor) or type(value) in _SCALARS:
+        return value
+    raw = lift(value, name)
+    if isinstance(raw, boxing.Tensor):
+        return raw
+    return boxing.borrow(raw) if isinstance(raw, np.ndarray) else boxing.box(np.asarray(raw))
 
 
 def _bind_one(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
@@ -254,7 +315,7 @@ def here() -> str:
 
 def explain(name: str, data: tuple[Any, ...], error: Exception) -> Exception:
     """Turn an array library's error into one that names the operation and the shapes or dtypes that did not fit."""
-    if isinstance(error, (ShapeError, DTypeError)):
+    if isinstance(error, WengertError):
         return error
     arrays = [value for value in data if hasattr(value, "shape")]
     shapes = " and ".join(str(value.shape) for value in arrays)

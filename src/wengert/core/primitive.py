@@ -41,6 +41,10 @@ class Primitive:
         pull_masked: the same, where an exactly zero cotangent contributes an exact zero.
         pull_tracked: the same on Tensors, so that the result can be differentiated again.
         pull_in_place: what a differentiable sweep calls instead, where writing into its own cotangents is cheaper.
+        kernel: for elementwise operations, `kernel(*arrays)`: `impl` on raw arrays, NumPy's own function if it is that.
+        push: for elementwise operations of one or two arguments, `jvp` at its quickest: `push(x, x_dot)` or
+            `push(x, y, x_dot, y_dot)` on raw arrays returns (out, out_dot); tangents may be ZERO, but for one of them.
+            With `lead`, the shape of a stack of tangents, these have its axes in front, and broadcast under them.
         jvp: `jvp(xp, primals, tangents, params) -> (out, out_dot)`.
         batch: `batch(xp, args, axes, params) -> (out, out_axis)`.
         takes_accumulators: whether `pull` may be handed an Accumulator, whose buffer it may write.
@@ -48,6 +52,7 @@ class Primitive:
     """
 
     __slots__ = (
+        "_derivation",
         "arguments",
         "batch",
         "call",
@@ -55,6 +60,7 @@ class Primitive:
         "fixed",
         "impl",
         "jvp",
+        "kernel",
         "kind",
         "masks",
         "multiple",
@@ -65,6 +71,7 @@ class Primitive:
         "pull_in_place",
         "pull_masked",
         "pull_tracked",
+        "push",
         "reference",
         "residuals",
         "rules",
@@ -97,12 +104,31 @@ class Primitive:
         self.pull_tracked: Callable[[Any, Any, bool], tuple[Any, ...]] = _undeclared
         self.pull_in_place: Callable[[Any, Any], tuple[Any, ...]] | None = None
         self.jvp: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
+        self.kernel: Callable[..., Any] = _undeclared
+        self.push: Callable[..., tuple[Any, Any]] = _undeclared
         self.batch: Callable[[Any, tuple[Any, ...], tuple[Any, ...], Params], tuple[Any, Any]] = _undeclared
         self.call: Callable[..., Any] = _undeclared
         self.domain: Any = None
         self.samples: Any = None
         self.special: Any = ()
         self.reference: Any = None
+
+    def derive_when_needed(self, names: tuple[str, ...], derivation: Callable[[], None]) -> None:
+        """Leave attributes unset until one of them is read; `derivation()` sets them all.
+
+        An import would otherwise spend its time on rules that most programs never use.
+        """
+        for name in names:
+            delattr(self, name)
+        self._derivation = (names, derivation)
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for slots that are unset: those that are derived when needed, and no others.
+        names, derivation = object.__getattribute__(self, "_derivation")
+        if name not in names:
+            raise AttributeError(name)
+        derivation()
+        return object.__getattribute__(self, name)
 
     def __repr__(self) -> str:
         return f"<{self.kind} primitive {self.name}>"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..typing import Params
 from . import boxing
 from .primitive import Primitive
-from .tracing import State, Trace, calling_frame, snapshot
+from .tracing import State, Trace, calling_frame, is_tracer, leaked, snapshot
 from .zeros import ZERO
 
 
@@ -30,9 +30,14 @@ class Staged(State):
         self.slot = slot
 
     @property
-    def like(self) -> Any:
-        """The value."""
-        return self.value
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the value."""
+        return self.value.dtype
 
     def concrete(self, what: str) -> Any:
         """Refuse: another run of the program has other values."""
@@ -129,6 +134,8 @@ class LinearTrace(Trace):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Compute the operation, and write it down."""
+        if not self._before:
+            raise leaked(next(arg._state for arg in args if is_tracer(arg) and arg._state.trace is self))
         values: list[Any] = []
         places: list[Any] = []
         for arg in args:

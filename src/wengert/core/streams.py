@@ -1,43 +1,49 @@
-"""The random streams that are alive, so that what drew from them can be run again and draw the same."""
+"""Random streams that a computation may draw from without being handed them: who runs it again must rewind them.
+
+The generators stand above this layer, so they make themselves known here when they are made. They are held weakly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_known: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""Generators, and the states that they began with."""
+
+States = list[tuple[Any, Any]]
+"""Pairs of a generator and a state of its bits."""
 
 
-class Stream(Protocol):
-    """A source of random numbers whose state can be read and put back."""
-
-    def get_state(self) -> Any:
-        """Return the state."""
-        ...
-
-    def set_state(self, state: Any) -> None:
-        """Go on from a state."""
-        ...
+def register(generator: Any) -> None:
+    """Make a generator known that functions may draw from; its state now is its state before anybody drew."""
+    _known[generator] = bits_of(generator).state
 
 
-_streams: WeakSet[Any] = WeakSet()
-
-States = Sequence[tuple[Stream, Any]]
-
-
-def follow(stream: Stream) -> None:
-    """Make a stream one of those that are put back."""
-    _streams.add(stream)
+def bits_of(generator: Any) -> Any:
+    """Return the NumPy bit generator behind a generator of NumPy's or of this library."""
+    return getattr(generator, "_source", generator).bit_generator
 
 
-def states() -> States:
-    """Return the states of all streams."""
-    return [(stream, stream.get_state()) for stream in list(_streams)]
+def is_stream(value: Any) -> bool:
+    """Return whether something is a generator of NumPy's or of this library."""
+    return hasattr(getattr(value, "_source", value), "bit_generator")
 
 
-def put_back(before: States) -> None:
-    """Let the streams go on from states that `states` returned; streams that began since then are left alone."""
-    for stream, state in before:
-        stream.set_state(state)
+def states(others: Any = ()) -> States:
+    """Return the states that the known generators, and others, are in."""
+    generators = [*_known, *[other for other in others if other not in _known]]
+    return [(generator, bits_of(generator).state) for generator in generators]
 
 
-__all__ = ["States", "Stream", "follow", "put_back", "states"]
+def rewind(past: States) -> None:
+    """Put generators back into states of the past; those that were not known then, into that of their beginning."""
+    mentioned = [generator for generator, _ in past]
+    for generator, state in list(_known.items()):
+        if not any([generator is other for other in mentioned]):
+            bits_of(generator).state = state
+    for generator, state in past:
+        bits_of(generator).state = state
+
+
+__all__ = ["States", "bits_of", "is_stream", "register", "rewind", "states"]

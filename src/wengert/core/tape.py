@@ -29,6 +29,8 @@ from .primitive import Primitive
 from .vspace import Accumulator, OutputBars, Scatter, added, densify, settle
 
 next_sequence: Callable[[], int] = count(1).__next__
+_files: dict[str, bool] = {}
+"""Whether source files belong to this package: what `user_frame` asks of every frame that it passes."""
 PACKAGE = dirname(dirname(__file__)) + os.sep  # noqa: PTH120 - importing pathlib would take 3 ms
 
 
@@ -108,7 +110,8 @@ class Narrowed(Node):
     def __init__(self, node: Node, inputs: tuple[Node | None, ...]) -> None:
         self.original = node
         self.inputs = inputs
-        self.saved = node.saved
+        if type(node) is Node:  # packed residuals are unpacked no sooner than they are read
+            self.saved = node.saved
         self.shape = node.shape
         self.dtype = node.dtype
 
@@ -131,9 +134,15 @@ class Unrecorded(Narrowed):
 def user_frame(frame: FrameType) -> FrameType:
     """Return the innermost frame at or above `frame` that does not belong to this package."""
     here: FrameType | None = frame
-    while here is not None and here.f_code.co_filename.startswith(PACKAGE):
+    while here is not None:
+        file = here.f_code.co_filename
+        inside = _files.get(file)
+        if inside is None:
+            inside = _files[file] = file.startswith(PACKAGE)
+        if not inside:
+            return here
         here = here.f_back
-    return here or frame
+    return frame
 
 
 def location(node: Any) -> str:
@@ -146,9 +155,13 @@ def location(node: Any) -> str:
     return f"{node.code.co_filename}:{line if line is not None else node.code.co_firstlineno}"
 
 
+Entry: type[Node] = Node
+"""The class of the Nodes that are made; `declare.packing` puts its own here while residuals are packed somewhere."""
+
+
 def make_node(primitive: Primitive, inputs: tuple[Node | None, ...], saved: Any, out: Any, params: Any) -> Node:
     """Record one operation (the general path; the fast paths of `declare.fastpath` do the same inline)."""
-    node = Node()
+    node = Entry()
     node.primitive = primitive
     node.inputs = inputs
     node.saved = saved
@@ -325,7 +338,7 @@ def sweep(
     retain: bool = False,
     tracked: bool = False,
     traced: bool = False,
-    masked: bool = False,
+    masked: bool | None = False,
     targets: frozenset[Node] = frozenset(),
     route: Mapping[Node, tuple[Node | None, ...]] | None = None,
 ) -> Swept:
@@ -336,7 +349,7 @@ def sweep(
         retain: keep what the Nodes saved, so that another sweep may follow.
         tracked: compute on Tensors, recording, so that the result can be differentiated again.
         traced: compute on Tensors without recording on the tape that is swept: its values, or the seeds, are tracers.
-        masked: start with guarded products (a seed holds zeros that must stay zeros).
+        masked: start with guarded products (a seed holds zeros that must stay zeros); None: guard none at all.
         targets: inner Nodes whose cotangents are wanted too.
         route: the Nodes to pull through, each with its inputs, None for those that lead to nothing wanted (see
             `core.reach`); heeded only with targets. Without it, every Node that is reached is pulled through.
@@ -369,18 +382,17 @@ def sweep(
                     if inputs is not node.inputs:
                         pulled = Narrowed(node, inputs)
             if boxed:
-                bars = _pull_tensors(primitive, pulled, bar, masked or primitive.masks, tracked)
+                bars = _pull_tensors(primitive, pulled, bar, masked, tracked)
             elif masked:
                 bars = primitive.pull_masked(pulled, bar)
             else:
                 bars = primitive.pull(pulled, bar)
-            masked = masked or primitive.masks
+            masked = masked if masked is None else masked or primitive.masks
             for parent, parent_bar in zip(pulled.inputs, bars):
                 if parent is None or parent_bar is None:
                     continue
                 if parent.primitive is None:
-                    known = leaves.get(parent)
-                    leaves[parent] = parent_bar if known is None else added(known, parent_bar)
+                    leaves[parent] = added(leaves[parent], parent_bar) if parent in leaves else parent_bar
                     continue
                 known = pending.get(parent)
                 if known is None:
@@ -396,13 +408,13 @@ def sweep(
     return found
 
 
-def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool, recorded: bool) -> tuple[Any, ...]:
+def _pull_tensors(primitive: Any, node: Any, bar: Any, masked: bool | None, recorded: bool) -> tuple[Any, ...]:
     if not recorded:
         node = Unrecorded(node.whole, node.inputs)
     in_place = primitive.pull_in_place
     if in_place is not None and type(primitive) is Primitive and type(bar) in (boxing.Tensor, Accumulator):
         return in_place(node, bar)
-    return primitive.pull_tracked(node, densify(bar), masked)
+    return primitive.pull_tracked(node, densify(bar), masked is not None and (masked or primitive.masks))
 
 
 def _accumulate(node: Node, bar: Any, leaves: dict[Any, Any], pending: dict[Any, Any], heap: list[Any]) -> None:

@@ -43,7 +43,13 @@ def write_traced(target: Any, key: Any, value: Any, name: str) -> None:
             )
         _rewrite(base, base_steps, key, boxing.operations.detach(value))
         _rewrite(root, steps, key, value)
-    _renew_views(base, root)
+    before = is_recording()
+    if before is False:
+        set_recording(True)  # what stays unwritten keeps its history in views, too
+    try:
+        _renew_views(base, root)
+    finally:
+        set_recording(before)
 
 
 def _rewrite(tensor: Any, steps: Steps, key: Any, value: Any) -> None:

@@ -25,13 +25,10 @@ from itertools import count
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
-
 from ..errors import LeakedTracerError
 from ..typing import Params
 from . import boxing
-from .primitive import NONDIFFERENTIABLE, Primitive
-from .recording import is_recording
+from .primitive import Primitive
 from .tape import Node, location, make_node, projection, user_frame
 
 _next_level = count(1).__next__
@@ -67,14 +64,14 @@ class State:
         self.instruction = frame.f_lasti
 
     @property
-    def like(self) -> Any:
-        """Something with the shape and dtype that the tracer shows."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the tracer shows."""
         raise NotImplementedError
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that the tracer shows."""
-        return self.like.shape
+    def dtype(self) -> Any:
+        """The dtype that the tracer shows."""
+        raise NotImplementedError
 
     def concrete(self, what: str) -> Any:
         """Return the one raw array that it stands for, or raise: there is none."""
@@ -124,17 +121,31 @@ class Trace:
         _open.set((*before, self))
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: object, *_exception: object) -> None:
         _open.set(self._before.pop())
         converted, self._converted = self._converted, []
+        refusal: LeakedTracerError | None = None
         for reference, former in converted:
             tensor = reference()
             if tensor is not None and type(tensor) is boxing.Tracer and tensor._state.trace is self:
-                self.release(tensor, former)
+                try:
+                    self.release(tensor, former)
+                except LeakedTracerError as error:
+                    refusal = refusal or error
+        if refusal is not None and kind is None:  # an exception of the function's own matters more
+            raise refusal
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply a primitive to Tensors and numbers, among them tracers of this trace; return Tensors of any level."""
         raise NotImplementedError
+
+    def quick(self, primitive: Primitive, x: Any) -> Any:
+        """Apply an elementwise primitive to an untaped tracer where it takes raw arrays alone; None if it doesn't."""
+        return None
+
+    def quick_binary(self, primitive: Primitive, x: Any, y: Any) -> Any:
+        """Do the same for two arguments, of which one is an untaped tracer of this trace, the other anything."""
+        return None
 
     def state_of(self, tensor: Any) -> State:
         """Return the state by which a Tensor from further out is shown on this level: a constant to this transform."""
@@ -188,11 +199,36 @@ def is_tracer(value: Any) -> bool:
     return type(value) is boxing.Tracer
 
 
+def is_at_the_innermost_level(tensor: Any) -> bool:
+    """Return whether a Tensor is on the level of the innermost transform that is at work here, or there is none."""
+    trace = innermost_trace()
+    return trace is None or (type(tensor) is boxing.Tracer and tensor._state.trace is trace)
+
+
+def bring_inside(tensor: Any) -> None:
+    """Make a Tensor a tracer of the innermost transform at work here, where a tape of this level is to know it.
+
+    When the transform ends, a Tensor that outlives it gets its value back, and its Node further out.
+    """
+    trace = innermost_trace()
+    if trace is None or is_at_the_innermost_level(tensor):
+        return
+    former = snapshot(tensor)
+    trace.note_conversion(tensor, former)
+    boxing.become(tensor, trace.lift(former))
+
+
 def is_followed(tensor: Any) -> bool:
     """Return whether derivatives of a Tensor are being taken, on a tape or by a transform."""
     if tensor._node is not None:
         return True
     return type(tensor) is boxing.Tracer and tensor._state.varies and tensor.dtype.kind in "fc"
+
+
+def comes_of_something_tracked(tensor: Any) -> bool:
+    """Return whether a tracer is made of Tensors that are on a tape further out."""
+    parts = tensor._state.parts()
+    return any([part._node is not None or (is_tracer(part) and comes_of_something_tracked(part)) for part in parts])
 
 
 def made_at(tensor: Any) -> str:
@@ -210,26 +246,6 @@ def leaked(state: Any) -> LeakedTracerError:
     )
 
 
-def apply(trace: Trace, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
-    """Apply a primitive; `trace` is the innermost one among its arguments, which are Tensors, arrays and numbers."""
-    if not trace._before:
-        raise leaked(next(a._state for a in args if is_tracer(a) and a._state.trace is trace))
-    entered = [_entered(arg) for arg in args]
-    out = trace.process(primitive, entered, params)
-    if is_recording() and primitive.kind != NONDIFFERENTIABLE:
-        nodes = tuple([a._node if type(a) is boxing.Tracer and a._state.trace is trace else None for a in entered])
-        for node in nodes:
-            if node is not None:
-                return _recorded(trace, primitive, entered, nodes, out, params)
-    return out
-
-
-def _entered(arg: Any) -> Any:
-    if isinstance(arg, np.ndarray):
-        return boxing.borrow(arg)  # pyright: ignore[reportUnknownArgumentType]
-    return boxing.box(np.asarray(arg)) if isinstance(arg, np.generic) else arg
-
-
 def snapshot(value: Any, keep_node: bool = True) -> Any:
     """Return a box of its own over a Tensor's value as it is now: later writes to the Tensor leave it alone."""
     kind: Any = type(value)
@@ -243,23 +259,30 @@ def snapshot(value: Any, keep_node: bool = True) -> Any:
     return value
 
 
-def _recorded(
-    trace: Trace, primitive: Primitive, args: Sequence[Any], nodes: tuple[Any, ...], out: Any, params: Params
-) -> Any:
-    """Put the result of an operation onto the tape of the trace's level."""
-    outs = [trace.lift(y) for y in (out if primitive.multiple else (out,))]
-    data = tuple([snapshot(arg, keep_node=not is_tracer(arg) or arg._state.trace is not trace) for arg in args])
-    kept = tuple([boxing.box_state(y._state) for y in outs])
+def record(trace: Trace, primitive: Primitive, args: Sequence[Any], out: Any, params: Params) -> Any:
+    """Put the result of an operation on tracers onto the tape of their level."""
+    nodes: list[Any] = []
+    data: list[Any] = []
+    for arg in args:
+        if type(arg) is boxing.Tracer and arg._state.trace is trace:
+            nodes.append(arg._node)
+            data.append(boxing.box_state(arg._state))
+        else:
+            nodes.append(None)
+            data.append(snapshot(arg))
+    gather = primitive.rules["plan"].gather
     if primitive.multiple:
-        saved = primitive.rules["plan"].gather(data, nodes, kept)
-        whole = make_node(primitive, nodes, saved, Several(outs), params)
+        outs = [trace.lift(y) for y in out]
+        saved = gather(tuple(data), tuple(nodes), tuple([boxing.box_state(y._state) for y in outs]))
+        whole = make_node(primitive, tuple(nodes), saved, Several(outs), params)
         for i, y in enumerate(outs):
             y._node = projection(whole, i, y)
         return tuple(outs)
-    (y,) = outs
-    if y.dtype.kind in "fc":
-        saved = primitive.rules["plan"].gather(data, nodes, kept[0])
-        y._node = make_node(primitive, nodes, saved, y, params)
+    if out.dtype.kind not in "fc":
+        return out
+    y = trace.lift(out)
+    saved = gather(tuple(data), tuple(nodes), boxing.box_state(y._state))
+    y._node = make_node(primitive, tuple(nodes), saved, y, params)
     return y
 
 

@@ -59,7 +59,8 @@ def from_batched(primitive: Primitive, batched: Rule) -> Callable[..., tuple[Any
     """Make a batching rule of `batched(xp, *arrays, **params)`, which gets and returns the mapped axis in front."""
 
     def batch(xp: Any, args: tuple[Any, ...], axes: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
-        out = batched(xp, *all_in_front(xp, args, axes), **params)
+        arrays = (to_front(xp, args[0], axes[0]),) if len(args) == 1 else all_in_front(xp, args, axes)
+        out = batched(xp, *arrays, **params)
         return out, (0,) * len(out) if primitive.multiple else 0
 
     return batch

@@ -18,15 +18,18 @@ from ..core import boxing
 from ..core.dispatch import bind
 from ..core.primitive import ELEMENTWISE, REGISTRY, Primitive
 from ..core.vspace import all_finite, guarded_product, settle
-from ..core.zeros import ZERO, is_zero
 from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import batch_elementwise
 from .fastpath import BOTH, INPUT, NOTHING, OUTPUT, binary, general, publish, unary
 from .probing import Symbol, direct_kernel, probe
+from .pushing import evaluate, forward_rules, product_in
 from .residuals import Plan, boxed_residuals, read_impl, residual_names, signature
 
 _raw = backend.numpy
+
+
+_DERIVED = ("batch", "jvp", "partial_rules", "pull", "pull_masked", "pull_tracked", "push")
 
 
 class Partial:
@@ -120,7 +123,7 @@ class elementwise:
         declaration = _Declaration(primitive, configure)
         function.partials = declaration.partials
         function.partial = declaration.partial
-        function.kernel = kernel
+        function.kernel = primitive.kernel = kernel
         REGISTRY.add(primitive, declaration.complete)
         return function
 
@@ -164,10 +167,17 @@ class _Declaration:
             plan = Plan(primitive, [tuple([n for n in (*primitive.arguments, "out") if n in needs[0]])])
         else:
             plan = _TriplePlan(primitive, needs) if len(needs) == 2 else Plan(primitive, needs)
-        primitive.partial_rules = tuple([self._partial(n) if n in wanted else None for n in primitive.arguments])
         primitive.rules["plan"] = plan
+        primitive.derive_when_needed(_DERIVED, self.derive)
         if self.configure is not None:
             self.configure(needs if len(needs) == 2 else _unary_mode(primitive.residuals))
+
+    def derive(self) -> None:
+        """Derive all rules from the partials."""
+        primitive = self.primitive
+        primitive.partial_rules = tuple(
+            [None if name in primitive.fixed else self._partial(name) for name in primitive.arguments]
+        )
         _derive(primitive)
 
     def _needs(self) -> list[tuple[str, ...]]:
@@ -212,11 +222,10 @@ class _Declaration:
 class _TriplePlan(Plan):
     """Two-argument operations keep (x, y, out) with None for what no tracked input needs, as their fast path does."""
 
-    __slots__ = ("needs",)
+    __slots__ = ()
 
     def __init__(self, primitive: Primitive, needs: list[tuple[str, ...]]) -> None:
         super().__init__(primitive, needs)
-        self.needs = needs
         primitive.residuals = (*primitive.arguments, "out")
 
     def gather(self, data: tuple[Any, ...], nodes: tuple[Any, ...], out: Any) -> tuple[Any, ...]:
@@ -292,7 +301,7 @@ def _derive(primitive: Primitive) -> None:
     primitive.pull = _make_pull(primitive, plain)
     primitive.pull_masked = primitive.pull if plain is guarded_product else _make_pull(primitive, guarded_product)
     primitive.pull_tracked = _make_tracked_pull(primitive, primitive.masks or primitive.singular)
-    primitive.jvp = _make_jvp(primitive)
+    primitive.jvp, primitive.push = forward_rules(primitive)
     primitive.batch = _make_batch(primitive)
 
 
@@ -392,17 +401,6 @@ def _make_binary_pull(
     return pull_binary
 
 
-def product_in(xp: Any, partial: Any, tangent: Any, guarded: bool) -> Any:
-    """Multiply a partial by a tangent or cotangent in either namespace."""
-    if type(partial) in (int, float):
-        if partial == 1:
-            return tangent
-        if partial == 0:
-            return xp.zeros_like(tangent)
-        return -tangent if partial == -1 else partial * tangent
-    return xp.guarded_product(partial, tangent) if guarded else partial * tangent
-
-
 def _make_tracked_pull(primitive: Primitive, always: bool) -> Callable[[Any, Any, bool], tuple[Any, ...]]:
     def pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
         xp = boxing.operations
@@ -417,29 +415,6 @@ def _make_tracked_pull(primitive: Primitive, always: bool) -> Callable[[Any, Any
         return tuple(bars)
 
     return pull_tracked
-
-
-def evaluate(xp: Any, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """Compute the operation itself in any namespace."""
-    return primitive.call(*args, **params) if xp is boxing.operations else primitive.impl(xp, *args, **params)
-
-
-def _make_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
-    def jvp(xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
-        out = evaluate(xp, primitive, primals, params)
-        values = dict(zip(primitive.arguments, primals))
-        values["out"] = out
-        saved = tuple([values[name] for name in primitive.residuals])
-        out_dot: Any = ZERO
-        for partial, x_dot in zip(primitive.partial_rules, tangents):
-            if partial is None or is_zero(x_dot):
-                continue
-            local = partial.constant if partial.constant is not None else partial.of(xp, saved)
-            term = product_in(xp, local, x_dot, True)
-            out_dot = term if out_dot is ZERO else out_dot + term
-        return out, out_dot if out_dot is ZERO else settle(xp, out_dot, out)
-
-    return jvp
 
 
 def _make_batch(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:

@@ -19,7 +19,7 @@ from sys import _getframe
 from typing import Any
 
 from ..core.boxing import box
-from ..core.dispatch import bind, explain
+from ..core.dispatch import bind, bind_binary, bind_unary, explain
 from ..core.primitive import Primitive
 from ..core.recording import is_recording
 from ..core.tape import Node, next_sequence
@@ -46,7 +46,7 @@ def unary(primitive: Primitive, kernel: Callable[[Any], Any]) -> tuple[Callable[
         try:
             data = x._data
         except AttributeError:
-            return bind(primitive, (x,))
+            return bind_unary(primitive, x)
         y = Tensor()
         try:
             out = y._data = kernel(data)
@@ -99,7 +99,7 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
             x_node = x._node
         except AttributeError:
             if kind is not Tensor or (type(x) is not float and type(x) is not int):
-                return bind(primitive, (x, y))
+                return bind_binary(primitive, x, y)
             x_data, x_node = x, None
         if kind is Tensor:
             y_data = y._data
@@ -107,7 +107,7 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
         elif kind is float or kind is int:
             y_data, y_node = y, None
         else:
-            return bind(primitive, (x, y))
+            return bind_binary(primitive, x, y)
         z = Tensor()
         try:
             out = z._data = kernel(x_data, y_data)

@@ -109,6 +109,8 @@ class _Linear(Declaration):
     def _jvp(self, xp: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
         primitive = self.primitive
         out = evaluate(xp, primitive, primals, params)
+        if len(tangents) == 1 and tangents[0] is not ZERO and not primitive.multiple and out.dtype.kind in "fc":
+            return out, evaluate(xp, primitive, tangents, params)
         if all([is_zero(t) for t in tangents]):
             return out, (ZERO,) * len(out) if primitive.multiple else ZERO
         names = primitive.arguments * len(primals) if primitive.variadic else primitive.arguments

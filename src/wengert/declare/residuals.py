@@ -68,7 +68,7 @@ def residual_names(primitive: Primitive, rule: Rule, extra: tuple[str, ...] = ()
 class Plan:
     """How to gather what the rules need when an operation is recorded, and which inputs' rules need it."""
 
-    __slots__ = ("entries", "gather_one", "primitive")
+    __slots__ = ("entries", "gather_one", "needs", "primitive")
 
     def __init__(self, primitive: Primitive, needs: list[tuple[str, ...]]) -> None:
         self.primitive = primitive
@@ -76,11 +76,20 @@ class Plan:
         for needed in needs:
             names.extend(name for name in needed if name not in names)
         primitive.residuals = tuple(names)
-        self.entries = [
-            (_gatherer(primitive, name), tuple(i for i, needed in enumerate(needs) if name in needed)) for name in names
-        ]
+        self.needs = needs
 
+    def __getattr__(self, name: str) -> Any:
+        # The gatherers are made when the operation is first recorded, so that an import need not make all of them.
+        if name not in ("entries", "gather_one"):
+            raise AttributeError(name)
+        primitive, needs = self.primitive, self.needs
+        names = [name for name in primitive.residuals if any([name in needed for needed in needs])]
+        self.entries = [
+            (_gatherer(primitive, name), tuple([i for i, needed in enumerate(needs) if name in needed]))
+            for name in names
+        ]
         self.gather_one = _single_gatherer(primitive, primitive.residuals)
+        return object.__getattribute__(self, name)
 
     def gather(self, data: tuple[Any, ...], nodes: tuple[Any, ...], out: Any) -> tuple[Any, ...]:
         """Return what the tape keeps: residuals that only untracked inputs would need stay out."""

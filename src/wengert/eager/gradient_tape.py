@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core import boxing, pytree
-from ..core.backward import gradients_of, zeros_for
+from ..core.backward import gradients_of, seed_of, zeros_for
 from ..core.recording import is_recording, observers, set_observers, set_recording
 from ..core.rows import Basis, one_for_each_element, one_for_each_inner_element, stacked_gradients
 from ..core.tape import Leaf, Node, location, next_sequence
+from ..core.tracing import comes_of_something_tracked, is_tracer
+from ..core.watching import lend, take_off, used_leaves
 from ..errors import DTypeError, GradientError, ShapeError, StructureError
 from ..tensor import tracer as tracer
 from ..typing import PyTree, Shape
-from .watching import lend, take_off, used_leaves
 
 Unconnected = Literal["none", "zero"]
 
@@ -384,11 +385,18 @@ def _targets_and_seeds(target: PyTree, output_gradients: PyTree) -> tuple[list[A
         raise StructureError(f"gradient: output_gradients must be nested as the target is: {error}") from None
 
 
+def _refuse_target_from_further_out(target: Any) -> None:
+    """Refuse a target that a transform follows and that comes of something tracked, but not on this level's tape."""
+    if is_tracer(target) and target._node is None and comes_of_something_tracked(target):
+        seed_of(None, None, target, name="GradientTape.gradient")
+
+
 def _demand_target(target: Any, name: str, what: str) -> Any:
     if not isinstance(target, boxing.Tensor):
         raise DTypeError(f"{name}: {what} is of type {type(target).__name__}, not a Tensor")
     if target.dtype.kind not in "fc":
         raise DTypeError(f"{name}: {what} has dtype {target.dtype}; integers and booleans have no gradient")
+    _refuse_target_from_further_out(target)
     return target
 
 

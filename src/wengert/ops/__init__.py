@@ -13,6 +13,7 @@ from . import (
     comparison,
     constants,
     contraction,
+    cotangents,
     counts,
     creation,
     cross_entropy,
@@ -45,6 +46,7 @@ from .constants import *
 from .contraction import *
 from .contraction import contract_pair as contract_pair
 from .contraction import matrix_product as matrix_product
+from .cotangents import *
 from .counts import *
 from .creation import *
 from .cross_entropy import *
@@ -52,6 +54,7 @@ from .detaching import *
 from .einstein import *
 from .exponential import *
 from .hyperbolic import *
+from .indexing import embed as embed
 from .indexing import gather as gather
 from .indexing import getitem as getitem
 from .indexing import index as index
@@ -89,6 +92,7 @@ __all__ += arithmetic.__all__
 __all__ += comparison.__all__
 __all__ += constants.__all__
 __all__ += contraction.__all__
+__all__ += cotangents.__all__
 __all__ += counts.__all__
 __all__ += creation.__all__
 __all__ += cross_entropy.__all__

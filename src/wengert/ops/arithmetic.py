@@ -82,8 +82,7 @@ def multiply_partials(x: Array, y: Array) -> tuple[Array, ...]:
 @elementwise(masks=True)
 def guarded_product(xp: Namespace, x: Array, y: Array) -> Array:
     """Product in which an exactly zero factor wins over infinity and NaN: how a cotangent meets a local derivative."""
-    product = xp.multiply(x, y)
-    return xp.where(xp.logical_or(xp.equal(x, 0), xp.equal(y, 0)), 0, product)
+    return xp.guarded_product(x, y)
 
 
 @guarded_product.partials

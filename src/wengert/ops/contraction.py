@@ -14,6 +14,7 @@ from ..declare import Sample, bilinear, composite
 from ..declare.batching import to_front
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace
+from .affine import row_map
 from .axes import ascii_letters, canonical_axis
 from .creation import asarray
 from .reductions import sum
@@ -65,8 +66,19 @@ def _sum_stack(xp: Namespace, bar: Any, shape: Any) -> Any:
 def matrix_product_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...]) -> tuple[Any, int]:
     x, y = (to_front(xp, value, axis) for value, axis in zip(args, axes))
     x_mapped, y_mapped = axes[0] is not None, axes[1] is not None
+    if not y_mapped and y.ndim == 2 and x.ndim > 2:
+        # One product of all rows beats a stack of products.
+        rows = xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
+        return xp.reshape(matrix_product(rows, y), (*x.shape[:-1], y.shape[-1])), 0
+    if not x_mapped and x.ndim == 2 and y.ndim == 3 and y.shape[1] * y.shape[2] <= _SMALL_MATRIX:
+        columns = xp.reshape(xp.transpose(y, (1, 0, 2)), (y.shape[1], y.shape[0] * y.shape[2]))
+        return xp.reshape(matrix_product(x, columns), (x.shape[0], y.shape[0], y.shape[2])), 1
     rank = max(x.ndim - x_mapped, y.ndim - y_mapped)
     return matrix_product(_pad(xp, x, x_mapped, rank), _pad(xp, y, y_mapped, rank)), 0
+
+
+_SMALL_MATRIX = 64 * 64
+"""Up to this many elements a stack of matrices is copied side by side, to be multiplied by one matrix at once."""
 
 
 def _pad(xp: Namespace, value: Any, mapped: bool, rank: int) -> Any:
@@ -74,6 +86,33 @@ def _pad(xp: Namespace, value: Any, mapped: bool, rank: int) -> Any:
     if not mapped or not missing:
         return value
     return xp.reshape(value, (value.shape[0],) + (1,) * missing + tuple(value.shape[1:]))
+
+
+@bilinear(samples=[Sample((2, 3), (3,)), Sample((3, 3), (3,)), Sample((4, 1), (1,))], reference="numpy.matmul")
+def matrix_vector(xp: Namespace, x: Array, y: Array) -> Array:
+    """Product of a matrix and a vector."""
+    return xp.matmul(x, y)
+
+
+@matrix_vector.transpose_of("x")
+def matrix_vector_transpose_x(xp: Namespace, out_bar: Array, y: Array) -> Array:
+    return xp.reshape(out_bar, (out_bar.shape[0], 1)) * y
+
+
+@matrix_vector.transpose_of("y")
+def matrix_vector_transpose_y(xp: Namespace, out_bar: Array, x: Array) -> Array:
+    return xp.matmul(xp.transpose(x), out_bar)
+
+
+@matrix_vector.batch
+def matrix_vector_batch(xp: Namespace, args: tuple[Any, ...], axes: tuple[Any, ...]) -> tuple[Any, int]:
+    x, y = (to_front(xp, value, axis) for value, axis in zip(args, axes))
+    if axes[0] is None:
+        return bind(row_map.primitive, (y, x)), 0
+    if axes[1] is None:
+        rows = xp.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+        return xp.reshape(matrix_vector(rows, y), (x.shape[0], x.shape[1])), 0
+    return xp.reshape(matrix_product(x, xp.reshape(y, (*y.shape, 1))), (x.shape[0], x.shape[1])), 0
 
 
 def matmul(x: ArrayLike, y: ArrayLike, /) -> Any:
@@ -96,6 +135,8 @@ def matmul(x: ArrayLike, y: ArrayLike, /) -> Any:
         )
     _check_inner(left, right, left.shape[-1], right.shape[0] if right.ndim == 1 else right.shape[-2])
     row, column = left.ndim == 1, right.ndim == 1
+    if column and left.ndim == 2:
+        return bind(matrix_vector.primitive, (left, right))
     out = matrix_product(left[None, :] if row else left, right[:, None] if column else right)
     if row and column:
         return out[0, 0]

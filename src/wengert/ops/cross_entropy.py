@@ -21,6 +21,7 @@ from ..core import boxing
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
+from ..core.tracing import plain_value
 from ..declare import Sample, composite, opaque
 from ..errors import DTypeError, ShapeError
 from ..typing import Array, ArrayLike, Namespace
@@ -153,6 +154,7 @@ class _Kept:
     """What the straight path leaves for the raw sweep, so that it need not compute it again."""
 
     __slots__ = ("exponentials", "places", "sums")
+    spare = True  # the sweep can do without; see `declare.packing`
 
     def __init__(self, places: Array, exponentials: Array, sums: Array) -> None:
         self.places = places
@@ -309,8 +311,7 @@ def softmax_cross_entropy(
 
 
 def _has_nan(labels: Any) -> bool:
-    known = type(labels) in (boxing.Tensor, boxing.BorrowedTensor)
-    return known and labels.dtype.kind == "f" and bool(np.isnan(boxing.data_of(labels)).any())
+    return labels.dtype.kind == "f" and bool(np.isnan(plain_value(labels)).any())
 
 
 def _check_labels(scores: Any, shape: Any, labels: Any, classes: int, ignore_index: int) -> None:
@@ -325,9 +326,7 @@ def _check_labels(scores: Any, shape: Any, labels: Any, classes: int, ignore_ind
             f"softmax_cross_entropy: logits of shape {scores} with {classes} classes need labels of shape {shape}, "
             f"not {labels.shape}"
         )
-    if type(labels) not in (boxing.Tensor, boxing.BorrowedTensor):
-        return  # a tracer has no values to look at
-    data = boxing.data_of(labels)
+    data = plain_value(labels)
     wrong = ((data < 0) | (data >= classes)) & (data != ignore_index)
     if wrong.any():
         place = np.unravel_index(int(np.argmax(wrong)), data.shape)

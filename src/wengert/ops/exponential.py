@@ -255,10 +255,17 @@ def power(xp: Namespace, x: Array, y: Array) -> Array:
     return _raise(x, y)
 
 
+def _in_full_precision(xp: Namespace, x: Any) -> Any:
+    """Return integers as float64: NumPy takes logarithms of small ones in float16, and unsigned ones have no -1."""
+    dtype = getattr(x, "dtype", None)
+    return xp.astype(x, "float64") if getattr(dtype, "kind", "f") in "biu" else x
+
+
 @power.partial("x")
 def power_partial_x(xp: Namespace, x: Array, y: Array) -> Array:
     if type(y) is int or type(y) is float:
-        return y * _raise(x, y - 1) if y else 0
+        return 2 * x if y == 2 else y * _raise(x, y - 1) if y else 0
+    y = _in_full_precision(xp, y)
     irregular = xp.logical_and(xp.equal(y, 0), xp.logical_not(xp.greater(xp.absolute(x), 0)))
     return y * xp.where(irregular, 1, x) ** (y - 1)
 
@@ -268,7 +275,7 @@ def power_partial_y(xp: Namespace, x: Array, out: Array) -> Array:
     if (type(x) is int or type(x) is float) and x > 0:
         return out * math.log(x)
     vanishes = xp.logical_and(xp.equal(x, 0), xp.isfinite(out))  # x = 0 and y >= 0
-    return out * xp.log(xp.where(vanishes, 1, x))
+    return out * xp.log(xp.where(vanishes, 1, _in_full_precision(xp, x)))
 
 
 def float_power(x: ArrayLike, y: ArrayLike) -> Any:
@@ -347,7 +354,7 @@ def xlogy(xp: Namespace, x: Array, y: Array) -> Array:
 def xlogy_partial_x(xp: Namespace, y: Array) -> Array:
     if (type(y) is int or type(y) is float) and y > 0:
         return math.log(y)
-    return xp.log(y)
+    return xp.log(_in_full_precision(xp, y))
 
 
 @xlogy.partial("y")

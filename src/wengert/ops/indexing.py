@@ -118,8 +118,8 @@ def index(xp: Namespace, x: Array, *, key: Key) -> Array:
 
 
 @index.transpose
-def index_transpose(xp: Namespace, out_bar: Array, x_shape: Shape, x_dtype: Any, key: Key) -> Array:
-    return xp.write_region(xp.zeros(x_shape, dtype=x_dtype), out_bar, steps=(), key=key)
+def index_transpose(xp: Namespace, out_bar: Array, x_shape: Shape, key: Key) -> Array:
+    return xp.embed(out_bar, shape=x_shape, key=key)
 
 
 @index.raw_pull
@@ -147,6 +147,29 @@ def index_pull_in_place(node: Any, out_bar: Any) -> tuple[Any, ...]:
 @index.batched
 def index_batched(xp: Namespace, x: Array, *, key: Key) -> Array:
     return bind(index.primitive, (x,), {"key": (_ALL, *key)})
+
+
+@linear(
+    samples=[
+        Sample((3,), shape=(5,), key=(builtins.slice(1, 4),)),
+        Sample((2,), shape=(4, 3), key=(builtins.slice(None, None, -2), 1)),
+        Sample((1, 4), shape=(4, 3), key=(None, Ellipsis, 0)),
+        Sample((), shape=(3,), key=(2,)),
+    ]
+)
+def embed(xp: Namespace, x: Array, *, shape: Shape, key: Key) -> Array:
+    """Zeros of a shape with `x` in the region that a basic key selects: what reading that region pulls back to."""
+    return xp.embed(x, shape=shape, key=key)
+
+
+@embed.transpose
+def embed_transpose(xp: Namespace, out_bar: Array, key: Key) -> Array:
+    return xp.index(out_bar, key=key)
+
+
+@embed.batched
+def embed_batched(xp: Namespace, x: Array, *, shape: Shape, key: Key) -> Array:
+    return bind(embed.primitive, (x,), {"shape": (x.shape[0], *shape), "key": (_ALL, *key)})
 
 
 @linear(

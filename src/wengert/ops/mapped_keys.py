@@ -4,6 +4,9 @@ A key of static parts is a parameter of an operation. Mapped positions have to b
 positions along one axis, for `take` to read and `put_along_axis` to write.
 """
 
+# Parts of a key may be anything.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import builtins
@@ -28,7 +31,7 @@ def holds_mapped(key: Any) -> bool:
 
 def _spelled_out(key: Any, ndim: int) -> list[Any]:
     """Return the parts of a key without an Ellipsis, one for each axis (and None for each new one)."""
-    parts = list(key) if isinstance(key, tuple) else [key]
+    parts: list[Any] = list(key) if isinstance(key, tuple) else [key]
     for part in parts:
         if getattr(part, "dtype", None) == np.bool_ or isinstance(part, (bool, list)):
             raise IndexError(

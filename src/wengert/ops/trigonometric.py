@@ -178,7 +178,7 @@ def arctan2_partial_y(xp: Namespace, y: Array, x: Array) -> Array:
 @arctan2.partial("x")
 def arctan2_partial_x(xp: Namespace, y: Array, x: Array) -> Array:
     radius = _radius(xp, y, x)
-    return -y / radius / radius
+    return y / -radius / radius  # y may be unsigned
 
 
 def _radius(xp: Namespace, y: Array, x: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,34 +12,14 @@ from .. import ops
 from ..core import backward as core_backward
 from ..core import boxing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
+from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
 from ..declare import fastpath
 from ..errors import DTypeError, GradientError
 from ..ops.methods import ArrayMethods
 from ..typing import Array, DType, DTypeLike, Shape
-
-
-class RemovableHandle:
-    """What registering a hook returns: `remove()` takes the hook away again; a `with` block does so at its end."""
-
-    __slots__ = ("_hooks", "_key")
-    _next_key = count().__next__
-
-    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
-        self._hooks = hooks
-        self._key = RemovableHandle._next_key()
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; doing so twice is harmless."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.remove()
 
 
 class Tensor(ArrayMethods):
@@ -59,32 +38,32 @@ class Tensor(ArrayMethods):
     @property
     def shape(self) -> Shape:
         """Extents of the axes."""
-        return self._raw().shape
+        return self._data.shape
 
     @property
     def dtype(self) -> DType:
         """Type of the elements, a NumPy dtype."""
-        return self._raw().dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._raw().ndim
+        return self._data.ndim
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self._raw().size
+        return self._data.size
 
     @property
     def nbytes(self) -> int:
         """Bytes that the elements take."""
-        return self._raw().nbytes
+        return self._data.nbytes
 
     @property
     def itemsize(self) -> int:
         """Bytes that one element takes."""
-        return self._raw().itemsize
+        return self._data.itemsize
 
     @property
     def device(self) -> str:
@@ -94,6 +73,10 @@ class Tensor(ArrayMethods):
 
     def _raw(self) -> Array:
         return self._data
+
+    def _values(self) -> Array:
+        """Return the raw values of all examples that it may stand for, to be looked at and not computed with."""
+        return self._raw()
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -131,6 +114,7 @@ class Tensor(ArrayMethods):
         """
         if requires_grad:
             if self._node is None:
+                bring_inside(self)
                 self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
                 begin_history(self)
         elif not self.is_leaf:
@@ -157,6 +141,16 @@ class Tensor(ArrayMethods):
     def is_leaf(self) -> bool:
         """Whether it was made by the user rather than computed from something tracked."""
         return self._node is None or isinstance(self._node, Leaf)
+
+    @property
+    def grad_fn(self) -> GradientNode | None:
+        """The operation on the tape that made this Tensor, for hooks on it; None for leaves and untracked Tensors.
+
+        >>> import wengert as wg
+        >>> wg.sin(wg.tensor(2.0, requires_grad=True)).grad_fn.name
+        'sin'
+        """
+        return gradient_node(self._node)
 
     @property
     def grad(self) -> Tensor | None:
@@ -408,6 +402,36 @@ class BorrowedTensor(Tensor):
 
     def _raw(self) -> Array:
         return self._alias.array
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the axes."""
+        return self._alias.array.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements, a NumPy dtype."""
+        return self._alias.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._alias.array.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._alias.array.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the elements take."""
+        return self._alias.array.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that one element takes."""
+        return self._alias.array.itemsize
 
     def become_owner(self) -> None:
         """Copy the borrowed memory and become an ordinary Tensor; the views of it follow."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.tape import Leaf, location
+from ..core.tracing import plain_value
 from ..errors import GradientError
 from ..typing import Array, DType, Shape
 from .tensor import Tensor
@@ -31,7 +32,7 @@ class Tracer(Tensor):
     @property
     def dtype(self) -> DType:
         """Type of the elements, a NumPy dtype."""
-        return self._state.like.dtype
+        return self._state.dtype
 
     @property
     def ndim(self) -> int:
@@ -60,6 +61,9 @@ class Tracer(Tensor):
 
     def _raw(self) -> Array:
         return self._state.concrete("the value of a Tensor, which Python or NumPy asks for here,")
+
+    def _values(self) -> Array:
+        return plain_value(self)
 
     def _differentiable_data(self) -> Any:
         if self.dtype.kind != "f":

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.differences import central_differences
+
 Vector = np.ndarray
 
 ROUNDINGS = 64
 """How many roundings, each as large as the argument's own, one operation and its rule may amount to."""
-ROWS = 9
-"""Rows of the difference table: steps from the one that is asked for down to a few thousandths of it."""
 CONCLUSIVE = 1e-4
 """Relative error above which a difference says nothing (there is a kink or a jump within every step)."""
 _INCOMMENSURABLE = 0.7320508
@@ -60,26 +60,8 @@ def differences(function: Callable[[float], Vector], step: float, noise: Any = 0
 
 
 def _table(function: Callable[[float], Vector], step: float, noise: Any) -> Estimate:
-    best = error = above = np.zeros(0)
-    column: list[Vector] = []
-    for row in range(ROWS):
-        width = step / 2.0**row
-        ahead, behind = function(width), function(-width)
-        floor = (float(np.finfo(ahead.dtype).eps) * (np.abs(ahead) + np.abs(behind)) + noise) / width
-        entries = [(ahead.astype(np.float64) - behind) / (2 * width)]
-        if row == 0:
-            best, error = entries[0], np.full(entries[0].shape, np.inf)
-        weight = 4.0
-        for above in column:
-            left = entries[-1]
-            entry = (weight * left - above) / (weight - 1)
-            weight *= 4
-            doubt = np.maximum(np.abs(entry - left), np.abs(entry - above)) + floor
-            better = doubt < error
-            best, error = np.where(better, entry, best), np.where(better, doubt, error)
-            entries.append(entry)
-        column = entries
-    return Estimate(best, error)
+    *_, (value, error) = central_differences(function, step, noise)
+    return Estimate(value, error)
 
 
 def complex_step(function: Callable[[complex], Vector]) -> Vector | None:

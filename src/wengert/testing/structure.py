@@ -153,15 +153,15 @@ def zeros(primitive: Primitive, case: Case) -> None:
 def batch(primitive: Primitive, case: Case) -> None:
     """Mapped over any of its arguments, along their first axes, last axes or a mixture, it equals a loop of calls."""
     where, rng = place(primitive, case), random_for(primitive, case)
-    rows = _rows(case, rng)
+    rows = rows_of(case, rng)
     arrays = [i for i, a in enumerate(case.arrays) if isinstance(a, np.ndarray)]
     for mapped in subsets_of(arrays):
         calls = [[rows[b][i] if i in mapped else a for i, a in enumerate(case.arrays)] for b in range(EXTENT)]
         results = [compute(primitive, call, case.params) for call in calls]
         limits = condition(forward_vector(primitive, case), calls[0], case.moves)
         size = float(limits[np.isfinite(limits)].max(initial=0.0)) if limits.size else 0.0
-        for pattern in _axis_patterns(len(mapped)):
-            axes = _axes(case, mapped, pattern)
+        for pattern in axis_patterns(len(mapped)):
+            axes = axes_of(case, mapped, pattern)
             args = tuple(
                 [
                     plain(a if axis is None else np.stack([call[i] for call in calls], axis))
@@ -173,7 +173,7 @@ def batch(primitive: Primitive, case: Case) -> None:
             _demand_rows(what, as_tuple(out), as_tuple(out_axis), results, size)
 
 
-def _rows(case: Case, rng: np.random.Generator) -> list[list[Any]]:
+def rows_of(case: Case, rng: np.random.Generator) -> list[list[Any]]:
     """Return several sets of arguments of the same shapes, drawn as the case was where a sample says how."""
     rows = []
     for _ in range(EXTENT):
@@ -191,12 +191,14 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
-def _axis_patterns(count: int) -> list[tuple[int, ...]]:
+def axis_patterns(count: int) -> list[tuple[int, ...]]:
+    """Return ways to choose between first axes (0) and last ones (-1) for so many mapped arguments."""
     patterns = [(0,) * count, (-1,) * count]
     return [*patterns, tuple([-(i % 2) for i in range(count)])] if count > 1 else patterns
 
 
-def _axes(case: Case, mapped: Sequence[int], pattern: Sequence[int]) -> tuple[Any, ...]:
+def axes_of(case: Case, mapped: Sequence[int], pattern: Sequence[int]) -> tuple[Any, ...]:
+    """Return the mapped axis of every argument, None for those that are not mapped."""
     axes: list[Any] = [None] * len(case.arrays)
     for i, where in zip(mapped, pattern):
         axes[i] = 0 if where == 0 else case.arrays[i].ndim
@@ -381,4 +383,17 @@ def _only_the_node(primitive: Primitive, case: Case) -> tuple[Node, list[tuple[s
     return node, [(name, weakref.ref(a)) for name, a in arrays if _is_array(a) and a.size]
 
 
-__all__ = ["batch", "empty", "memory", "modes", "residuals", "subsets", "zeros"]
+__all__ = [
+    "EXTENT",
+    "axes_of",
+    "axis_patterns",
+    "batch",
+    "empty",
+    "memory",
+    "modes",
+    "residuals",
+    "rows_of",
+    "subsets",
+    "subsets_of",
+    "zeros",
+]

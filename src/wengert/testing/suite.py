@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import BILINEAR, ELEMENTWISE, NONDIFFERENTIABLE, OPAQUE, REDUCTION, Primitive
-from . import checks, masking, structure
+from . import checks, masking, structure, transformed
 from .samples import Case, cases
 
 
@@ -71,6 +71,11 @@ CHECKS: dict[str, Check] = {
         Check("empty", structure.empty, of_derivatives=False),
         Check("residuals", structure.residuals, of_primitives=True),
         Check("special", masking.special, once=True, of_derivatives=False),
+        Check("pushed", transformed.pushed),
+        Check("mapped", transformed.mapped, of_derivatives=False),
+        Check("nested", transformed.nested),
+        Check("mapped-derivatives", transformed.mapped_derivatives),
+        Check("precision", transformed.lower_precision),
         Check("masked", masking.masked, of_primitives=True, kinds=(ELEMENTWISE, REDUCTION, BILINEAR, OPAQUE)),
     )
 }

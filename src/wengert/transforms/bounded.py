@@ -327,7 +327,7 @@ def run(loop: Loop) -> tuple[list[Any], list[Any]]:
             try:
                 return Course(loop).run()
             except Unfit:
-                streams.put_back(before)
+                streams.rewind(before)
     return unrolled(loop, loop.init, loop.xs)[:2]
 
 

@@ -167,18 +167,25 @@ def _run(function: Callable[..., Any], arguments: _Arguments, out_axes: PyTree, 
     trace = BatchTrace("vmap", described(function), arguments.size, randomness)
     with trace:
         entered = [
-            leaf if axis is None else trace.mapped(_in_front(leaf, axis))
+            snapshot(leaf) if axis is None else trace.mapped(_in_front(leaf, axis))
             for leaf, axis in zip(arguments.leaves, arguments.axes)
         ]
         args, kwargs = arguments.structure.unflatten(entered)
         del entered
         outputs, form = pytree.flatten(function(*args, **kwargs))
         del args, kwargs
-        axes = form.spread(tuple(out_axes) if isinstance(out_axes, list) else out_axes, "vmap: out_axes")
+        axes = _spread_out(out_axes, form)
         for i, out in enumerate(outputs):
             outputs[i] = _taken_out(out, axes[i], trace, partial(_path, form, i))
         out = None
     return form.unflatten(outputs)
+
+
+def _spread_out(out_axes: PyTree, form: pytree.Structure) -> list[Any]:
+    """Return an axis for each leaf of the results; a list serves for a tuple."""
+    if isinstance(out_axes, list) and form == pytree.tuple_of(form.children):
+        out_axes = tuple(out_axes)
+    return form.spread(out_axes, "vmap: out_axes")
 
 
 def _path(structure: pytree.Structure, i: int) -> str:
@@ -216,7 +223,7 @@ def _taken_out(out: Any, axis: Any, trace: BatchTrace, where: Callable[[], str])
 
 def _joined(chunks: Sequence[PyTree], out_axes: PyTree) -> PyTree:
     first, form = pytree.flatten(chunks[0])
-    axes = form.spread(tuple(out_axes) if isinstance(out_axes, list) else out_axes, "vmap: out_axes")
+    axes = _spread_out(out_axes, form)
     columns = zip(*[pytree.flatten(chunk)[0] for chunk in chunks])
     return form.unflatten(
         [

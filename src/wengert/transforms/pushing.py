@@ -17,7 +17,7 @@ from ..core.zeros import ZERO
 from ..errors import DTypeError, ShapeError, StructureError
 from ..tensor import tracer as tracer
 from ..typing import PyTree
-from .shared import as_tensor, demand_tensors, described, parameter_name, without_aux
+from .shared import INTEGERS, as_tensor, demand_tensors, described, parameter_name, without_aux
 
 
 def jvp(
@@ -127,7 +127,7 @@ def _arguments(function: Any, primals: Any, tangents: Any, name: str) -> tuple[l
             given = structure.flatten_like(tangent, f"{name}: the tangent of {parameter_name(function, i)}")
         for j, (leaf, leaf_dot) in enumerate(zip(leaves, given)):
             where = partial(_leaf_path, structure, j, function, i)
-            if leaf_dot is None and not _is_array(leaf):
+            if leaf_dot is None and (type(leaf) in INTEGERS or not _is_array(leaf)):
                 values.append(leaf)
                 dots.append(ZERO)
                 continue
@@ -264,9 +264,15 @@ class Pushforward:
         for leaf, (x, x_dot, moves) in enumerate(zip(self._values, given, self._moving)):
             if moves and x_dot is None:
                 moving.append(boxing.box(np.zeros(x.shape, x.dtype)))
-            elif moves or (x_dot is not None and isinstance(x, _Like)):
+            elif moves:
                 moving.append(_tangent(x, x_dot, name, partial(self._place, leaf)))
-        dots = self._program.run(moving)
+            elif x_dot is not None:
+                what = f"has dtype {x.dtype}" if isinstance(x, _Like) else f"is of type {type(x).__name__}"
+                raise DTypeError(
+                    f"{name}: {self._place(leaf)} {what} and cannot be perturbed: its tangent must be None"
+                )
+        with np.errstate(all="ignore"):
+            dots = self._program.run(moving)
         return self._form.unflatten([_filled(y, y_dot) for y, y_dot in zip(self._outputs, dots)])
 
     def _place(self, leaf: int) -> str:

@@ -159,7 +159,7 @@ def pull_by_replay(course: Course, node: Any, out_bar: Any, *, boxed: bool, mask
         with _leaves_on_loan(course.closures, replay.renewed):
             return replay.run()
     finally:
-        streams.put_back(before)
+        streams.rewind(before)
 
 
 class _Replay:
@@ -194,7 +194,7 @@ class _Replay:
         for action in reversal(sorted(course.kept), course.steps, loop.checkpoints):
             if action.kind == "restore":
                 self.state = course.kept[action.at]
-                streams.put_back(self.state.streams)
+                streams.rewind(self.state.streams)
             elif action.kind == "advance":
                 self._advance(action.at, action.to)
             elif action.kind == "keep":
@@ -382,14 +382,14 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     proxies = {closure: argument_node(closure, closure) for closure in course.closures}
     renewed: dict[Node, Node] = {}
     try:
-        streams.put_back(course.kept[0].streams)
+        streams.rewind(course.kept[0].streams)
         with _leaves_on_loan(course.closures, renewed), _scene(course, True):
             inputs = iter(whole.inputs)
             init, init_nodes = _hung(course.kept[0].leaves, level, inputs)
             xs, x_nodes = _hung(loop.xs, level, inputs)
             leaves, ys, steps = unrolled(loop, init, xs)
     finally:
-        streams.put_back(before)
+        streams.rewind(before)
     if steps != course.steps:
         raise _came_out_otherwise(course, f"it took {steps} steps instead of {course.steps}")
     parts, _ = apart([*leaves, *ys], level)

@@ -18,10 +18,12 @@ from ..core.backward import cotangents, seed_of, settled_seeds, zeros_for
 from ..core.reach import Route, route_to, survey
 from ..core.recording import is_recording, observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, next_sequence
-from ..core.tracing import Trace, innermost_trace, is_tracer, snapshot
+from ..core.tracing import Trace, innermost_trace, is_tracer, plain_parts, snapshot
+from ..core.vspace import all_finite
 from ..errors import DTypeError, ShapeError
 from ..typing import PyTree
 from .shared import (
+    INTEGERS,
     Argnums,
     as_tensor,
     checked_argnums,
@@ -162,15 +164,15 @@ class Pullback:
             traced = traced or is_tracer(seed)
             seeds.append((node, seed))
         self._meets_others()
-        bars = cotangents(
-            settled_seeds(seeds, tracked or traced),
-            run.nodes,
-            self._route,
-            retain=True,
-            tracked=tracked,
-            masked=masked,
-            traced=traced,
-        )
+        pairs = settled_seeds(seeds, tracked or traced)
+
+        def swept(masked: bool | None) -> list[Any]:
+            return cotangents(pairs, run.nodes, self._route, retain=True, tracked=tracked, masked=masked, traced=traced)
+
+        # Zero times infinity would leave a NaN: where there is none, no product needed to be guarded.
+        bars = swept(None if traced and not tracked else masked)
+        if traced and not tracked and not all([_is_finite(bar) for bar in bars]):
+            bars = swept(masked)
         return run.gradients(bars)
 
     def _meets_others(self) -> bool:
@@ -180,6 +182,10 @@ class Pullback:
 
     def __repr__(self) -> str:
         return f"<pullback of {self._run.described}>"
+
+
+def _is_finite(bar: Any) -> bool:
+    return bar is None or all([all_finite(part) for part in plain_parts(bar)])
 
 
 def _check_unused_seed(bar: Any, like: tuple[Any, Any]) -> None:
@@ -239,6 +245,11 @@ class _Run:
         self._structures.append(structure)
         entered: list[Any] = []
         for i, leaf in enumerate(leaves):
+            if self._integers_pass and type(leaf) in INTEGERS:
+                self._likes.append(((), np.dtype(type(leaf))))
+                self.nodes.append(None)
+                entered.append(leaf)
+                continue
             tensor = as_tensor(leaf, self.name, partial(_path, structure, i, parameter))
             if type(tensor) is boxing.BorrowedTensor:
                 tensor = tensor.clone()

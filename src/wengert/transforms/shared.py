@@ -13,6 +13,8 @@ from ..errors import DTypeError
 from ..typing import PyTree
 
 Argnums = int | Sequence[int]
+INTEGERS = frozenset((int, bool))
+"""Types of Python numbers that cannot be perturbed. They pass as they are: as Tensors they would promote others."""
 
 
 def described(function: Any) -> str:
@@ -68,7 +70,8 @@ def without_aux(returned: Any, name: str, function: str, has_aux: bool) -> tuple
     if not has_aux:
         return returned, None
     if not isinstance(returned, tuple) or len(returned) != 2:
-        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+        tensor = "Tensor" if isinstance(returned, boxing.Tensor) else None
+        what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else tensor or type(returned).__name__
         raise DTypeError(f"{name}: with has_aux=True, {function} must return (output, aux), not {what}")
     return returned[0], returned[1]
 
@@ -100,6 +103,7 @@ def demand_tensors(tree: PyTree, name: str, function: str) -> tuple[list[Any], p
 
 
 __all__ = [
+    "INTEGERS",
     "Argnums",
     "as_tensor",
     "checked_argnums",

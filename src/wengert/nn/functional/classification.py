@@ -73,7 +73,7 @@ def _against_probabilities(logits: Tensor, target: Tensor, weight: Any, reductio
     axis = _class_axis(logits, "cross_entropy")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing lies between 0 and 1, and it is {smoothing}")
-    if not np.isfinite(np.asarray(target._raw())).all():
+    if not np.isfinite(np.asarray(target._values())).all():
         raise ValueError("cross_entropy: the target has probabilities that are NaN or infinite")
     if smoothing:
         target = target * (1 - smoothing) + smoothing / logits.shape[axis]
@@ -146,7 +146,7 @@ def _check_classes(target: Tensor, shape: tuple[int, ...], axis: int, ignore_ind
         raise ShapeError(
             f"nll_loss: scores of shape {shape} need a target of shape {wanted}, and this is {target.shape}"
         )
-    raw = np.asarray(target._raw())
+    raw = np.asarray(target._values())
     wrong = ((raw < 0) | (raw >= classes)) & (raw != ignore_index)
     if wrong.any():
         position = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -70,7 +70,7 @@ def check_range(indices: Tensor, count: int, name: str, what: str, of_what: str)
     """
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"{name}: {what} is an integer, and these have dtype {indices.dtype}")
-    raw = np.asarray(indices.detach()._raw())
+    raw = np.asarray(indices._values())
     if raw.size and (int(raw.min()) < 0 or int(raw.max()) >= count):
         position = tuple(int(i) for i in np.argwhere((raw < 0) | (raw >= count))[0])
         raise IndexError(
@@ -92,11 +92,10 @@ def one_hot(indices: Any, num_classes: int | None = None, dtype: Any = None) -> 
     [[1, 0, 0], [0, 0, 1]]
     """
     indices = wg.asarray(indices)
-    raw = np.asarray(indices.detach()._raw())
-    count = int(raw.max(initial=-1)) + 1 if num_classes is None else num_classes
-    check_range(indices, count, "one_hot", "an index", "classes")
-    codes = np.arange(count) == raw[..., None]
-    return wg.tensor(codes.astype(np.int64 if dtype is None else dtype))
+    if num_classes is None:
+        num_classes = int(np.asarray(indices.detach()._raw()).max(initial=-1)) + 1
+    check_range(indices, num_classes, "one_hot", "an index", "classes")
+    return wg.astype(wg.equal(indices[..., None], np.arange(num_classes)), np.int64 if dtype is None else dtype)
 
 
 def normalize(x: Any, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> Tensor:

@@ -1,4 +1,7 @@
-"""Leaves on loan: Tensors that are on the tape only as long as some GradientTape watches them."""
+"""Leaves on loan: Tensors that are on the tape only as long as somebody (a GradientTape) watches them."""
+
+# The slots of Tensor are this layer's business.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from ..core.reach import Span
-from ..core.tape import Leaf, Node
+from .reach import Span
+from .tape import Leaf, Node
+from .tracing import bring_inside, is_at_the_innermost_level
 
 # How many GradientTapes keep a leaf on a Tensor that had none. The last of them takes it off.
 _watchers: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()
@@ -24,6 +28,8 @@ def lend(tensor: Any, node: Node | None, lent: list[Node]) -> None:
         DTypeError: the Tensor is not a floating one.
     """
     with _lock:
+        if not is_at_the_innermost_level(tensor):
+            bring_inside(tensor)
         leaf: Any = tensor._node
         if leaf is None:
             tensor.requires_grad_()
