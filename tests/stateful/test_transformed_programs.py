@@ -104,11 +104,13 @@ def run(program: Sequence[tuple[str, int, int, int]], x: Any) -> Any:
             table[0] = wg.tanh(t)
             table[1] = table[0] * fitted(wg.tanh(u), t)
             values.append(table)
+        elif not t.ndim:
+            continue  # an operator in place rebinds a number and writes into an array of no axes
         elif what == "add in place":
             t += fitted(wg.sin(u), t)
         elif what == "multiply in place":
             t *= fitted(wg.tanh(u), t) + 0.5
-        elif t.ndim:
+        else:
             key = KEYS[which]
             if what == "write":
                 t[key] = fitted(wg.sin(u), t[key])
