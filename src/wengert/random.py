@@ -24,7 +24,6 @@ from . import ops
 from .config import settings
 from .core import boxing, streams
 from .core.batching import drawn
-from .core.streams import follow
 from .core.tracing import plain_value
 from .errors import DTypeError, ShapeError
 from .typing import ArrayLike, DTypeLike, Shape
@@ -85,7 +84,7 @@ class Generator:
 
     def __init__(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         self.seed(seed)
-        follow(self)
+        streams.register(self)
 
     def seed(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         """Start the stream again, from a seed.

@@ -121,7 +121,7 @@ class Trace:
         _open.set((*before, self))
         return self
 
-    def __exit__(self, kind: object, *_exception: object) -> None:
+    def __exit__(self, kind: object = None, *_exception: object) -> None:
         _open.set(self._before.pop())
         converted, self._converted = self._converted, []
         refusal: LeakedTracerError | None = None
