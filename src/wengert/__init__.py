@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
+    from .transforms.branching import cond as cond
     from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
     from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
     from .transforms.checkpoint import checkpoint as checkpoint
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from .transforms.jacobians import jacfwd as jacfwd
     from .transforms.jacobians import jacobian as jacobian
     from .transforms.jacobians import jacrev as jacrev
+    from .transforms.loops import fori_loop as fori_loop
+    from .transforms.loops import scan as scan
+    from .transforms.loops import while_loop as while_loop
     from .transforms.mapping import vmap as vmap
     from .transforms.pushing import jvp as jvp
     from .transforms.pushing import linearize as linearize
@@ -86,6 +90,10 @@ _LAZY_NAMES = {
     "primitive": ".transforms.custom",
     "set_rule_checking": ".transforms.rule_checks",
     "grad": ".transforms.reverse",
+    "cond": ".transforms.branching",
+    "fori_loop": ".transforms.loops",
+    "scan": ".transforms.loops",
+    "while_loop": ".transforms.loops",
     "gauss_newton_vp": ".transforms.jacobians",
     "hessian": ".transforms.jacobians",
     "hvp": ".transforms.jacobians",
@@ -118,9 +126,11 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     *_ops.__all__,
     "GradientTape",
     "Tensor",
+    "cond",
     "checkpoint",
     "enable_grad",
     "errors",
+    "fori_loop",
     "gauss_newton_vp",
     "get_default_dtype",
     "grad",
@@ -134,6 +144,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "jvp",
     "linearize",
     "no_grad",
+    "scan",
     "residuals_on_disk",
     "saved_residuals_hooks",
     "primitive",
@@ -143,5 +154,6 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
     *_LAZY,
 ]

@@ -55,6 +55,10 @@ class MappedValueError(WengertError, TypeError):
     """Python code, or a random number, would have to be one thing for all the examples that `vmap` maps over."""
 
 
+class StepLimitError(WengertError, RuntimeError):
+    """A loop was still going on after as many steps as it was allowed."""
+
+
 __all__ = [
     "BatchLoopWarning",
     "CheckpointError",
@@ -66,6 +70,7 @@ __all__ = [
     "NotDifferentiableError",
     "RecomputationError",
     "ShapeError",
+    "StepLimitError",
     "StructureError",
     "WengertError",
     "WrongRuleError",

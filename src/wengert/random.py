@@ -79,11 +79,12 @@ class Generator:
     ((2,), dtype('float32'))
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("__weakref__", "_source")
     _source: np.random.Generator
 
     def __init__(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         self.seed(seed)
+        streams.register(self)
 
     def seed(self, seed: int | list[int] | tuple[int, ...] | None = None) -> None:
         """Start the stream again, from a seed.
@@ -353,7 +354,6 @@ def _restored(state: np.ndarray) -> Generator:
 
 
 default_generator = Generator()
-streams.register(default_generator)
 """The generator behind this module's functions."""
 
 seed = default_generator.seed

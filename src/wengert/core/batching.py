@@ -66,6 +66,11 @@ class Mapped(State):
         )
 
     @property
+    def form(self) -> int | None:
+        """Where in the one part the values are, None if it is the same for all."""
+        return self.axis
+
+    @property
     def varies(self) -> bool:
         """Whether there may be many values."""
         return self.axis is not None or (type(self.value) is boxing.Tracer and self.value._state.varies)
@@ -110,6 +115,10 @@ class BatchTrace(Trace):
     def state_of(self, tensor: Any) -> Mapped:
         """Return the state of a Tensor that is the same for all."""
         return Mapped(self, tensor, None, calling_frame())
+
+    def assembled(self, form: Any, parts: Sequence[Any]) -> Any:
+        """Return a tracer for many values, or for one that is the same for all."""
+        return boxing.box_state(Mapped(self, parts[0], form, calling_frame()))
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply the primitive's batching rule; what is the same for all examples stays further out."""

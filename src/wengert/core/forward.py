@@ -95,6 +95,10 @@ class ForwardTrace(Trace):
         """Return the state of a constant."""
         return Dual(self, tensor, ZERO, calling_frame())
 
+    def assembled(self, form: Any, parts: Sequence[Any]) -> Any:
+        """Return a tracer for a value and its tangent, or for a value alone."""
+        return self.dual(*parts) if len(parts) > 1 else self.dual(parts[0], ZERO)
+
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Push values and tangents through the primitive's jvp rule; constants stay further out."""
         if not self._before:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
 from types import CodeType, FrameType
@@ -85,6 +86,11 @@ class State:
         """Return the Tensors that it is made of, the value first."""
         raise NotImplementedError
 
+    @property
+    def form(self) -> Any:
+        """What else it takes to put it together from its parts; equal forms take the same parts."""
+        return None
+
 
 class Trace:
     """One run of a transform. Open while its function runs; tracers are of no use afterwards.
@@ -115,7 +121,7 @@ class Trace:
         _open.set((*before, self))
         return self
 
-    def __exit__(self, kind: object, *_exception: object) -> None:
+    def __exit__(self, kind: object = None, *_exception: object) -> None:
         _open.set(self._before.pop())
         converted, self._converted = self._converted, []
         refusal: LeakedTracerError | None = None
@@ -145,6 +151,14 @@ class Trace:
         """Return the state by which a Tensor from further out is shown on this level: a constant to this transform."""
         raise NotImplementedError
 
+    def assembled(self, form: Any, parts: Sequence[Any]) -> Any:
+        """Return a tracer of this trace with a state of that form, made of these parts.
+
+        Raises:
+            TypeError: what this trace follows cannot be taken apart and put together again.
+        """
+        raise TypeError(f"values of {self.name} cannot be taken apart")
+
     def lift(self, tensor: Any, node: Node | None = None) -> Any:
         """Return a tracer of this trace for a Tensor of any level, with a Node on this level's tape."""
         if type(tensor) is boxing.Tracer and tensor._state.trace is self:
@@ -161,6 +175,23 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.described}, level {self.level}{'' if self.is_open else ', ended'}>"
+
+
+@contextmanager
+def at_work(traces: tuple[Trace, ...]) -> Generator[None]:
+    """Set the scene again in which something was computed: these traces are at work, and those that had ended, open."""
+    before = _open.get()
+    ended = [trace for trace in traces if not trace.is_open]
+    try:
+        for trace in ended:
+            trace.__enter__()
+        _open.set(traces)
+        yield
+    finally:
+        for trace in reversed(ended):
+            if trace.is_open:
+                trace.__exit__()
+        _open.set(before)
 
 
 def is_tracer(value: Any) -> bool:
