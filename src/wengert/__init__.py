@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from .eager.grad_mode import no_grad as no_grad
     from .eager.grad_mode import set_grad_enabled as set_grad_enabled
     from .eager.gradient_tape import GradientTape as GradientTape
-    from .transforms.branching import cond as cond
     from .eager.residual_hooks import saved_residuals_hooks as saved_residuals_hooks
     from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
+    from .transforms.branching import cond as cond
     from .transforms.checkpoint import checkpoint as checkpoint
     from .transforms.custom import primitive as primitive
     from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp

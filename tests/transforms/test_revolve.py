@@ -1,4 +1,4 @@
-"""Schedules for reversing chains: optimal where the length is known, near it where it is not, always within the slots."""
+"""Schedules for reversing chains: optimal where the length is known, near it elsewhere, always within the slots."""
 
 from __future__ import annotations
 

@@ -85,6 +85,25 @@ def newton(x: Any) -> Any:
     return y * x
 
 
+@animal(np.array(0.4))
+def looped(x: Any) -> Any:
+    def step(carry: Any) -> Any:
+        i, y = carry
+        return i + 1, wg.sin(y) * x + 0.3
+
+    return wg.while_loop(lambda carry: carry[0] < 5, step, (wg.tensor(0), x), checkpoints=2)[1]
+
+
+@animal(np.array(0.4))
+def chosen_and_scanned(x: Any) -> Any:
+    def step(carry: Any, y: Any) -> Any:
+        carry = wg.cond(carry > y, lambda c: wg.sin(c), lambda c: c * c + x, carry)
+        return carry, carry * y
+
+    total, parts = wg.scan(step, x, wg.asarray(np.array([0.1, 0.9, 0.4])))
+    return total + parts.sum()
+
+
 # Vectors.
 
 

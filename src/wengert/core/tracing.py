@@ -199,6 +199,17 @@ def is_tracer(value: Any) -> bool:
     return type(value) is boxing.Tracer
 
 
+@contextmanager
+def outside_of_traces() -> Generator[None]:
+    """Let no transform be at work for the time of a `with` block: leaves that are made in it belong to none."""
+    before = _open.get()
+    _open.set(())
+    try:
+        yield
+    finally:
+        _open.set(before)
+
+
 def is_at_the_innermost_level(tensor: Any) -> bool:
     """Return whether a Tensor is on the level of the innermost transform that is at work here, or there is none."""
     trace = innermost_trace()

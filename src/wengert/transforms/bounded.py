@@ -6,8 +6,8 @@ To pull through it, states are computed again from kept ones, from the last to t
 more, swept, and dropped.
 
 The Node lies on the one tape, of whatever level, that the values are on. Transforms further in are set up again when
-steps are. Where several tapes are at work at once, and for derivatives of the gradient itself, the loop is recorded step
-by step instead: right in every mode, at memory that grows with the number of steps.
+steps are. Where several tapes are at work at once, and for derivatives of the gradient itself, the loop is recorded
+step by step instead: right in every mode, at memory that grows with the number of steps.
 """
 
 # The slots of Tensor are this package's business.

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.recording import UNTAPED, set_recording
-from ..core.tracing import is_tracer
-from ..typing import PyTree, Shape
+from ..typing import PyTree
 from .bounded import run
 from .levels import differs
 from .looping import Loop
@@ -87,7 +86,7 @@ def scan(
 
 
 def _nothing_emitted(loop: Loop) -> list[Any]:
-    """Return what no step has emitted: of a length of zero. A step on zeros, whose results are dropped, says of what."""
+    """Return what no step has emitted: of a length of zero. A step on zeros, which are dropped, says of what."""
     zeros = [np.zeros(x.shape[1:], x.dtype) for x in loop.xs]
     before = set_recording(UNTAPED)
     try:

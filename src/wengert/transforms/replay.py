@@ -16,7 +16,7 @@ from ..core.backward import zeros_for
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import UNTAPED, is_recording, observers, set_observers, set_recording
 from ..core.tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
-from ..core.tracing import at_work, plain_parts
+from ..core.tracing import at_work, outside_of_traces, plain_parts
 from ..core.vspace import added
 from ..errors import GradientError
 from .levels import apart, leading_axes, off_the_tape, together
@@ -130,7 +130,8 @@ def _leaves_on_loan(closures: Iterable[Node], renewed: dict[Node, Node]) -> Gene
             if tensor is None or tensor._node is leaf:
                 continue
             if tensor._node is None:
-                tensor.requires_grad_()
+                with outside_of_traces():
+                    tensor.requires_grad_()
                 lent.append(tensor)
             if isinstance(tensor._node, Leaf):
                 renewed[tensor._node] = leaf
@@ -227,7 +228,7 @@ class _Replay:
                 going, mask = loop.goes_on(step, leaves, mask)
                 if not going:
                     raise _came_out_otherwise(course, f"it ended after {step} steps")
-        self.state = Stage(leaves, mask, ())
+        self.state = Stage(leaves, mask, [])
 
     def _reverse(self, step: int) -> None:
         """Record a step, and pull the cotangents of what it made back to what it was made of."""
@@ -261,7 +262,7 @@ class _Replay:
                     course, f"step {step} used a value made at {location(stray)}, as never before"
                 )
         _led_through(met, proxies)
-        seeds = [(proxies.get(node, node), bar) for node, bar in seeds]
+        seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
         self.masked = self.masked or any([node.primitive.masks for node in met])
         found = _swept(seeds, [*targets, *proxies.values()], strays, traced=self.boxed, masked=self.masked)
         self.bars = [None if node is None else found.get(node) for node in entered.nodes]
@@ -314,9 +315,9 @@ def _came_out_otherwise(course: Course, what: str) -> GradientError:
     loop = course.loop
     return GradientError(
         f"{loop.name}: the steps of {loop.described} were run again for the gradient and came out otherwise: {what}. "
-        "It reads something that has changed meanwhile (a Tensor written in place, a global, numpy.random, a file) or "
-        "changes what it reads. Carry that along, draw from wg.random, or pass checkpoints=None, which keeps the tape "
-        "of every step and runs nothing again"
+        "It reads something that has changed meanwhile (a variable that was bound anew, a Tensor written in place, "
+        "numpy.random, a file) or changes what it reads. Carry that along, draw from wg.random, or pass "
+        "checkpoints=None, which keeps the tape of every step and runs nothing again"
     )
 
 
@@ -400,7 +401,7 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     met, strays = walk_back([node for node, _ in seeds], targets, floor)
     proxies.update({stray: proxies[renewed[stray]] for stray in strays if stray in renewed})
     _led_through(met, proxies)
-    seeds = [(proxies.get(node, node), bar) for node, bar in seeds]
+    seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
     found = _swept(seeds, [*targets, *proxies.values()], strays, retain=True, tracked=True, masked=masked)
     entries = [*targets, *[proxies[closure] for closure in course.closures]]
     return tuple([None if entry is None else found.get(entry) for entry in entries])

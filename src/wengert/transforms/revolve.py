@@ -1,12 +1,13 @@
 """When to keep, restore and run again: schedules for reversing a chain of steps with few states in memory.
 
-A chain leads from state 0 to state `steps`; step i leads from state i to state i + 1. To reverse step i, state i must be
-at hand. With `slots` states kept at a time (state 0 among them), the others are computed again from kept ones.
+A chain leads from state 0 to state `steps`; step i leads from state i to state i + 1. To reverse step i, state i must
+be at hand. With `slots` states kept at a time (state 0 among them), the others are computed again from kept ones.
 
-If the number of steps is known, binomial checkpointing is optimal: A. Griewank and A. Walther, "Algorithm 799: Revolve",
-ACM TOMS 26 (2000). If it is not known until the chain ends, states are kept and dropped on the way as in Q. Wang,
-P. Moin and G. Iaccarino, "Minimal repetition dynamic checkpointing algorithm for unsteady adjoint calculation", SIAM
-J. Sci. Comput. 31 (2009); within the intervals between what is then left, the reversal is again binomial.
+If the number of steps is known, binomial checkpointing is optimal: A. Griewank and A. Walther, "Algorithm 799:
+Revolve", ACM TOMS 26 (2000). If it is not known until the chain ends, states are kept and dropped on the way as in
+Q. Wang, P. Moin and G. Iaccarino, "Minimal repetition dynamic checkpointing algorithm for unsteady adjoint
+calculation", SIAM J. Sci. Comput. 31 (2009); within the intervals between what is then left, the reversal is again
+binomial.
 
 Nothing here knows what a state is.
 """
@@ -23,8 +24,8 @@ class Action(NamedTuple):
 
     Attributes:
         kind: "restore" makes the kept state `at` the current one; "advance" runs the steps up to state `to`; "keep"
-            keeps the current state, which is `at`; "drop" drops the kept state `at`; "reverse" reverses step `at`, whose
-            state is the current one.
+            keeps the current state, which is `at`; "drop" drops the kept state `at`; "reverse" reverses step `at`,
+            whose state is the current one.
         at: the state or step it is about.
         to: the state to advance to.
     """
@@ -78,7 +79,7 @@ def positions(steps: int, slots: int) -> list[int]:
 
     >>> from wengert.transforms.revolve import positions
     >>> positions(10, 3)
-    [0, 6, 9]
+    [0, 4, 7]
     """
     kept = [0]
     while len(kept) < slots and steps - kept[-1] > 1:
