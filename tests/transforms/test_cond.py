@@ -86,7 +86,7 @@ def test_closed_over_leaves_and_writes_to_operands() -> None:
     assert w.grad is not None and w.grad.item() == 2.0 and buffer.tolist() == [0.0, 0.0]
     w.grad = None
     wg.vmap(lambda x: wg.cond(x > 0, lambda x: x * w, lambda x: x, x))(POINTS).sum().backward()
-    assert w.grad.item() == 2.0
+    assert w.grad is not None and w.grad.item() == 2.0
 
 
 def test_mistakes_are_named() -> None:

@@ -84,7 +84,7 @@ class _Through:
 
 
 def _swept(
-    seeds: Sequence[tuple[Node, Any]], targets: Collection[Node | None], stops: Iterable[Node], **modes: Any
+    seeds: Sequence[tuple[Any, Any]], targets: Collection[Node | None], stops: Iterable[Node], **modes: Any
 ) -> dict[Node, Any]:
     """Sweep from the seeds to the targets, and not through any stop; return the cotangents that arrived."""
     wanted = frozenset([node for node in targets if node is not None])
