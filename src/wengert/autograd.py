@@ -8,6 +8,7 @@ from typing import Any, Literal
 from .core import boxing, pytree
 from .core.backward import accumulate_gradients, gradients_of, input_node, seed_of, zeros_for
 from .core.node_hooks import RemovableHandle, per_sweep
+from .core.recording import is_observed
 from .core.rows import batched_gradients_of, one_for_each_element, stacked_gradients
 from .core.tape import Leaf, Node, hooks_of, location
 from .errors import DTypeError, GradientError, StructureError
@@ -20,7 +21,7 @@ def grad(
     inputs: PyTree,
     grad_outputs: PyTree = None,
     retain_graph: bool | None = None,
-    create_graph: bool = False,
+    create_graph: bool | None = None,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
     is_grads_batched: bool = False,
@@ -35,7 +36,8 @@ def grad(
         inputs: Tensors on the tape, leaves or not: one, or any nesting.
         grad_outputs: a seed for every output, in the same nesting; None where the output is a scalar.
         retain_graph: keep the tape for another sweep (default: `create_graph`).
-        create_graph: record the sweep itself, so that the gradients can be differentiated again.
+        create_graph: record the sweep itself, so that the gradients can be differentiated again (default: where a
+            transform or a GradientTape is at work, which may ask).
         allow_unused: return None for inputs that the outputs don't depend on (default: `materialize_grads`).
         materialize_grads: return zeros for them.
         is_grads_batched: `grad_outputs` are stacks of seeds, along first axes of their own; the gradients come stacked
@@ -65,6 +67,7 @@ def grad(
     [[2.0, 0.0], [0.0, 4.0]]
     """
     name = "autograd.grad"
+    create_graph = is_observed() if create_graph is None else create_graph
     tensors, seeds = _outputs_and_seeds(outputs, grad_outputs, name, "outputs", "grad_outputs")
     leaves, structure = pytree.flatten(inputs)
     if not leaves:
@@ -98,14 +101,15 @@ def grad(
     return tuple(nested) if type(inputs) is list else nested
 
 
-def jacobian(output: Any, inputs: PyTree, retain_graph: bool | None = None, create_graph: bool = False) -> Any:
+def jacobian(output: Any, inputs: PyTree, retain_graph: bool | None = None, create_graph: bool | None = None) -> Any:
     """Return the Jacobian of a Tensor that has been computed already: one sweep, batched over its elements.
 
     Args:
         output: a Tensor on the tape, of any shape.
         inputs: Tensors on the tape, leaves or not: one, or any nesting.
         retain_graph: keep the tape for another sweep (default: `create_graph`).
-        create_graph: record the sweep itself, so that the Jacobian can be differentiated.
+        create_graph: record the sweep itself, so that the Jacobian can be differentiated (default: where a transform
+            or a GradientTape is at work, which may ask).
 
     Returns:
         For each input a Tensor of shape `output.shape + input.shape`, nested as the inputs are; zeros where the output
@@ -120,6 +124,7 @@ def jacobian(output: Any, inputs: PyTree, retain_graph: bool | None = None, crea
     [[2.0, 0.0], [0.0, 4.0]]
     """
     name = "autograd.jacobian"
+    create_graph = is_observed() if create_graph is None else create_graph
     (tensor,), _ = _outputs_and_seeds(output, None, name, "output", "")
     if tensor._node is None:
         seed_of(None, None, tensor, name=name)
@@ -146,7 +151,7 @@ def backward(
     tensors: PyTree,
     grad_tensors: PyTree = None,
     retain_graph: bool | None = None,
-    create_graph: bool = False,
+    create_graph: bool | None = None,
     inputs: Sequence[Any] | Any | None = None,
 ) -> None:
     """Add the gradients of the (sum of the) tensors into `.grad` of the leaves, all of them or, on an error, none.
@@ -155,7 +160,8 @@ def backward(
         tensors: Tensors on the tape, one or any nesting.
         grad_tensors: a seed for each, in the same nesting; None where it is a scalar.
         retain_graph: keep the tape for another sweep (default: `create_graph`).
-        create_graph: record the sweep itself, so that the gradients can be differentiated again.
+        create_graph: record the sweep itself, so that the gradients can be differentiated again (default: where a
+            transform or a GradientTape is at work, which may ask).
         inputs: add into these Tensors' `.grad` alone.
 
     Raises:
@@ -169,6 +175,7 @@ def backward(
     8.0
     """
     name = "autograd.backward"
+    create_graph = is_observed() if create_graph is None else create_graph
     outputs, seeds = _outputs_and_seeds(tensors, grad_tensors, name, "tensors", "grad_tensors")
     accumulate_gradients(
         outputs,

@@ -342,7 +342,7 @@ NO_TUPLE: Any = 2.0
         (
             lambda: wg.jvp(wg.sin, NO_TUPLE, (1.0,)),
             StructureError,
-            r"primals must be a tuple.*for a single argument write \(primal,\)",
+            r"primals must be a tuple.*for a single argument x write \(x,\)",
         ),
         (lambda: wg.jvp(wg.sin, (2.0,), NO_TUPLE), StructureError, r"tangents must be a tuple"),
         (lambda: wg.jvp(wg.sin, (2.0,), (1.0, 2.0)), StructureError, "there are 1 primals and 2 tangents"),

@@ -34,6 +34,11 @@ observers: Callable[[], tuple[object, ...]] = _observers.get
 taken meanwhile has to be recorded itself, whether or not it shows that anybody will ask."""
 
 
+def is_observed() -> bool:
+    """Return whether somebody would differentiate what is computed now, so that a gradient has to be recorded."""
+    return bool(_recording.get()) and bool(_observers.get())
+
+
 def set_observers(current: tuple[object, ...]) -> None:
     """Replace the observers of this thread (or task)."""
     _observers.set(current)

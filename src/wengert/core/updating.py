@@ -18,6 +18,7 @@ from .aliasing import _UNSHARED as UNSHARED
 from .aliasing import family, lead_views, make_writable, record_write
 from .recording import set_recording
 from .tape import Leaf, location
+from .tracing import is_tracer
 
 
 def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], None]) -> None:
@@ -56,6 +57,13 @@ def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], 
 
 def _open(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
     """Return an array that may be written in place of the Tensor's, and what to call afterwards."""
+    if is_tracer(tensor):
+        trace = tensor._state.trace
+        raise GradientError(
+            f"a Tensor that {trace.name}({trace.described}) follows has no memory that could be changed off the tape, "
+            "as optimisers and running statistics do. Inside of a transform compute new values instead, for example "
+            "p - rate * gradient, and return or carry them along"
+        )
     if not isinstance(tensor, boxing.Tensor) or not tensor.is_leaf:
         place = f", not the one made at {location(tensor._node)}" if isinstance(tensor, boxing.Tensor) else ""
         raise GradientError(f"only leaves and untracked Tensors can be changed off the tape{place}")

@@ -13,6 +13,7 @@ from ..core import backward as core_backward
 from ..core import boxing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
+from ..core.recording import is_observed
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
 from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
@@ -176,7 +177,7 @@ class Tensor(ArrayMethods):
         self,
         gradient: Any = None,
         retain_graph: bool | None = None,
-        create_graph: bool = False,
+        create_graph: bool | None = None,
         inputs: Sequence[Tensor] | Tensor | None = None,
     ) -> None:
         """Sweep the tape backwards from here and add the gradients into `.grad` of the leaves.
@@ -184,7 +185,8 @@ class Tensor(ArrayMethods):
         Args:
             gradient: the seed, of this Tensor's shape and dtype; may be left out for a scalar.
             retain_graph: keep the tape for another sweep (default: `create_graph`).
-            create_graph: record the sweep itself, so that the gradients can be differentiated again.
+            create_graph: record the sweep itself, so that the gradients can be differentiated again (default: where a
+                transform or a GradientTape is at work, which may ask).
             inputs: add into these Tensors' `.grad` alone.
 
         Raises:
@@ -197,6 +199,7 @@ class Tensor(ArrayMethods):
         >>> x.grad
         Tensor([2., 4.], dtype=float32)
         """
+        create_graph = is_observed() if create_graph is None else create_graph
         core_backward.accumulate_gradients(
             (self,),
             (gradient,),

@@ -108,7 +108,7 @@ def _arguments(function: Any, primals: Any, tangents: Any, name: str) -> tuple[l
         if not isinstance(given, (tuple, list)):
             raise StructureError(
                 f"{name}: {what} must be a tuple with one entry for each argument of {described(function)}, not "
-                f"{type(given).__name__}; for a single argument write ({what[:-1]},)"
+                f"{type(given).__name__}; for a single argument x write (x,)"
             )
     if len(primals) != len(tangents):
         raise StructureError(
