@@ -1,4 +1,4 @@
-"""Gradients taken inside of a transform's function are recorded without being asked to be: nothing is silently constant."""
+"""Gradients taken inside of a transform's function are recorded by themselves: nothing is silently constant."""
 
 from __future__ import annotations
 

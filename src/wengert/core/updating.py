@@ -35,7 +35,11 @@ def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], 
     closing: list[Callable[[], None]] = []
     for tensor in tensors:
         # What an optimiser meets in every step, in line: a buffer without views, which nobody else holds.
-        if getattr(tensor, "_alias", None) is None and getrefcount(tensor._data) == UNSHARED:
+        if (
+            type(tensor) is boxing.Tensor
+            and getattr(tensor, "_alias", None) is None
+            and getrefcount(tensor._data) == UNSHARED
+        ):
             data, node = tensor._data, tensor._node
             if (
                 (node is None or type(node) is Leaf)
