@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.transforms.revolve import fewest_advances
 
 F64 = "float64"
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -136,3 +138,58 @@ def test_mistakes_are_named() -> None:
         wg.scan(lambda c, x: (c, None), 0.0, (wg.ones(3), wg.ones(4)))
     with pytest.raises(TypeError, match="length"):
         wg.scan(lambda c, x: (c, None), 0.0)
+
+
+@cache
+def fewest_runs_again(steps: int, slots: int) -> int:
+    """How many steps must be run to get to others, by dynamic programming, after a first sweep that is free.
+
+    That sweep goes to the end, for the value; what it keeps costs nothing.
+    """
+    if steps <= 1:
+        return 0
+    if slots == 1:
+        return steps * (steps - 1) // 2
+    return min(fewest_runs_again(steps - to, slots - 1) + fewest_advances(to, slots) for to in range(1, steps))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("steps", [9, 30, 77, 100])
+def test_steps_are_run_as_seldom_as_can_be(steps: int, slots: int) -> None:
+    ran: list[int] = []
+
+    def body(carry: Any, _: Any) -> Any:
+        ran.append(1)
+        return carry * 1.01, None
+
+    for loop in (
+        lambda x: wg.scan(body, x, length=steps, checkpoints=slots)[0],
+        lambda x: wg.fori_loop(0, steps, lambda i, c: body(c, i)[0], x, checkpoints=slots),
+    ):
+        ran.clear()
+        out = loop(wg.tensor(1.0, requires_grad=True))
+        assert len(ran) == steps
+        out.backward()
+        # Each once for the value and once to be reversed, and no more than must be to get there.
+        assert len(ran) - 2 * steps == fewest_runs_again(steps, slots)
+
+
+def test_what_is_emitted_alone_is_compared_when_steps_are_run_again() -> None:
+    w = wg.tensor([0.9, 0.5], dtype=F64)
+    x = wg.ones(2, dtype=F64).requires_grad_()
+    for use in (lambda carry, ys: ys.sum(), lambda carry, ys: carry.sum() + ys.sum()):
+        ys = use(*wg.scan(lambda c, _: (c * 0.99, c * w), x, length=30, checkpoints=4))
+        w[:] = 2.0 * w
+        with pytest.raises(wg.errors.GradientError, match="step 29 did other operations, or had other values"):
+            ys.backward()
+        assert x.grad is None
+
+
+def test_what_only_unused_emissions_need_is_no_matter() -> None:
+    w = wg.tensor(0.9, dtype=F64, requires_grad=True)
+    x = wg.tensor(0.5, dtype=F64, requires_grad=True)
+    carry, _ = wg.scan(lambda c, _: (wg.sin(c), c * w), x, length=30, checkpoints=4)
+    carry.backward()
+    expected = wg.grad(lambda x: wg.scan(lambda c, _: (wg.sin(c), None), x, length=30)[0])(x.detach())
+    assert_equal(x.grad, expected)
+    assert w.grad is None or w.grad.item() == 0.0

@@ -15,6 +15,7 @@ step by step instead: right in every mode, at memory that grows with the number 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -27,8 +28,9 @@ from ..core.tape import Leaf, Node, argument_node, make_node, next_sequence, pro
 from ..core.tracing import Several, Trace, open_traces
 from .levels import apart, leading_axes, level_of, off_the_tape, tapes_of, together
 from .looping import Emitted, Loop, unrolled
-from .replay import ENTRY, Stage, Unfit, pull_by_replay, pull_by_unrolling, walk_back
+from .replay import ENTRY, Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling, walk_back
 from .revolve import Online, positions
+from .trail import trail_of
 
 CHAINED = 8
 """So many steps are recorded on the tape itself before anything else is done: short loops need no second run."""
@@ -38,7 +40,9 @@ class _Link(NamedTuple):
     """A step on the tape itself: from which Nodes to which, recorded since when."""
 
     begin: tuple[Any, ...]
+    x: tuple[Any, ...]
     end: tuple[Any, ...]
+    y: tuple[Any, ...]
     floor: int
 
 
@@ -58,6 +62,7 @@ class Course:
         x_tracked: which parts of what is read are tracked.
         y_forms: how the leaves of what is emitted by a step are made of their parts.
         y_tracked: which of those are tracked.
+        trail: for each step, a number that says what it left on its tape; 0 as long as nothing was tracked.
     """
 
     tape: Trace | None
@@ -75,6 +80,7 @@ class Course:
         self.x_tracked: list[bool] = []
         self.y_forms: list[Any] | None = None
         self.y_tracked: list[bool] = []
+        self.trail = array("L")
         self._tracked: list[tuple[int, tuple[bool, ...]]] = []
         self.start = next_sequence()
         self._online = None if loop.length is not None else Online(loop.checkpoints)
@@ -99,10 +105,10 @@ class Course:
                 emitted.columns = y_columns
             self._keep(step, leaves, mask)
             if step < chained:
+                begin, x = leaves, loop.read(step, xs)
                 floor = next_sequence()
-                begin = leaves
-                leaves, y = loop.step(step, leaves, mask, loop.read(step, xs))
-                links.append(_Link(tuple(begin), tuple(leaves), floor))
+                leaves, y = loop.step(step, begin, mask, x)
+                links.append(_Link(tuple(begin), tuple(x), tuple(leaves), tuple(y), floor))
                 self._notice([*leaves, *y])
             else:
                 leaves, y = self._step(step, leaves, mask, xs)
@@ -150,15 +156,15 @@ class Course:
     ) -> tuple[list[Any], list[Any], list[list[Any]]]:
         """Leave the tape: see what the steps on it closed over; return everything without Nodes."""
         if self.level is None:
+            self.trail.extend([0] * len(links))
             return leaves, xs, emitted.columns
         parts, _ = apart(xs, self.level)
         self.x_tracked = [part._node is not None for part in parts]
-        stops = {part._node for part in parts}
         for step, link in enumerate(links):
-            begin, _ = apart(link.begin, self.level)
-            end, _ = apart(link.end, self.level)
-            self._note_tracked(step, begin)
-            self._note_closures(end, stops | {part._node for part in begin}, link.floor)
+            begin, _ = apart([*link.begin, *link.x], self.level)
+            end, _ = apart([*link.end, *link.y], self.level)
+            self._note_tracked(step, apart(link.begin, self.level)[0])
+            self._note_step(end, {part._node for part in begin}, link.floor)
         final, _ = apart(leaves, self.level)
         self._note_tracked(len(links), final)
         for row in zip(*emitted.columns):
@@ -171,9 +177,9 @@ class Course:
         if not self._tracked or self._tracked[-1][1] != tracked:
             self._tracked.append((step, tracked))
 
-    def _note_closures(self, parts: Sequence[Any], stops: Collection[Any], floor: int) -> None:
-        """Walk back from what a step made to what it closed over."""
-        _, strays = walk_back([part._node for part in parts if part._node is not None], stops, floor)
+    def _note_step(self, parts: Sequence[Any], stops: Collection[Any], floor: int) -> None:
+        """Walk back from what a step made to what it closed over, and note down what there is on the way."""
+        met, strays = walk_back([part._node for part in parts if part._node is not None], stops, floor)
         for stray in strays:
             if stray.sequence < self.start:
                 self.closures[stray] = None
@@ -181,6 +187,7 @@ class Course:
                 # Something that an earlier step, or this one, has made and that outlives it by other ways than by being
                 # carried: what leads to it has to stay on the tape.
                 raise Unfit
+        self.trail.append(trail_of(met))
 
     def _note_emission(self, y: Sequence[Any]) -> list[Any]:
         """See which parts of what a step emits are tracked; return these parts."""
@@ -204,6 +211,7 @@ class Course:
             leaves, y = self.loop.step(step, leaves, mask, self.loop.read(step, xs))
             self._notice([*leaves, *y])
             if self.level is None:
+                self.trail.append(0)
                 return leaves, y
             self.x_tracked = [False] * len(apart(xs, self.level)[0])
             stops = frozenset[Any]()
@@ -212,12 +220,25 @@ class Course:
             entered = self.entered(leaves, self.tracked_at(step), xs, step)
             leaves, y = self.loop.step(step, entered.leaves, mask, entered.x)
             self._notice([*leaves, *y])
-            stops = frozenset(entered.nodes)
+            stops = frozenset([*entered.nodes, *entered.x_nodes])
         parts, _ = apart(leaves, self.level)
         y_parts = self._note_emission(y)
         self._note_tracked(step + 1, parts)
-        self._note_closures([*parts, *y_parts], stops, floor)
+        self._note_step([*parts, *y_parts], stops, floor)
         return off_the_tape(leaves, self.level), off_the_tape(y, self.level)
+
+    def compare(self, step: int, nodes: Collection[Node]) -> None:
+        """See whether a step that was run again has left the same on its tape."""
+        known = self.trail[step] if step < len(self.trail) else 0
+        if known and (now := trail_of(nodes)) and now != known:
+            raise came_out_otherwise(self, f"step {step} did other operations, or had other values on the way")
+
+    def compared(self, step: int, before: Sequence[Any], made: Sequence[Any], floor: int) -> None:
+        """Do so for a step that was recorded on the tape itself: of what went in, and what came out."""
+        level = self.level or 0
+        stops = {part._node for part in apart(before, level)[0]}
+        nodes = [part._node for part in apart(made, level)[0] if part._node is not None]
+        self.compare(step, walk_back(nodes, stops, floor)[0])
 
     def is_tracked_after(self, step: int) -> bool:
         """Return whether what a step makes may be tracked: before anything was, nothing is to be reversed."""

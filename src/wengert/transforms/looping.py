@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import boxing, pytree
 from ..core.recording import set_recording
+from ..core.tape import next_sequence
 from ..core.tracing import plain_value, snapshot
 from ..errors import DTypeError, ShapeError, StepLimitError, StructureError
 from ..typing import PyTree
@@ -246,8 +247,16 @@ class Emitted:
         return [boxing.operations.stack(column[::order]) for column in self.columns]
 
 
-def unrolled(loop: Loop, leaves: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any], int]:
+def unrolled(
+    loop: Loop, leaves: Sequence[Any], xs: Sequence[Any], watched: Callable[..., None] | None = None
+) -> tuple[list[Any], list[Any], int]:
     """Run a loop step by step, as a loop of Python's: on every tape, and under every transform, like any other code.
+
+    Args:
+        loop: the loop.
+        leaves: what is carried at first.
+        xs: what is read.
+        watched: is told of each step: its number, the leaves that went in, those that came out, where its tape begins.
 
     Returns:
         (the leaves of what is carried in the end, the leaves of what was emitted, the number of steps).
@@ -258,7 +267,10 @@ def unrolled(loop: Loop, leaves: Sequence[Any], xs: Sequence[Any]) -> tuple[list
         going, mask = loop.goes_on(step, carried, mask)
         if not going:
             return carried, emitted.stacked(), step
-        carried, y = loop.step(step, carried, mask, loop.read(step, xs))
+        before, x, floor = carried, loop.read(step, xs), next_sequence()
+        carried, y = loop.step(step, before, mask, x)
+        if watched is not None:
+            watched(step, [*before, *x], [*carried, *y], floor)
         emitted.take(y)
         step += 1
 

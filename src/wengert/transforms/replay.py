@@ -208,7 +208,7 @@ class _Replay:
                 self._reverse(action.at)
         for closure in self.sums:
             if closure not in self.met:
-                raise _came_out_otherwise(course, f"nothing used the value made at {location(closure)} any more")
+                raise came_out_otherwise(course, f"nothing used the value made at {location(closure)} any more")
         count = len(self.inputs) - len(course.closures) - len(self.x_bars)
         bars = self.bars if len(self.bars) == count else [None] * count
         columns = [None if column is None else column.whole() for column in self.x_bars]
@@ -227,7 +227,7 @@ class _Replay:
                 step += 1
                 going, mask = loop.goes_on(step, leaves, mask)
                 if not going:
-                    raise _came_out_otherwise(course, f"it ended after {step} steps")
+                    raise came_out_otherwise(course, f"it ended after {step} steps")
         self.state = Stage(leaves, mask, [])
 
     def _reverse(self, step: int) -> None:
@@ -241,6 +241,7 @@ class _Replay:
             entered = course.entered(leaves, course.tracked_at(step), course.loop.xs, step)
             made, y = course.loop.step(step, entered.leaves, self.state.mask, entered.x)
         parts, _ = apart(made, self.level)
+        y_parts, y_forms = apart(y, self.level)
         self._check(step, off_the_tape(made, self.level))
         self.expected = leaves
         seeds = [
@@ -248,19 +249,18 @@ class _Replay:
             for part, bar in zip(parts, self.bars, strict=True)
             if bar is not None and part._node is not None
         ]
-        seeds.extend(self._seeds_of_emission(step, y))
+        seeds.extend(self._seeds_of_emission(step, y_parts, y_forms))
         targets = [*entered.nodes, *entered.x_nodes]
-        made_nodes = [part._node for part in parts if part._node is not None]
-        met, strays = walk_back([*made_nodes, *[node for node, _ in seeds]], targets, floor)
+        # Also from what no cotangent came for: what is closed over must all be seen again.
+        met, strays = walk_back([part._node for part in [*parts, *y_parts] if part._node], set(targets), floor)
+        course.compare(step, met)
         for stray in strays:
             closure = self.renewed.get(stray, stray)
             if closure in proxies:
                 proxies[stray] = proxies[closure]
                 self.met.add(closure)
             elif stray.sequence < course.start and stray not in course.closures:
-                raise _came_out_otherwise(
-                    course, f"step {step} used a value made at {location(stray)}, as never before"
-                )
+                raise came_out_otherwise(course, f"step {step} used a value made at {location(stray)}, as never before")
         _led_through(met, proxies)
         seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
         self.masked = self.masked or any([node.primitive.masks for node in met])
@@ -273,15 +273,12 @@ class _Replay:
             if proxies[closure] in found:
                 total.add(found[proxies[closure]])
 
-    def _seeds_of_emission(self, step: int, y: list[Any]) -> Iterable[tuple[Node, Any]]:
+    def _seeds_of_emission(self, step: int, parts: list[Any], forms: list[Any]) -> Iterable[tuple[Node, Any]]:
         course = self.course
-        if not any([bar is not None for bar in self.y_bars]):
-            return
-        parts, forms = apart(y, self.level)
         if not any([part._node is not None for part in parts]):
             return
         if forms != course.y_forms:
-            raise _came_out_otherwise(course, f"what step {step} emitted is followed by other transforms than before")
+            raise came_out_otherwise(course, f"what step {step} emitted is followed by other transforms than before")
         i = course.loop.index(step)
         for part, bar, axes in zip(parts, self.y_bars, course.y_axes):
             if part._node is not None and bar is not None:
@@ -293,25 +290,20 @@ class _Replay:
             pairs = list(zip(plain_parts(new), plain_parts(known)))
             if not all([_agree(a, b) for a, b in pairs]):
                 path = self.course.loop.path(i)
-                raise _came_out_otherwise(self.course, f"{path} had another value after step {step}")
+                raise came_out_otherwise(self.course, f"{path} had another value after step {step}")
 
 
 def _agree(a: Any, b: Any) -> bool:
-    """Return whether two arrays are equal up to rounding (whose order may depend on where in memory they lie)."""
+    """Return whether two arrays are equal, where NaN equals itself."""
     if np.shape(a) != np.shape(b):
         return False
     if np.array_equal(a, b):
         return True
-    if np.asarray(a).dtype.kind not in "fc":
-        return False
-    with np.errstate(all="ignore"):
-        known = np.asarray(b)
-        scale = np.max(np.abs(known), where=np.isfinite(known), initial=0)
-        slack = np.sqrt(np.finfo(known.dtype).eps) * scale
-        return bool(np.all((a == b) | (np.abs(a - known) <= slack) | ((a != a) & (known != known))))
+    return np.asarray(a).dtype.kind in "fc" and np.array_equal(a, b, equal_nan=True)
 
 
-def _came_out_otherwise(course: Course, what: str) -> GradientError:
+def came_out_otherwise(course: Course, what: str) -> GradientError:
+    """Return the error for steps that were run again and did something else."""
     loop = course.loop
     return GradientError(
         f"{loop.name}: the steps of {loop.described} were run again for the gradient and came out otherwise: {what}. "
@@ -388,11 +380,11 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
             inputs = iter(whole.inputs)
             init, init_nodes = _hung(course.kept[0].leaves, level, inputs)
             xs, x_nodes = _hung(loop.xs, level, inputs)
-            leaves, ys, steps = unrolled(loop, init, xs)
+            leaves, ys, steps = unrolled(loop, init, xs, course.compared)
     finally:
         streams.rewind(before)
     if steps != course.steps:
-        raise _came_out_otherwise(course, f"it took {steps} steps instead of {course.steps}")
+        raise came_out_otherwise(course, f"it took {steps} steps instead of {course.steps}")
     parts, _ = apart([*leaves, *ys], level)
     seeds = [
         (part._node, out_bar.bars[i]) for i, part in enumerate(parts) if part._node is not None and i in out_bar.bars
@@ -416,4 +408,4 @@ def _hung(values: list[Any], level: int, inputs: Any) -> tuple[list[Any], list[N
     return together(forms, hung), nodes
 
 
-__all__ = ["ENTRY", "Stage", "Unfit", "pull_by_replay", "pull_by_unrolling", "walk_back"]
+__all__ = ["ENTRY", "Stage", "Unfit", "came_out_otherwise", "pull_by_replay", "pull_by_unrolling", "walk_back"]
