@@ -493,6 +493,18 @@ def test_a_small_write_in_between_is_noticed(start: float, order: int) -> None:
     assert x.grad is None
 
 
+def test_a_write_in_between_is_noticed_through_transforms() -> None:
+    for inside in (lambda f: f, by_jvp, wg.grad):
+        w = wg.tensor(0.9, dtype=F64)
+        step = inside(lambda c: wg.sin(c * w))  # noqa: B023
+        loop = wg.vmap(lambda x: wg.while_loop(counted(30), lambda c: (c[0] + 1, step(c[1])), (0, x))[1])  # noqa: B023
+        x = wg.tensor([0.0, 0.5], dtype=F64)
+        out, pull = wg.vjp(loop, x)
+        w *= 1.00001
+        with pytest.raises(wg.errors.GradientError, match="came out otherwise"):
+            pull(wg.ones_like(out))
+
+
 def test_values_taken_out_of_the_loop_are_never_silently_wrong() -> None:
     def run(loop: Any, **options: Any) -> float:
         w = wg.tensor(0.9, dtype=F64, requires_grad=True)

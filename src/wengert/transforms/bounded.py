@@ -80,7 +80,7 @@ class Course:
         self.x_tracked: list[bool] = []
         self.y_forms: list[Any] | None = None
         self.y_tracked: list[bool] = []
-        self.trail = array("L")
+        self.trail = array("Q")
         self._tracked: list[tuple[int, tuple[bool, ...]]] = []
         self.start = next_sequence()
         self._online = None if loop.length is not None else Online(loop.checkpoints)
