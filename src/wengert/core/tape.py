@@ -388,15 +388,15 @@ def sweep(
                 bars = primitive.pull_masked(pulled, bar)
             else:
                 bars = primitive.pull(pulled, bar)
-            masked = masked if masked is None else masked or primitive.masks
+            if masked is False:
+                masked = primitive.masks
             for parent, parent_bar in zip(pulled.inputs, bars):
                 if parent is None or parent_bar is None:
                     continue
                 if parent.primitive is None:
-                    leaves[parent] = added(leaves[parent], parent_bar) if parent in leaves else parent_bar
-                    continue
-                known = pending.get(parent)
-                if known is None:
+                    known = leaves.get(parent)
+                    leaves[parent] = parent_bar if known is None else added(known, parent_bar)
+                elif (known := pending.get(parent)) is None:
                     pending[parent] = parent_bar
                     heappush(heap, (-parent.sequence, parent))
                 else:
