@@ -21,7 +21,7 @@ from . import boxing
 from .primitive import Primitive
 from .recording import is_recording
 from .tape import location, user_frame
-from .tracing import State, Trace, calling_frame, is_tracer, leaked, open_traces
+from .tracing import State, Trace, calling_frame, leaked, open_traces
 
 _new: Any = object.__new__
 Randomness = Literal["error", "different", "same"]
@@ -122,8 +122,6 @@ class BatchTrace(Trace):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply the primitive's batching rule; what is the same for all examples stays further out."""
-        if not self._before:
-            raise leaked(next(arg._state for arg in args if is_tracer(arg) and arg._state.trace is self))
         values: list[Any] = []
         axes: list[int | None] = []
         mapped = False

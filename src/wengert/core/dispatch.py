@@ -26,7 +26,7 @@ from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import Node, make_node, projection, user_frame
-from .tracing import Several, Trace, record
+from .tracing import Several, Trace, leaked, record
 
 _SCALARS = frozenset((bool, int, float, complex))
 _ARRAYS: Any = (np.ndarray, np.generic)
@@ -150,6 +150,8 @@ def _is_taped(arg: Any, trace: Trace) -> bool:
 
 def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     """Apply a primitive where `trace` is the innermost one among the arguments."""
+    if not trace.is_open:
+        raise leaked(next(arg._state for arg in args if type(arg) is boxing.Tracer and arg._state.trace is trace))
     taped = False
     for arg in args:
         kind: Any = type(arg)
