@@ -42,41 +42,21 @@ def jacrev(
     >>> wg.jacrev(lambda x: wg.stack([x[0] * x[1], x[0] ** 2]))(wg.tensor([3.0, 4.0])).tolist()
     [[4.0, 3.0], [6.0, 0.0]]
     """
-    wanted = checked_argnums(argnums, "jacrev")
+    wanted, several = checked_argnums(argnums, "jacrev"), isinstance(argnums, Sequence)
 
     def jacobian_by_rows(*args: Any, **kwargs: Any) -> Any:
-        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacrev")
+        partial_function, chosen = _of_chosen(function, wanted, args, kwargs, "jacrev")
         outputs, pullback, *aux = vjp(partial_function, *chosen, has_aux=has_aux)
-        rows = _rows(outputs, pullback, described(function), chunk_size)
-        rows = rows if isinstance(argnums, Sequence) else pytree.map_leaves(_First.of, rows)
-        return (_unwrapped(rows), aux[0]) if has_aux else _unwrapped(rows)
+        rows = _rows(outputs, pullback, described(function), chunk_size, several)
+        return (rows, aux[0]) if has_aux else rows
 
     return named(jacobian_by_rows, function, "jacrev")
 
 
-class _First:
-    """Holds the cotangents of all chosen arguments in the place of one output: a leaf of the tree of outputs."""
-
-    __slots__ = ("cotangents",)
-
-    def __init__(self, cotangents: Any) -> None:
-        self.cotangents = cotangents
-
-    @classmethod
-    def of(cls, held: _First) -> _First:
-        """Keep those of the only argument."""
-        return cls(held.cotangents[0])
-
-
-def _unwrapped(rows: PyTree) -> PyTree:
-    leaves, structure = pytree.flatten(rows)
-    return structure.unflatten([held.cotangents for held in leaves])
-
-
 def _of_chosen(
     function: Callable[..., Any], wanted: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
-) -> tuple[Callable[..., Any], list[Any], list[int]]:
-    """Return (the function of the chosen arguments alone, these arguments as floating Tensors, their positions)."""
+) -> tuple[Callable[..., Any], list[Any]]:
+    """Return (the function of the chosen arguments alone, these arguments as floating Tensors)."""
     places = positions(wanted, len(args), function, name)
 
     def of_chosen(*chosen: Any) -> Any:
@@ -102,17 +82,20 @@ def _of_chosen(
                     "Convert it, for example with .astype('float32'), or leave it out of argnums"
                 )
         chosen.append(structure.unflatten(leaves))
-    return of_chosen, chosen, places
+    return of_chosen, chosen
 
 
-def _rows(outputs: PyTree, pullback: Callable[[Any], Any], function: str, chunk_size: int | None) -> PyTree:
+def _rows(
+    outputs: PyTree, pullback: Callable[[Any], Any], function: str, chunk_size: int | None, several: bool
+) -> PyTree:
+    """Return, in the place of each output, its cotangents for each of its elements: of all arguments, or of the one."""
     leaves, structure = pytree.flatten(outputs)
     rows: list[Any] = []
     for i, y in enumerate(leaves):
         _demand_floating(y, "jacrev", function)
         if y.shape == ():
             seed: Any = boxing.box(np.ones((), y.dtype))
-            rows.append(_First(pullback(structure.unflatten(_alone(i, seed, len(leaves))))))
+            rows.append(pullback(structure.unflatten(_alone(i, seed, len(leaves)))))
             continue
 
         def pull(seed: Any, i: int = i) -> Any:
@@ -124,8 +107,8 @@ def _rows(outputs: PyTree, pullback: Callable[[Any], Any], function: str, chunk_
         def shaped(bars: Any, shape: Shape = shape) -> Any:
             return boxing.operations.reshape(bars, (*shape, *bars.shape[1:]))
 
-        rows.append(_First(pytree.map_leaves(shaped, stacked)))
-    return structure.unflatten(rows)
+        rows.append(pytree.map_leaves(shaped, stacked))
+    return structure.unflatten(rows if several else [row[0] for row in rows])
 
 
 def _alone(i: int, value: Any, count: int) -> list[Any]:
@@ -173,7 +156,7 @@ def jacfwd(
     wanted = checked_argnums(argnums, "jacfwd")
 
     def jacobian_by_columns(*args: Any, **kwargs: Any) -> Any:
-        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacfwd")
+        partial_function, chosen = _of_chosen(function, wanted, args, kwargs, "jacfwd")
         leaves, structure = pytree.flatten(tuple(chosen))
         columns: list[Any] = []
         form: pytree.Structure | None = None
@@ -255,20 +238,19 @@ def jacobian(
     >>> wg.jacobian(lambda x: wg.sin(x).sum())(wg.zeros(3)).tolist()
     [1.0, 1.0, 1.0]
     """
-    wanted = checked_argnums(argnums, "jacobian")
+    wanted, several = checked_argnums(argnums, "jacobian"), isinstance(argnums, Sequence)
     forward = jacfwd(function, argnums, has_aux, chunk_size)
 
     def in_the_cheaper_mode(*args: Any, **kwargs: Any) -> Any:
-        partial_function, chosen, _ = _of_chosen(function, wanted, args, kwargs, "jacobian")
+        partial_function, chosen = _of_chosen(function, wanted, args, kwargs, "jacobian")
         outputs, pullback, *aux = vjp(partial_function, *chosen, has_aux=has_aux)
         into = sum(y.size for y in pytree.flatten(outputs)[0])
         of = sum(x.size for x in pytree.flatten(chosen)[0])
         if of < into:
             del outputs, pullback, aux
             return forward(*args, **kwargs)
-        rows = _rows(outputs, pullback, described(function), chunk_size)
-        rows = rows if isinstance(argnums, Sequence) else pytree.map_leaves(_First.of, rows)
-        return (_unwrapped(rows), aux[0]) if has_aux else _unwrapped(rows)
+        rows = _rows(outputs, pullback, described(function), chunk_size, several)
+        return (rows, aux[0]) if has_aux else rows
 
     return named(in_the_cheaper_mode, function, "jacobian")
 
