@@ -21,7 +21,7 @@ from . import boxing
 from .primitive import Primitive
 from .recording import is_recording
 from .tape import location, user_frame
-from .tracing import State, Trace, calling_frame, leaked, open_traces
+from .tracing import State, Trace, calling_frame, leaked, open_traces, snapshot
 
 _new: Any = object.__new__
 Randomness = Literal["error", "different", "same"]
@@ -119,6 +119,16 @@ class BatchTrace(Trace):
     def assembled(self, form: Any, parts: Sequence[Any]) -> Any:
         """Return a tracer for many values, or for one that is the same for all."""
         return boxing.box_state(Mapped(self, parts[0], form, calling_frame()))
+
+    def apart(self, tensor: Any) -> tuple[Any, int | None]:
+        """Return (the values of a Tensor as seen from outside, the axis of the examples); None: the same for all."""
+        if type(tensor) is boxing.Tracer and tensor._state.trace is self:
+            return snapshot(tensor._state.value), tensor._state.axis
+        return snapshot(tensor), None
+
+    def repeated(self, value: Any) -> Any:
+        """Return a value once for each example, stacked in front, in memory of its own."""
+        return boxing.operations.broadcast_to(value, (self.size, *value.shape)).clone()
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Apply the primitive's batching rule; what is the same for all examples stays further out."""

@@ -21,7 +21,7 @@ from .backward import cotangents, gradients_of
 from .batching import BatchTrace
 from .reach import Span, route_between
 from .tape import Node, location
-from .tracing import is_tracer, snapshot
+from .tracing import snapshot
 
 _BYTES_AT_ONCE = 1 << 26
 """Seeds are swept in chunks of this size: cotangents of the outputs of one chunk are about as large."""
@@ -110,12 +110,8 @@ def _taken_out(bar: Any, trace: BatchTrace) -> Any:
     """Return the cotangents under all seeds, stacked in front; None where there are none."""
     if bar is None:
         return None
-    if is_tracer(bar) and bar._state.trace is trace:
-        state = bar._state
-        if state.axis is not None:
-            return snapshot(state.value)
-        bar = snapshot(state.value)
-    return boxing.operations.broadcast_to(bar, (trace.size, *bar.shape)).clone()
+    value, axis = trace.apart(bar)
+    return trace.repeated(value) if axis is None else value
 
 
 def batched_gradients_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import boxing, pytree
 from ..core.batching import BatchTrace, Randomness
-from ..core.tracing import is_tracer, snapshot
+from ..core.tracing import snapshot
 from ..errors import ShapeError, StructureError
 from ..tensor import tracer as tracer
 from ..typing import PyTree
@@ -201,9 +201,7 @@ def _taken_out(out: Any, axis: Any, trace: BatchTrace, where: Callable[[], str])
     if axis is not None and not _is_integer(axis):
         raise TypeError(f"vmap: out_axes must hold integers and None; for {where()} it holds {axis!r}")
     out = as_tensor(out, f"vmap of {trace.described}", where)
-    value, place = snapshot(out), None
-    if is_tracer(out) and out._state.trace is trace:
-        value, place = snapshot(out._state.value), out._state.axis
+    value, place = trace.apart(out)
     if axis is None:
         if place is not None:
             raise ShapeError(
@@ -212,7 +210,7 @@ def _taken_out(out: Any, axis: Any, trace: BatchTrace, where: Callable[[], str])
             )
         return value
     if place is None:
-        value = boxing.operations.broadcast_to(value, (trace.size, *value.shape)).clone()
+        value = trace.repeated(value)
     if not -value.ndim <= axis < value.ndim:
         raise ShapeError(
             f"vmap: {where()} of {trace.described} has {value.ndim} axes with that of the examples, so out_axes cannot "
