@@ -93,7 +93,10 @@ def test_unknown_lengths_cost_little_more(slots: int) -> None:
         advances, (worst,) = executed(kept, steps, slots)
         assert worst <= slots
         optimum = fewest_advances(steps, slots)
-        assert optimum <= kept[-1] + advances <= 1.5 * optimum + 1
+        run = kept[-1] + advances
+        assert optimum <= run <= 1.5 * optimum + 1
+        # The guide promises this much of all runs, those that are reversed included.
+        assert run + steps <= 1.3 * (optimum + steps)
 
 
 def test_one_slot() -> None:
