@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from tests.transforms.doubles import doubles
 from wengert.core import boxing
 from wengert.core.zeros import NO_TANGENT, ZERO
 from wengert.errors import (
@@ -24,10 +25,6 @@ from wengert.errors import (
     ShapeError,
     StructureError,
 )
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
 
 
 def cube_with(*rules: str) -> Any:

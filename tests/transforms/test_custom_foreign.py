@@ -15,13 +15,10 @@ import scipy.optimize
 import scipy.special
 
 import wengert as wg
+from tests.transforms.doubles import doubles
 
 # Where no library goes by that name, the interpreter is linked with one (on Windows, all share a runtime).
 LIBM = ctypes.CDLL(ctypes.util.find_library("m") or ("ucrtbase" if os.name == "nt" else None))
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
 
 
 # C, through ctypes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 import wengert as wg
 from tests.core.lines import grad_of
+from tests.transforms.doubles import doubles
 from wengert.core.tracing import open_traces
 from wengert.errors import DTypeError, LeakedTracerError, MappedValueError, ShapeError, StructureError
 from wengert.testing.numeric import complex_step, demand_close, rounding
@@ -24,16 +25,6 @@ A = np.random.default_rng(0).normal(size=(4, 3))
 X = np.random.default_rng(1).uniform(0.2, 1.0, 3)
 JACOBIANS = [wg.jacrev, wg.jacfwd, wg.jacobian]
 EPS = np.finfo(float).eps
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    yield
-    assert open_traces() == () and wg.is_grad_enabled()
 
 
 def close(got: Any, wanted: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import wengert as wg
 from tests.core.lines import grad_of, here
+from tests.transforms.doubles import doubles, number
 from wengert.core.tracing import open_traces
 from wengert.errors import DTypeError, GradientError, LeakedTracerError, ShapeError, StructureError
 
@@ -20,20 +21,6 @@ from wengert.errors import DTypeError, GradientError, LeakedTracerError, ShapeEr
 class Parameters(NamedTuple):
     w: Any
     b: Any
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
-
-
-def number(value: float) -> Any:
-    return wg.tensor(value, dtype="float64")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    yield
-    assert open_traces() == () and wg.is_grad_enabled()
 
 
 # Arguments and tangents.

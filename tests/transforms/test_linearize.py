@@ -6,7 +6,7 @@ import functools
 import gc
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,9 @@ import pytest
 
 import wengert as wg
 from tests.core.lines import grad_of, here
+from tests.transforms.doubles import doubles, number
 from wengert.core.tracing import open_traces
 from wengert.errors import DTypeError, LeakedTracerError, ShapeError, StructureError
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
-
-
-def number(value: float) -> Any:
-    return wg.tensor(value, dtype="float64")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    yield
-    assert open_traces() == () and wg.is_grad_enabled()
 
 
 def test_the_function_runs_once() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from tests.transforms.doubles import number
 from wengert.core.tracing import open_traces
 from wengert.errors import LeakedTracerError
 
@@ -83,10 +84,6 @@ PAIRS = list(itertools.product(MODES, repeat=2))
 SAMPLED = [tuple(MODES[k] for k in row) for row in np.random.default_rng(0).integers(len(MODES), size=(60, 3))]
 
 
-def number(value: float) -> Any:
-    return wg.tensor(value, dtype="float64")
-
-
 def level(value: float, x: Any) -> Any:
     """Return a number as a Tensor of the level of x, so that tapes inside of a transform can differentiate by it."""
     return x * 0.0 + value
@@ -99,12 +96,6 @@ def value(x: Any) -> float:
 
 def names(modes: Any) -> str:
     return "-".join([mode.__name__ for mode in modes])
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    yield
-    assert open_traces() == () and wg.is_grad_enabled()
 
 
 @pytest.mark.parametrize("modes", PAIRS, ids=names)

@@ -15,16 +15,13 @@ import pytest
 
 import wengert as wg
 from tests.core.lines import grad_of, here
+from tests.transforms.doubles import doubles
 from wengert.errors import DTypeError, GradientError, ShapeError, StructureError
 
 
 class Parameters(NamedTuple):
     w: Any
     b: Any
-
-
-def doubles(*values: float) -> Any:
-    return wg.tensor(list(values), dtype="float64")
 
 
 # Arguments and results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +27,6 @@ def tensor(array: Any) -> Any:
 
 def entries(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng((seed, *shape)).uniform(-1, 1, shape)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    yield
-    assert open_traces() == () and wg.is_grad_enabled()
 
 
 # Axes in and out.
