@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import GradientError
 from . import boxing
 from .primitive import Primitive
-from .tape import FREED, PROJECTION, Leaf, Node, _Hooked, is_freed, location
+from .tape import FREED, PROJECTION, Leaf, Node, StandIn, _Hooked, is_freed, location
 from .vspace import OutputBars, densify
 
 Hooks = dict[int, Callable[..., Any]]
@@ -141,21 +141,17 @@ def gradient_node(node: Node | None) -> GradientNode | None:
     return GradientNode(node)
 
 
-class _NodeHooked:
-    """Stands in for a Node's primitive while hooks are registered on the Node."""
+class _NodeHooked(StandIn):
+    """Stands in while hooks are registered on a Node."""
 
-    __slots__ = ("after", "before", "primitive")
+    __slots__ = ("after", "before")
     masks = True  # a hook may put zeros into a cotangent
-    takes_accumulators = False
     pull_in_place = None
 
     def __init__(self, primitive: Any) -> None:
-        self.primitive = primitive
+        super().__init__(primitive)
         self.before: Hooks = {}
         self.after: Hooks = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.primitive, name)
 
     def pull(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
         primitive = self.primitive

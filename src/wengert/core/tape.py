@@ -238,22 +238,34 @@ retained: ContextVar[list[tuple[Node, Any, Any]] | None] = ContextVar("wengert_r
 """Gradients for `retain_grad`, gathered while a sweep runs for `.grad`'s sake, and delivered if all of it succeeds."""
 
 
-class _Hooked:
-    """Stands in for a Node's primitive while hooks are registered on its value; the sweep itself knows no hooks."""
+class StandIn:
+    """What a Node has in the place of its primitive where more is to be done than to pull; the sweep knows none of it.
 
-    __slots__ = ("hooks", "primitive", "tensor_reference")
-    masks = True  # a hook may put zeros into a cotangent
+    Attributes:
+        primitive: what it stands in for, perhaps another one. Whatever isn't said otherwise is that one's.
+    """
+
+    __slots__ = ("primitive",)
     takes_accumulators = False
-    pull_in_place = None
 
     def __init__(self, primitive: Any) -> None:
         self.primitive = primitive
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.primitive, name)
+
+
+class _Hooked(StandIn):
+    """Stands in while hooks are registered on a Node's value."""
+
+    __slots__ = ("hooks", "tensor_reference")
+    masks = True  # a hook may put zeros into a cotangent
+    pull_in_place = None
+
+    def __init__(self, primitive: Any) -> None:
+        super().__init__(primitive)
         self.hooks: dict[int, Callable[[Any], Any]] = {}
         self.tensor_reference: Callable[[], Any] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.primitive.name
 
     def arrive(self, node: Node, bar: Any) -> Any:
         """Run the hooks on the whole cotangent of the Node's value; note the outcome down if it is to be retained."""
@@ -273,9 +285,6 @@ class _Hooked:
 
     def pull_tracked(self, node: Node, out_bar: Any, masked: bool) -> tuple[Any, ...]:
         return self.primitive.pull_tracked(node, self.arrive(node, out_bar), masked)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.primitive, name)
 
 
 def _hooked(node: Node) -> _Hooked:

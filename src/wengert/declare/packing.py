@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing, tape
-from ..core.tape import Leaf, Narrowed, Node
+from ..core.tape import Leaf, Narrowed, Node, StandIn
 from . import fastpath
 
 Force = tuple[Any, Any]
@@ -70,14 +70,10 @@ class PackedNode(Node):
         self.kept = value
 
 
-class Unpacking:
-    """Stands in for the primitive of a Node whose residuals are packed, and unpacks them once for each pull."""
+class Unpacking(StandIn):
+    """Stands in while a Node's residuals are packed, and unpacks them once for each pull."""
 
-    __slots__ = ("primitive",)
-    takes_accumulators = False
-
-    def __init__(self, primitive: Any) -> None:
-        self.primitive = primitive
+    __slots__ = ()
 
     def pull(self, node: Any, out_bar: Any) -> tuple[Any, ...]:
         """Pull a raw cotangent back."""
@@ -90,9 +86,6 @@ class Unpacking:
     def pull_tracked(self, node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
         """Pull a Tensor back; the rules read the residuals once anyway, to box them."""
         return self.primitive.pull_tracked(node, out_bar, masked)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.primitive, name)
 
 
 def _unpacked(node: Any) -> Narrowed:
