@@ -1,0 +1,123 @@
+"""Matrix products as they are asked for, and the same products in the form that is computed best."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..nests import Access, Counter, Store
+from ..scalar_ir import DType
+from .machine import Machine
+from .products_plan import Plan, Shape, plan_product
+
+
+class Product(NamedTuple):
+    """A matrix product and what becomes of it: sum over k of a[batch..., i, k] * b[batch..., k, j].
+
+    Attributes:
+        name: for people who read code and profiles; letters, digits and underscores.
+        batch: extents of the batch axes.
+        m, n, k: extents of i, j and k.
+        a: the left factor, with strides over the batch axes, i and k.
+        b: the right factor, with strides over the batch axes, k and j.
+        operands: types of the memory that is used, in the order of its addresses. Stores may be to memory that inputs
+            are from, element by element in place, but not to the factors'.
+        inputs: for the name of each input Scalar of what is stored: where it comes from, with strides over (or
+            counted along) the batch axes, i and j. The Scalar of the name "product" is the product.
+        stores: what is stored, with strides over the batch axes, i and j.
+    """
+
+    name: str
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    a: Access
+    b: Access
+    operands: tuple[DType, ...]
+    inputs: dict[str, Access | Counter]
+    stores: tuple[Store, ...]
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the factors and of the product."""
+        return self.operands[self.a.operand]
+
+
+def normalised(product: Product, machine: Machine) -> tuple[Product, Plan]:
+    """Return an equal product in the form that costs least, and how to compute it."""
+    product = _merged(_squeezed(product))
+    turned = _merged(_squeezed(transposed(product)))
+    both = [(other, _planned(other, machine)) for other in (product, turned)]
+    return min(both, key=_cost)
+
+
+def _cost(planned: tuple[Product, Plan]) -> float:
+    product, plan = planned
+    elements = product.m * product.n
+    for extent in product.batch:
+        elements *= extent
+    accesses = [store.target for store in product.stores]
+    accesses += [access for access in product.inputs.values() if isinstance(access, Access)]
+    each = [1.5 / plan.lanes if access.strides[-1] in (0, 1) else 1.0 for access in accesses]
+    return plan.cycles + elements * sum(each)
+
+
+def _planned(product: Product, machine: Machine) -> Plan:
+    batches = 1
+    for extent in product.batch:
+        batches *= extent
+    shape = Shape(
+        product.m, product.n, product.k, product.dtype.itemsize, *product.a.strides[-2:], *product.b.strides[-2:]
+    )
+    return plan_product(shape, batches, machine)
+
+
+def transposed(product: Product) -> Product:
+    """Return the same product with rows and columns exchanged."""
+    axes = len(product.batch)
+    order = (*range(axes), axes + 1, axes)
+    inputs: dict[str, Access | Counter] = {}
+    for name, access in product.inputs.items():
+        if isinstance(access, Counter):
+            inputs[name] = Counter(order[access.axis])
+        else:
+            inputs[name] = _ordered(access, order)
+    return product._replace(
+        m=product.n,
+        n=product.m,
+        a=_ordered(product.b, order),
+        b=_ordered(product.a, order),
+        inputs=inputs,
+        stores=tuple([store._replace(target=_ordered(store.target, order)) for store in product.stores]),
+    )
+
+
+def _ordered(access: Access, order: tuple[int, ...]) -> Access:
+    return access._replace(strides=tuple([access.strides[axis] for axis in order]))
+
+
+def _squeezed(product: Product) -> Product:
+    """Give axes of one element the strides that suit: what is never taken costs nothing."""
+    axes = len(product.batch)
+
+    def suited(access: Access, row: int, column: int, contiguous: int) -> Access:
+        strides = list(access.strides)
+        for axis, extent in enumerate((*product.batch, row, column)):
+            if extent == 1:
+                strides[axis] = 1 if axis == contiguous else 0
+        return access._replace(strides=tuple(strides))
+
+    inputs = {
+        name: access if isinstance(access, Counter) else suited(access, product.m, product.n, axes + 1)
+        for name, access in product.inputs.items()
+    }
+    return product._replace(
+        a=suited(product.a, product.m, product.k, axes + 1),
+        b=suited(product.b, product.k, product.n, axes + 1),
+        inputs=inputs,
+        stores=tuple([s._replace(target=suited(s.target, product.m, product.n, axes + 1)) for s in product.stores]),
+    )
+
+
+def _merged(product: Product) -> Product:
+    return product

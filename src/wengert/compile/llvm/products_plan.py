@@ -1,0 +1,137 @@
+"""How a matrix product is divided: tiles that stay in registers, panels that are packed, units that threads share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .machine import Machine
+
+FEW_UNITS = 16
+"""Units that a product should have, where it is large enough: with fewer, threads would have unequal shares."""
+TILE_OVERHEAD = 25
+"""Cycles that a tile costs beyond its arithmetic and its stores."""
+WORTHWHILE = 6000
+"""Cycles of work that are worth another thread's while."""
+
+
+class Split(NamedTuple):
+    """An extent cut into `count` parts: the first `longer` ones have `size` + 1 elements, the others `size`."""
+
+    count: int
+    size: int
+    longer: int
+
+    @property
+    def largest(self) -> int:
+        """Size of the first part."""
+        return self.size + (self.longer > 0)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes that occur, the larger one first."""
+        both = (self.size + 1, self.size)
+        return both if 0 < self.longer < self.count else (self.largest,)
+
+
+def split(extent: int, most: int) -> Split:
+    """Cut an extent into as few nearly equal parts of at most `most` as there can be."""
+    count = max(1, -(-extent // most))
+    return Split(count, extent // count, extent % count)
+
+
+class Plan(NamedTuple):
+    """How a product is computed.
+
+    Attributes:
+        lanes: elements of a vector, laid along columns.
+        rows: of the result, cut into those of tiles.
+        columns: of the result, in vectors, cut into those of panels.
+        pack_left, pack_right: whether factors are copied into scratch.
+        group: panels that are packed together, and that one unit goes through.
+        cycles: what it costs, about.
+    """
+
+    lanes: int
+    rows: Split
+    columns: Split
+    pack_left: bool
+    pack_right: bool
+    group: int
+    cycles: float
+
+    @property
+    def groups(self) -> int:
+        """How many groups of panels there are."""
+        return -(-self.columns.count // self.group)
+
+
+class Shape(NamedTuple):
+    """Extents of a product, size of its elements, and strides of its factors in elements."""
+
+    rows: int
+    columns: int
+    depth: int
+    itemsize: int
+    left_row: int
+    left_step: int
+    right_step: int
+    right_column: int
+
+
+def plan_product(shape: Shape, batches: int, machine: Machine) -> Plan:
+    """Return how a product is best computed on a machine."""
+    lanes = max(1, machine.vector_bytes // shape.itemsize)
+    vectors = -(-shape.columns // lanes)
+    cycles, rows, columns = _tiles(shape.rows, vectors, shape.depth, machine)
+    pack_left = shape.left_step != 1 and columns.count > 1
+    pack_right = _worth_packing(shape, rows.count, columns, lanes, machine)
+    packed = shape.depth * columns.largest * lanes * shape.itemsize
+    group = 1
+    if pack_left or packed > machine.level1 // 2:
+        group = min(columns.count, max(1, machine.level2 // 2 // max(1, packed)))
+        while group > 1 and batches * rows.count * -(-columns.count // group) < FEW_UNITS:
+            group = -(-group // 2)
+    plan = Plan(lanes, rows, columns, pack_left, pack_right, group, cycles)
+    return plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
+
+
+def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float, Split, Split]:
+    """Return the least cost of a product of tiles, and how rows and columns are then cut."""
+    best: tuple[float, Split, Split] | None = None
+    for width in range(1, min(vectors, 8) + 1):
+        height = min((machine.vector_registers - 1 - width) // width, rows, 16)
+        for most in range(1, height + 1):
+            down, across = split(rows, most), split(vectors, width)
+            cycles = sum(
+                number * other * tile_cycles(size, breadth, depth)
+                for size, number in ((down.size + 1, down.longer), (down.size, down.count - down.longer))
+                for breadth, other in ((across.size + 1, across.longer), (across.size, across.count - across.longer))
+            )
+            cycles *= 1 + 0.02 * (len(down.sizes) + len(across.sizes))  # less code, where it costs next to nothing
+            if best is None or cycles < best[0]:
+                best = cycles, down, across
+    assert best is not None
+    return best
+
+
+def tile_cycles(rows: int, vectors: int, depth: int) -> float:
+    """Return about how many cycles a tile takes: two multiply-adds or two loads in each; sums wait for each other."""
+    return depth * max(rows * vectors / 2, (rows + vectors) / 2, 4) + TILE_OVERHEAD + 1.5 * rows * vectors
+
+
+def _worth_packing(shape: Shape, tiles: int, columns: Split, lanes: int, machine: Machine) -> bool:
+    """Return whether the right factor is copied into panels, or read where it is."""
+    if shape.right_column != 1 or shape.columns % lanes:
+        return True
+    if tiles <= 2 or (columns.count == 1 and shape.right_step == shape.columns):
+        return False
+    pitch = shape.right_step * shape.itemsize
+    return pitch % 2048 == 0 or shape.depth * pitch > machine.level1 // 2
+
+
+def _packing_cycles(shape: Shape, plan: Plan) -> float:
+    """Return about how many cycles packing takes."""
+    each = {True: 2 / plan.lanes, False: 0.3 if shape.right_step == 1 else 2.0}
+    right = shape.depth * plan.columns.count * plan.columns.largest * plan.lanes * each[shape.right_column == 1]
+    left = shape.depth * shape.rows * plan.groups * (0.2 if shape.left_row == 1 else 2.0)
+    return right * plan.pack_right + left * plan.pack_left
