@@ -22,6 +22,14 @@ from .compound import log_softmax as log_softmax
 from .compound import logsumexp as logsumexp
 from .compound import put_along_axis as put_along_axis
 from .compound import softmax as softmax
+from .convolution import convolve as convolve
+from .convolution import convolve_transpose_weight as convolve_transpose_weight
+from .convolution import convolve_transpose_x as convolve_transpose_x
+from .pooling import max_pool as max_pool
+from .pooling import max_pool_take as max_pool_take
+from .pooling import max_pool_transpose as max_pool_transpose
+from .pooling import sum_pool as sum_pool
+from .pooling import sum_pool_transpose as sum_pool_transpose
 
 # What NumPy has loaded already: asking for every public name would import its lazy subpackages.
 globals().update(

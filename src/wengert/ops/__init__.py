@@ -10,9 +10,11 @@ from ..core.primitive import REGISTRY
 from . import (
     affine,
     arithmetic,
+    average_pooling,
     comparison,
     constants,
     contraction,
+    convolution,
     cotangents,
     counts,
     creation,
@@ -22,6 +24,7 @@ from . import (
     exponential,
     hyperbolic,
     joining,
+    max_pooling,
     moments,
     nan_reductions,
     normalization,
@@ -41,11 +44,18 @@ from . import (
 from .affine import *
 from .arithmetic import *
 from .arithmetic import guarded_product as guarded_product
+from .average_pooling import *
+from .average_pooling import sum_pool as sum_pool
+from .average_pooling import sum_pool_transpose as sum_pool_transpose
 from .comparison import *
 from .constants import *
 from .contraction import *
 from .contraction import contract_pair as contract_pair
 from .contraction import matrix_product as matrix_product
+from .convolution import *
+from .convolution import convolve as convolve
+from .convolution import convolve_transpose_weight as convolve_transpose_weight
+from .convolution import convolve_transpose_x as convolve_transpose_x
 from .cotangents import *
 from .counts import *
 from .creation import *
@@ -62,6 +72,10 @@ from .indexing import read_region as read_region
 from .indexing import scatter_add as scatter_add
 from .indexing import write_region as write_region
 from .joining import *
+from .max_pooling import *
+from .max_pooling import max_pool as max_pool
+from .max_pooling import max_pool_take as max_pool_take
+from .max_pooling import max_pool_transpose as max_pool_transpose
 from .moments import *
 from .nan_reductions import *
 from .normalization import *
@@ -89,9 +103,11 @@ REGISTRY.seal()
 __all__: list[str] = []
 __all__ += affine.__all__
 __all__ += arithmetic.__all__
+__all__ += average_pooling.__all__
 __all__ += comparison.__all__
 __all__ += constants.__all__
 __all__ += contraction.__all__
+__all__ += convolution.__all__
 __all__ += cotangents.__all__
 __all__ += counts.__all__
 __all__ += creation.__all__
@@ -101,6 +117,7 @@ __all__ += exponential.__all__
 __all__ += hyperbolic.__all__
 __all__ += detaching.__all__
 __all__ += joining.__all__
+__all__ += max_pooling.__all__
 __all__ += moments.__all__
 __all__ += nan_reductions.__all__
 __all__ += normalization.__all__
