@@ -31,6 +31,10 @@ class DTypeError(WengertError, TypeError):
     """A dtype cannot be used for what was asked."""
 
 
+class NativeCodeError(WengertError, RuntimeError):
+    """Native code can't be made here: llvmlite is missing, or knows no such processor."""
+
+
 class NotDifferentiableError(WengertError, TypeError):
     """A derivative was asked of something that has none."""
 
@@ -67,6 +71,7 @@ __all__ = [
     "GradientError",
     "LeakedTracerError",
     "MappedValueError",
+    "NativeCodeError",
     "NotDifferentiableError",
     "RecomputationError",
     "ShapeError",

@@ -1,0 +1,262 @@
+"""Programs: sequences of jobs that one native call runs from beginning to end."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import Job
+from .arena import LINE, Arena, borrow
+from .compiling import EXPLICIT, Pipeline, compile_kernels
+from .program_loop import MOST_CHUNKS
+from .target import MOST_THREADS, available_cores
+from .threads import native_loop, native_timed_loop, pool
+
+CHUNKS = 4
+"""Pieces that a thread's share of a job has at most, for others to take over when its thread is held up."""
+WORTHWHILE = 8
+"""Grains that a piece has at least, if a share has more than one: each costs a call."""
+FRAME_WORDS = 16
+UNKNOWN = -1
+
+
+class Timing(NamedTuple):
+    """What a job took: seconds of all threads together, and of the busiest chunk times chunks in sequence."""
+
+    name: str
+    busy: float
+    units: int
+    flops: int
+    moved: int
+
+
+class _Tables(NamedTuple):
+    """A program as the native loop reads it; never written to, so all calls share it.
+
+    Attributes:
+        segments: rows of width (chunks per share; 0 for a sequence), first chunk, shares (or chunks in sequence), and
+            how many chunks are finished when it is over, a sequence counting as one.
+        chunks, alone: rows of function, offset of operands, begin, end: divided among threads, and undivided.
+        owners: which job each row of `chunks` belongs to.
+    """
+
+    segments: np.ndarray
+    chunks: np.ndarray
+    alone: np.ndarray
+    owners: np.ndarray
+
+
+class _Patches(NamedTuple):
+    """Where addresses go: rows of operand slot and offset, sorted by base, and where each base's rows begin."""
+
+    rows: np.ndarray
+    index: np.ndarray
+    slots: int
+
+
+def shares_of(units: int, grain: int, threads: int) -> int:
+    """Return among how many threads a job is divided: 1 unless two grains of work are there."""
+    return max(1, min(threads, units // max(1, grain)))
+
+
+def _tabulate(jobs: Sequence[Job], addresses: dict[str, int], threads: int) -> _Tables:
+    segments: list[tuple[int, int, int, int]] = []
+    chunks: list[tuple[int, int, int, int]] = []
+    alone: list[tuple[int, int, int, int]] = []
+    owners: list[int] = []
+    slot = finished = 0
+    for number, job in enumerate(jobs):
+        kernel = job.kernel
+        function, operands, units = addresses[kernel.name], slot * 8, kernel.units
+        slot += len(job.operands)
+        alone.append((function, operands, 0, units))
+        shares = shares_of(units, kernel.grain, threads)
+        if shares == 1:
+            if segments and segments[-1][0] == 0:
+                _, first, count, target = segments[-1]
+                segments[-1] = (0, first, count + 1, target)
+            else:
+                finished += 1
+                segments.append((0, len(chunks), 1, finished))
+            chunks.append(alone[-1])
+            owners.append(number)
+            continue
+        width = min(CHUNKS, max(1, units // (shares * max(1, kernel.grain) * WORTHWHILE)), MOST_CHUNKS)
+        pieces = shares * width
+        finished += pieces
+        segments.append((width, len(chunks), shares, finished))
+        edges = [units * piece // pieces for piece in range(pieces + 1)]
+        chunks.extend([(function, operands, begin, end) for begin, end in pairwise(edges)])
+        owners.extend([number] * pieces)
+    return _Tables(_rows(segments), _rows(chunks), _rows(alone), np.array(owners, np.int64))
+
+
+def _rows(rows: Sequence[Any]) -> np.ndarray:
+    return np.array(rows, np.int64).reshape(len(rows), -1)
+
+
+def _patches(jobs: Sequence[Job], bases: int) -> _Patches:
+    by_base: list[list[tuple[int, int]]] = [[] for _ in range(bases)]
+    slot = 0
+    for job in jobs:
+        for base, offset in job.operands:
+            by_base[base].append((slot, offset))
+            slot += 1
+    index = np.zeros(bases + 1, np.int64)
+    np.cumsum([len(rows) for rows in by_base], out=index[1:])
+    return _Patches(_rows([row for rows in by_base for row in rows]), index, slot)
+
+
+class _Frame:
+    """What one call of a program writes to; calls at the same time have one each."""
+
+    __slots__ = ("_words", "address", "alone_times", "arena", "known", "operands", "times")
+
+    def __init__(self, tables: _Tables, patches: _Patches, stride: int) -> None:
+        self.operands = np.zeros(patches.slots + 1, np.int64)
+        self.known = np.full(len(patches.index), UNKNOWN, np.int64)
+        self.times = np.zeros(len(tables.chunks) + 1, np.int64)
+        self.alone_times = np.zeros(len(tables.alone) + 1, np.int64)
+        self.arena: Arena | None = None
+        words = [
+            *(tables.segments.ctypes.data, len(tables.segments), tables.chunks.ctypes.data),
+            *(self.operands.ctypes.data, 0, stride),
+            *(patches.rows.ctypes.data, patches.index.ctypes.data, len(patches.index) - 1, self.known.ctypes.data),
+            *(0, self.times.ctypes.data, tables.alone.ctypes.data, len(tables.alone), self.alone_times.ctypes.data),
+        ]
+        self._words = np.array(words, np.int64)
+        self.address = self._words.ctypes.data
+
+    def move(self, arena: Arena, scratch: int) -> None:
+        """Use an arena, with scratch memory so many bytes into it."""
+        self.arena = arena
+        self._words[10] = arena.address
+        self._words[4] = arena.address + scratch
+
+
+class Addresses:
+    """Base addresses of a program's external arrays, as native code reads them: set what changed, and run.
+
+    >>> addresses = Addresses(2)
+    >>> addresses[0] = array.ctypes.data  # doctest: +SKIP
+    """
+
+    __slots__ = ("_values", "pointer")
+
+    def __init__(self, count: int) -> None:
+        self._values = (ctypes.c_int64 * max(1, count))()
+        self.pointer = ctypes.addressof(self._values)
+
+    def __setitem__(self, position: Any, address: Any) -> None:
+        self._values[position] = address
+
+    def __getitem__(self, position: int) -> int:
+        return self._values[position]
+
+
+class NativeProgram:
+    """Jobs in sequence, compiled and ready to run on any arrays of the right sizes.
+
+    Programs hold no references to external arrays: the caller keeps them alive during a call. Several threads may call
+    the same program at once.
+
+    Args:
+        jobs: what to do, in order.
+        arena_bytes: memory that the jobs share; its contents are undefined when a call begins.
+        externals: how many arrays are given by address.
+        threads: the most that a job is divided among; by default as many as there are cores for this process.
+        pipeline: how hard LLVM works on those kernels that are new.
+
+    Raises:
+        NativeCodeError: no native code can be made here.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        arena_bytes: int,
+        externals: int,
+        threads: int | None = None,
+        pipeline: Pipeline = EXPLICIT,
+    ) -> None:
+        self.jobs = tuple(jobs)
+        _demand_sound(self.jobs, arena_bytes, externals)
+        self.externals = externals
+        most = min(threads or available_cores(), MOST_THREADS)
+        self.threads = max([1, *[shares_of(job.kernel.units, job.kernel.grain, most) for job in self.jobs]])
+        addresses = compile_kernels([job.kernel for job in self.jobs], pipeline)
+        self._tables = _tabulate(self.jobs, addresses, self.threads)
+        self._patches = _patches(self.jobs, externals + 1)
+        self._stride = _aligned(max([0, *[job.kernel.scratch for job in self.jobs]]))
+        self._scratch = _aligned(arena_bytes)
+        self._size = self._scratch + self._stride * self.threads
+        self._loop = native_loop()
+        self._frames = [self._new_frame()]
+
+    def _new_frame(self) -> _Frame:
+        return _Frame(self._tables, self._patches, self._stride)
+
+    def run(self, addresses: Addresses) -> None:
+        """Run all jobs on the arrays at these addresses. The GIL is released."""
+        self._run(addresses, self._loop)
+
+    def _run(self, addresses: Addresses, loop: Any) -> None:
+        try:
+            frame = self._frames.pop()
+        except IndexError:  # all are in use by other threads
+            frame = self._new_frame()
+        arena = frame.arena
+        if arena is None or not arena.lock.acquire(False):
+            arena = borrow(self._size)
+            frame.move(arena, self._scratch)
+        try:
+            workers = pool()
+            if self.threads > 1 and workers.lock.acquire(False):
+                try:
+                    if workers.ready(self.threads):
+                        loop.run(workers.address, frame.address, addresses.pointer, self.threads)
+                        return
+                finally:
+                    workers.lock.release()
+            loop.run_alone(frame.address, addresses.pointer)
+        finally:
+            arena.lock.release()
+            self._frames.append(frame)
+
+    def profile(self, addresses: Addresses) -> list[Timing]:
+        """Run all jobs, taking the time of each: seconds that threads spent in it, all threads together."""
+        loop, clock = native_timed_loop()
+        for frame in self._frames:
+            frame.times[:] = frame.alone_times[:] = 0
+        start, ticks = time.perf_counter(), clock()
+        self._run(addresses, loop)
+        while (elapsed := time.perf_counter() - start) < 0.005:  # long enough to learn how fast the clock ticks
+            pass
+        rate = (clock() - ticks) / elapsed
+        frame = self._frames[-1]
+        busy = frame.alone_times[:-1].astype(np.float64)
+        np.add.at(busy, self._tables.owners, frame.times[:-1])
+        return [
+            Timing(job.kernel.name, float(spent / rate), job.kernel.units, job.kernel.flops, job.kernel.moved)
+            for job, spent in zip(self.jobs, busy)
+        ]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // LINE) * LINE
+
+
+def _demand_sound(jobs: Sequence[Job], arena_bytes: int, externals: int) -> None:
+    """Raise a ValueError for a job whose operands can't be where it says."""
+    for number, job in enumerate(jobs):
+        for base, offset in job.operands:
+            if not 0 <= base <= externals or offset < 0 or (base == 0 and offset > arena_bytes):
+                raise ValueError(
+                    f"job {number}, {job.kernel.name}: no place {offset} bytes into base {base}; the arena (base 0) "
+                    f"has {arena_bytes} bytes, and there are {externals} external arrays"
+                )
