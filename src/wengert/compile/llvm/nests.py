@@ -1,0 +1,149 @@
+"""Kernels from loop nests: LLVM IR with explicit vectors, so that speed hangs on no vectoriser's judgement.
+
+Lanes run along the innermost axis of each phase, where a unit of work is one outer index, or along the last outer axis,
+where a unit is a block of a few vectors. Loops over units are the only ones that threads divide; everything within a
+unit is done in a fixed order, so that results do not depend on the division.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from ..kernels import Kernel
+from ..nests import Access, Nest
+from .machine import Machine
+from .nests_body import Body
+from .nests_memory import Instance
+from .nests_plan import Plan, plan_nest
+from .vectors import SYMBOL, Region, Text
+
+WORTHWHILE = 3000.0
+"""Nanoseconds of work that are worth another thread's while."""
+CYCLES_PER_NANOSECOND = 3.0
+BYTES_PER_CYCLE = 8.0
+
+
+def nest_kernel(nest: Nest, machine: Machine) -> Kernel:
+    """Return the kernel that computes a nest on a machine: units are outer indices, or blocks of them."""
+    plan = plan_nest(nest, machine)
+    text = Text()
+    body = Body(plan, text)
+    _units(body)
+    lines = _assembled(body)
+    digest = hashlib.blake2b("\n".join([*lines, *text.declarations]).encode(), digest_size=10).hexdigest()
+    name = f"{nest.name}_{digest}"
+    flops, moved = _work(plan)
+    cycles = flops / plan.lanes + moved / BYTES_PER_CYCLE
+    grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / max(cycles / max(plan.units, 1), 1.0))
+    return Kernel(
+        name,
+        "\n".join(lines).replace(SYMBOL, f"@{name}"),
+        tuple(text.declarations),
+        plan.units,
+        grain,
+        body.scratch_bytes,
+        flops,
+        moved,
+    )
+
+
+def _units(body: Body) -> None:
+    """Write the loop over units."""
+    entry, text = body.stack[0], body.text
+    unit = Region(text, "unit")
+    body.stack.append(unit)
+    _decode(body, unit)
+    plan = body.plan
+    if plan.lane_axis is None or plan.lanes == 1:
+        _phases(body, [Instance(0, None, 0)])
+    elif plan.shared:
+        left = unit.value(f"sub i64 {plan.nest.outer[-1]}, {body.index[plan.lane_axis]}")
+        _phases(body, [Instance(0, body.first_lanes(unit, left), 0)])
+    elif plan.ragged == 0 or plan.blocks == 1:
+        _phases(body, _vectors(plan, plan.ragged or plan.block))
+    else:
+        whole, part, join = text.label(), text.label(), text.label()
+        last = unit.value(f"icmp eq i64 {body.index[plan.lane_axis]}, {(plan.blocks - 1) * plan.block}")
+        unit.write(f"br i1 {last}, label %{part}, label %{whole}")
+        before = dict(unit.values)
+        for label, extent in ((whole, plan.block), (part, plan.ragged)):
+            unit.values = dict(before)
+            unit.start(label)
+            _phases(body, _vectors(plan, extent))
+            unit.write(f"br label %{join}")
+        unit.start(join)
+    body.stack.pop()
+    entry.write("br label %unit")
+    entry.lines.append("unit:")
+    entry.write(f"%unit.index = phi i64 [ %begin, %{entry.label} ], [ %unit.next, %{unit.label} ]")
+    entry.lines.extend(unit.lines)
+    entry.write("%unit.next = add nsw i64 %unit.index, 1")
+    entry.write("%unit.more = icmp slt i64 %unit.next, %end")
+    entry.write("br i1 %unit.more, label %unit, label %done")
+    entry.lines.extend(["done:", "  ret void"])
+
+
+def _vectors(plan: Plan, extent: int) -> list[Instance]:
+    """Return the vectors that cover the first elements of a block."""
+    return [
+        Instance(lane, extent - lane if extent - lane < plan.lanes else None, 0)
+        for lane in range(0, extent, plan.lanes)
+    ]
+
+
+def _phases(body: Body, instances: list[Instance]) -> None:
+    for number in range(len(body.plan.phases)):
+        body.run_phase(number, instances)
+
+
+def _decode(body: Body, unit: Region) -> None:
+    """Write the outer indices of a unit."""
+    plan, rest = body.plan, "%unit.index"
+    looping = [axis for axis, extent in enumerate(plan.extents) if extent > 1]
+    for axis, extent in enumerate(plan.extents):
+        if extent <= 1:
+            body.index[axis] = 0
+    for axis in reversed(looping):
+        body.levels[axis] = 1
+        index = rest
+        if axis != looping[0]:
+            index = unit.value(f"urem i64 {rest}, {plan.extents[axis]}")
+            rest = unit.value(f"udiv i64 {rest}, {plan.extents[axis]}")
+        if axis == plan.lane_axis:
+            index = unit.value(f"mul i64 {index}, {plan.block}")
+        body.index[axis] = index
+
+
+def _assembled(body: Body) -> list[str]:
+    text = body.text
+    return [
+        *[line for _, line in text.tables.values()],
+        *[line for _, lines in text.helpers.values() for line in lines],
+        f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {{",
+        "start:",
+        "  %empty = icmp sge i64 %begin, %end",
+        "  br i1 %empty, label %done, label %entry",
+        "entry:",
+        *text.constant_lines(),
+        *body.stack[0].lines,
+        "}",
+    ]
+
+
+def _work(plan: Plan) -> tuple[int, int]:
+    """Return operations, and bytes of the elements that each access meets once."""
+    outer = math.prod(plan.nest.outer)
+    flops = moved = 0
+    for lowered in plan.phases:
+        phase = lowered.phase
+        flops += outer * math.prod(phase.inner) * (len(lowered.order) + len(phase.reductions))
+        extents = (*plan.nest.outer, *phase.inner)
+        accesses = [source for source in phase.inputs.values() if isinstance(source, Access)]
+        accesses += [store.target for store in phase.stores]
+        for access in accesses:
+            operand = plan.nest.operands[access.operand]
+            if not operand.scratch:
+                met = [extent for extent, stride in zip(extents, access.strides) if stride or access.picks]
+                moved += math.prod(met) * operand.dtype.itemsize if 0 not in extents else 0
+    return flops, moved

@@ -1,0 +1,285 @@
+"""Decides how a loop nest becomes vector code: lanes, blocks, unrolling, and which loops each value varies in."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter as Tally
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
+
+from ..nests import Access, Counter, Nest, Phase, Range, Reduction, Store
+from ..scalar_ir import BOOL, SIGNATURES, KernelError, Scalar, rebuild, with_operands
+from ..scalar_math import ANYWHERE, FAST_RANGES, IMPLEMENTATIONS
+from .machine import Machine
+
+SMALL, MIDDLE = 24, 64
+"""Bodies of at most so many operations are unrolled fourfold, and twofold."""
+STRAIGHT = 160
+"""An axis of lanes needs no loop where all of its vectors together take at most so many operations."""
+MOST_VECTORS = 8
+SHARED_TAIL = 96
+"""From so many operations on, whole and ragged vectors share one body, with a mask known at run time."""
+
+
+class Guard(NamedTuple):
+    """A function whose quick form holds only under a condition; elsewhere its careful form takes over."""
+
+    op: str
+    operand: Scalar
+    condition: Scalar
+
+
+class Lowered(NamedTuple):
+    """A phase whose Scalars are at machine level.
+
+    Attributes:
+        order: all Scalars, operands first; picks before the inputs that they place.
+        axes: for each Scalar, the set of axes that it varies along, as bits.
+        memory: Scalars that must not be computed before the phase begins, for what they read may be written until then.
+    """
+
+    phase: Phase
+    guards: dict[Scalar, Guard]
+    order: tuple[Scalar, ...]
+    axes: dict[Scalar, int]
+    memory: frozenset[Scalar]
+
+
+class Steps(NamedTuple):
+    """How a phase's last inner axis is walked: `full` steps of `step`, then a rest.
+
+    Attributes:
+        vectors, rows: whole vectors (rows) that a step consists of.
+        rest: vectors (rows) after the last full step.
+        ragged: lanes of one more vector, at the end; 0 for none.
+        shared: the ragged vector is a last step like the others, with a mask.
+    """
+
+    step: int
+    full: int
+    unroll: int
+    rest: int
+    ragged: int
+    shared: bool = False
+
+
+class Plan(NamedTuple):
+    """How a nest is laid out.
+
+    Attributes:
+        lanes: elements of a vector; 1: everything is computed on single numbers.
+        lane_axis: for lanes along an outer axis, its number; None otherwise.
+        block: outer indices that a unit takes along the lane axis.
+        blocks: how many blocks there are along that axis, a ragged one included.
+        ragged: elements of the last block if it is not a whole one, else 0.
+        shared: ragged blocks run the same code as whole ones, under a mask.
+        extents: of the outer axes, counted in blocks along the lane axis.
+    """
+
+    nest: Nest
+    phases: tuple[Lowered, ...]
+    lanes: int
+    lane_axis: int | None
+    block: int
+    blocks: int
+    ragged: int
+    shared: bool
+    extents: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """How many units of work there are."""
+        return math.prod(self.extents)
+
+
+def plan_nest(nest: Nest, machine: Machine) -> Plan:
+    """Lay out a nest for a machine."""
+    nest = _normalised(nest)
+    written = {store.target.operand for phase in nest.phases for store in phase.stores}
+    outer_lanes = nest.lanes == "outer"
+    phases = tuple([_lowered(nest, phase, written, outer_lanes) for phase in nest.phases])
+    if outer_lanes:
+        extent = nest.outer[-1]
+    else:
+        extent = max([phase.inner[-1] for phase in nest.phases if phase.inner], default=1)
+    lanes = min(_dominant_lanes(nest, phases, machine), _power_above(extent))
+    if not outer_lanes or lanes == 1:
+        return Plan(nest, phases, lanes, None, 1, 1, 0, False, nest.outer)
+    operations = sum([len(lowered.order) for lowered in phases])
+    vectors = _whole_up(extent, lanes)
+    shared = operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
+    unroll = 1 if shared else min(vectors, _unrolling(operations))
+    block = lanes * unroll
+    blocks = _whole_up(extent, block)
+    extents = (*nest.outer[:-1], blocks)
+    return Plan(nest, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents)
+
+
+def steps_of(plan: Plan, lowered: Lowered) -> Steps:
+    """Return how a phase's last inner axis is walked."""
+    extent = lowered.phase.inner[-1]
+    operations = len(lowered.order)
+    if plan.nest.lanes == "inner":
+        lanes = plan.lanes
+        vectors, ragged = divmod(extent, lanes)
+        total = vectors + (ragged > 0)
+        if total <= 1 or (total <= MOST_VECTORS and total * operations <= STRAIGHT):
+            return Steps(vectors * lanes, min(vectors, 1), max(vectors, 1), 0, ragged)
+        if ragged and operations > SHARED_TAIL:
+            return Steps(lanes, total, 1, 0, ragged, shared=True)
+        unroll = min(vectors, _unrolling(operations))
+        full, rest = divmod(vectors, unroll)
+        return Steps(unroll * lanes, full, unroll, rest, ragged)
+    unroll = 1
+    if lowered.phase.reductions and operations * plan.block // plan.lanes <= SMALL:
+        unroll = max(1, min(4 * plan.lanes // plan.block, extent))
+    full, rest = divmod(extent, unroll)
+    return Steps(unroll, full, unroll, rest, 0)
+
+
+def _unrolling(operations: int) -> int:
+    return 4 if operations <= SMALL else 2 if operations <= MIDDLE else 1
+
+
+def _whole_up(x: int, y: int) -> int:
+    return -(-x // y)
+
+
+def _power_above(x: int) -> int:
+    return 1 << max(x - 1, 0).bit_length()
+
+
+def _dominant_lanes(nest: Nest, phases: Sequence[Lowered], machine: Machine) -> int:
+    """Return the lanes of the type that most of the work is on."""
+    tally = Tally([scalar.dtype for lowered in phases for scalar in lowered.order if scalar.dtype != BOOL])
+    for operand in nest.operands:
+        tally[operand.dtype] += 1
+    del tally[BOOL]
+    sizes = Tally({4: 0, 8: 0})
+    for dtype, count in tally.items():
+        sizes[dtype.itemsize] += count
+    return max(machine.vector_bytes // (8 if sizes[8] > sizes[4] else 4), 1)
+
+
+def _normalised(nest: Nest) -> Nest:
+    """Return the nest with an outer axis to lay lanes along, and no strides along axes of extent 1."""
+    add_axis = nest.lanes == "outer" and not nest.outer
+    outer = (1,) if add_axis else nest.outer
+
+    def strides(given: tuple[int, ...], extents: tuple[int, ...]) -> tuple[int, ...]:
+        given = (0, *given) if add_axis else given
+        return tuple([stride if extent > 1 else 0 for stride, extent in zip(given, extents, strict=True)])
+
+    def access(given: Access, extents: tuple[int, ...]) -> Access:
+        inside = tuple([Range(r.offset, strides(r.strides, extents), r.extent) for r in given.inside])
+        return given._replace(strides=strides(given.strides, extents), inside=inside)
+
+    phases = []
+    for phase in nest.phases:
+        extents = (*outer, *phase.inner)
+        inputs = {
+            name: Counter(source.axis + add_axis) if isinstance(source, Counter) else access(source, extents)
+            for name, source in phase.inputs.items()
+        }
+        stores = tuple([store._replace(target=access(store.target, extents)) for store in phase.stores])
+        phases.append(phase._replace(inputs=inputs, stores=stores))
+    return nest._replace(outer=outer, phases=tuple(phases))
+
+
+def _lowered(nest: Nest, phase: Phase, written: set[int], outer_lanes: bool) -> Lowered:
+    """Bring a phase's Scalars down to machine level, and find what each varies along."""
+    guards: dict[Scalar, Guard] = {}
+
+    def change(scalar: Scalar, operands: tuple[Scalar, ...]) -> Scalar:
+        if SIGNATURES[scalar.op].machine:
+            return with_operands(scalar, operands)
+        if scalar.dtype.kind == "i" and scalar.op not in ("maximum", "minimum"):
+            raise KernelError(f"{scalar.op}: not available on integers in a kernel")
+        result = IMPLEMENTATIONS[scalar.op](*operands)
+        if scalar.op in ANYWHERE:
+            guards[result] = Guard(scalar.op, operands[0], FAST_RANGES[scalar.op](*operands))
+        return result
+
+    wanted = list(_scalars(phase))
+    new = dict(zip(wanted, rebuild(wanted, change)))
+
+    def access(given: Access) -> Access:
+        return given._replace(picks=tuple([(new[pick], stride) for pick, stride in given.picks]))
+
+    inputs = {name: s if isinstance(s, Counter) else access(s) for name, s in phase.inputs.items()}
+    stores = tuple([Store(access(store.target), new[store.scalar], store.add) for store in phase.stores])
+    reductions = tuple([Reduction(r.name, r.op, new[r.scalar]) for r in phase.reductions])
+    changed = Phase(phase.inner, inputs, stores, reductions)
+    return _analysed(nest, changed, guards, written, outer_lanes)
+
+
+def _scalars(phase: Phase) -> Iterator[Scalar]:
+    for store in phase.stores:
+        yield store.scalar
+        yield from [pick for pick, _ in store.target.picks]
+    yield from [reduction.scalar for reduction in phase.reductions]
+    for source in phase.inputs.values():
+        if isinstance(source, Access):
+            yield from [pick for pick, _ in source.picks]
+
+
+def _analysed(nest: Nest, phase: Phase, guards: dict[Scalar, Guard], written: set[int], outer_lanes: bool) -> Lowered:
+    axes: dict[Scalar, int] = {}
+    memory: set[Scalar] = set()
+    lane_bit = 1 << (len(nest.outer) - 1) if outer_lanes else 0
+    every_outer = (1 << len(nest.outer)) - 1
+
+    def of_input(scalar: Scalar) -> int:
+        source = phase.inputs.get(scalar.payload)
+        if source is None:  # a reduction of an earlier phase
+            memory.add(scalar)
+            return every_outer
+        if isinstance(source, Counter):
+            return 1 << source.axis
+        for pick, _ in source.picks:
+            visit(pick)
+        scratch = nest.operands[source.operand].scratch > 0
+        if scratch or source.operand in written or any([pick in memory for pick, _ in source.picks]):
+            memory.add(scalar)
+        return access_axes(source, axes) | (lane_bit if scratch else 0)
+
+    def visit(root: Scalar) -> None:
+        for scalar in _unknown(root, axes):
+            bits = 0
+            for operand in scalar.operands:
+                bits |= axes[operand]
+                if operand in memory:
+                    memory.add(scalar)
+            if scalar.op == "input":
+                bits = of_input(scalar)
+            elif scalar in guards:
+                visit(guards[scalar].condition)
+            axes[scalar] = bits
+
+    for scalar in _scalars(phase):
+        visit(scalar)
+    return Lowered(phase, guards, tuple(axes), axes, frozenset(memory))
+
+
+def _unknown(root: Scalar, known: Container[Scalar]) -> Iterator[Scalar]:
+    """Yield every Scalar that a root needs and that is not known, operands first; what is yielded must become known."""
+    stack = [root]
+    while stack:
+        scalar = stack[-1]
+        missing = [operand for operand in scalar.operands if operand not in known]
+        if missing:
+            stack.extend(reversed(missing))
+        elif stack.pop() not in known:
+            yield scalar
+
+
+def access_axes(access: Access, axes: dict[Scalar, int]) -> int:
+    """Return the set of axes, as bits, that an access varies along."""
+    bits = 0
+    for strides in (access.strides, *[condition.strides for condition in access.inside]):
+        for axis, stride in enumerate(strides):
+            if stride:
+                bits |= 1 << axis
+    for pick, _ in access.picks:
+        bits |= axes[pick]
+    return bits
