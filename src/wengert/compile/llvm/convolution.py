@@ -8,15 +8,20 @@ and `convolution_weights` for the gradient of the weights.
 from __future__ import annotations
 
 from ..kernels import Kernel
-from .convolution_code import Code, float_dtype
+from ..nests import Access
+from .convolution_code import float_dtype
 from .convolution_geometry import Convolution, Tap, window_taps
-from .convolution_product import Correlation, Epilogue, correlation_kernel
+from .convolution_product import After, Correlation, correlation_kernel, stored
 from .machine import Machine
 
 
-def convolution_kernel(shape: Convolution, machine: Machine, epilogue: Epilogue | None = None) -> Kernel:
-    """Return the kernel of a convolution. Operands: input, weights, what the epilogue needs, output."""
+def convolution_kernel(shape: Convolution, machine: Machine, after: After | None = None) -> Kernel:
+    """Return the kernel of a convolution. Operands: input, weights, output, or what `after` says."""
+    dtype = float_dtype(shape.dtype)
     taps = window_taps(shape)
+    rows, columns = shape.out
+    size = rows * columns
+    target = Access(2, 0, (shape.filters * size, size, columns, 1))
     part = Correlation(
         taps,
         shape.batch,
@@ -27,11 +32,9 @@ def convolution_kernel(shape: Convolution, machine: Machine, epilogue: Epilogue 
         shape.stride,
         shape.out,
         (shape.breadth * shape.depth * len(taps), shape.depth * len(taps), len(taps)),
-        shape.out,
-        (0, 0),
-        (1, 1),
+        after or stored(target, 3, dtype),
     )
-    return correlation_kernel("convolution", (part,), Code(float_dtype(shape.dtype), machine), shape.flops, epilogue)
+    return correlation_kernel("convolution", [part], dtype, machine, shape.flops)
 
 
 def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
@@ -40,12 +43,13 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
     Input elements whose places leave the same remainders by the strides meet the same taps: for them the gradient is a
     correlation of the cotangent, without strides.
     """
+    dtype = float_dtype(shape.dtype)
+    count = shape.window[0] * shape.window[1]
+    rows, columns = shape.image
     parts = []
-    taps_count = shape.window[0] * shape.window[1]
-    for row_phase in range(min(shape.stride[0], shape.image[0])):
-        for column_phase in range(min(shape.stride[1], shape.image[1])):
-            first = (row_phase, column_phase)
-            grid = [-(-(extent - phase) // step) for extent, phase, step in zip(shape.image, first, shape.stride)]
+    for row_phase in range(min(shape.stride[0], rows)):
+        for column_phase in range(min(shape.stride[1], columns)):
+            strides = (shape.channels * rows * columns, rows * columns, shape.stride[0] * columns, shape.stride[1])
             part = Correlation(
                 _phase_taps(shape, row_phase, column_phase),
                 shape.batch,
@@ -54,15 +58,12 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
                 shape.depth,
                 shape.out,
                 (1, 1),
-                (grid[0], grid[1]),
-                (shape.breadth * shape.depth * taps_count, taps_count, shape.depth * taps_count),
-                shape.image,
-                first,
-                shape.stride,
+                (-(-(rows - row_phase) // shape.stride[0]), -(-(columns - column_phase) // shape.stride[1])),
+                (shape.breadth * shape.depth * count, count, shape.depth * count),
+                stored(Access(2, row_phase * columns + column_phase, strides), 3, dtype),
             )
             parts.append(part)
-    code = Code(float_dtype(shape.dtype), machine)
-    return correlation_kernel("convolution_input", tuple(parts), code, shape.flops)
+    return correlation_kernel("convolution_input", parts, dtype, machine, shape.flops)
 
 
 def _phase_taps(shape: Convolution, row_phase: int, column_phase: int) -> tuple[Tap, ...]:

@@ -1,264 +1,146 @@
-"""A small writer of LLVM IR for kernels with loops: names, loops with carried values, vectors of a machine's width."""
+"""What the kernels of convolution and pooling are written with, beyond what those of products are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 
+from ...errors import DTypeError
 from ..kernels import Kernel
 from ..scalar_ir import DType
 from .machine import Machine
+from .products_code import Code
+from .vectors import SYMBOL, TYPES, spelled, suffix, vector
 
 Index = str | int
 """A number known when code runs (the name of an i64), or already when it is written."""
-Body = Callable[[str, list[str]], Sequence[str] | None]
-"""Writes the inside of a loop, given its index and the values that it carries; returns what these become."""
 
 
-class Code:
-    """The text of a kernel in the making.
+class Carried:
+    """What the iterations of a loop hand on: names within the loop, and what the body makes of them."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.results: list[str] = []
+
+
+class PlaneCode(Code):
+    """The code of one function that computes on planes of floats.
 
     Args:
-        dtype: of its elements, float32 or float64.
-        machine: which vectors it is written for.
+        dtype: of the elements.
+        machine: which vectors the code is written for.
     """
 
     def __init__(self, dtype: DType, machine: Machine) -> None:
+        super().__init__()
         self.dtype = dtype
         self.machine = machine
         self.lanes = machine.lanes(dtype)
-        self.element = "float" if dtype.itemsize == 4 else "double"
-        self.suffix = "f32" if dtype.itemsize == 4 else "f64"
-        self.vector = self.vector_of(self.lanes)
-        self.lines: list[str] = []
-        self.tables: list[str] = []
-        self.declarations: dict[str, None] = {}
-        self._names = 0
-        self._label = "entry"
+        self.kind = TYPES[dtype]
+        self.of = vector(self.kind, self.lanes)
 
-    def vector_of(self, lanes: int, element: str | None = None) -> str:
-        """Return the type of a vector."""
-        return f"<{lanes} x {element or self.element}>"
-
-    def line(self, text: str) -> None:
-        """Write an instruction without a result."""
-        self.lines.append(f"  {text}")
-
-    def value(self, text: str) -> str:
-        """Write an instruction; return the name of its result."""
-        self._names += 1
-        self.lines.append(f"  %v{self._names} = {text}")
-        return f"%v{self._names}"
-
-    def block(self, label: str) -> None:
-        """Begin a block of code."""
-        self.lines.append(f"{label}:")
-        self._label = label
-
-    def label(self, stem: str) -> str:
-        """Return a label that is not in use."""
-        self._names += 1
-        return f"{stem}{self._names}"
-
-    def function(self, name: str, parameters: str, *, private: bool = True) -> None:
-        """Begin a function."""
-        linkage = "private " if private else ""
-        self.lines.append(f"define {linkage}void @{name}({parameters}) {{")
-        self.block("entry")
-
-    def end(self) -> None:
-        """End a function."""
-        self.line("ret void")
-        self.lines.append("}")
-
-    def call(self, intrinsic: str, result: str, operands: Sequence[tuple[str, str]]) -> str:
-        """Write a call of an intrinsic (`result` is its type or "void"); return the name of its result."""
-        kinds = ", ".join(kind for kind, _ in operands)
-        self.declarations[f"declare {result} @llvm.{intrinsic}({kinds})"] = None
-        text = f"call {result} @llvm.{intrinsic}({', '.join(f'{kind} {name}' for kind, name in operands)})"
-        if result == "void":
-            self.line(text)
-            return ""
-        return self.value(text)
-
-    # Whole numbers: what is known already is computed already.
-
-    def add(self, x: Index, y: Index) -> Index:
-        """Return the sum of two indices."""
-        if isinstance(x, int) and isinstance(y, int):
-            return x + y
-        if x == 0 or y == 0:
-            return y if x == 0 else x
-        return self.value(f"add nsw i64 {x}, {y}")
-
-    def times(self, x: Index, y: Index) -> Index:
-        """Return the product of two indices."""
-        if isinstance(x, int) and isinstance(y, int):
-            return x * y
-        if x == 0 or y == 0:
-            return 0
-        if x == 1 or y == 1:
-            return y if x == 1 else x
-        return self.value(f"mul nsw i64 {x}, {y}")
-
-    def split(self, x: Index, extent: int) -> tuple[Index, Index]:
-        """Return quotient and remainder of an index that is not negative."""
-        if isinstance(x, int):
-            return divmod(x, extent)
-        if extent == 1:
-            return x, 0
-        quotient = self.value(f"udiv i64 {x}, {extent}")
-        return quotient, self.value(f"urem i64 {x}, {extent}")
-
-    def smaller(self, x: Index, y: Index) -> Index:
-        """Return the smaller of two indices."""
-        if isinstance(x, int) and isinstance(y, int):
-            return min(x, y)
-        return self.call("smin.i64", "i64", [("i64", str(x)), ("i64", str(y))])
-
-    # Memory.
-
-    def at(self, base: str, index: Index, element: str | None = None) -> str:
-        """Return the address of an element."""
-        if index == 0:
-            return base
-        return self.value(f"getelementptr {element or self.element}, ptr {base}, i64 {index}")
+    def at(self, base: str, *terms: tuple[Index, int]) -> str:
+        """Return the address of the element at the sum of indices times strides."""
+        return self.element(self.kind, base, *terms)
 
     def operand(self, position: int) -> str:
         """Return the address of one of the kernel's operands."""
-        return self.value(f"load ptr, ptr {self.at('%operands', position, 'ptr')}, align 8")
+        slot = self.value(f"getelementptr ptr, ptr %operands, i64 {position}") if position else "%operands"
+        return self.value(f"load ptr, ptr {slot}, align 8")
 
-    def load(self, address: str, lanes: int | None = None) -> str:
-        """Return a vector from memory (`lanes` of 1: an element)."""
-        kind = self.element if lanes == 1 else self.vector_of(lanes or self.lanes)
-        return self.value(f"load {kind}, ptr {address}, align {self.dtype.itemsize}")
+    def vector_at(self, address: str) -> str:
+        """Return a whole vector from memory."""
+        return self.load(self.kind, self.lanes, address)
 
-    def store(self, value: str, address: str, lanes: int | None = None) -> None:
-        """Write a vector to memory."""
-        kind = self.element if lanes == 1 else self.vector_of(lanes or self.lanes)
-        self.line(f"store {kind} {value}, ptr {address}, align {self.dtype.itemsize}")
-
-    def spread(self, element: str, lanes: int | None = None) -> str:
-        """Return a vector of equal elements."""
-        lanes = lanes or self.lanes
-        kind = self.vector_of(lanes)
-        first = self.value(f"insertelement {kind} poison, {self.element} {element}, i64 0")
-        return self.value(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
-
-    def multiply_add(self, x: str, y: str, z: str) -> str:
-        """Return x * y + z, in one rounding where the machine has such an instruction."""
-        kind = self.vector
-        return self.call(f"fmuladd.v{self.lanes}{self.suffix}", kind, [(kind, x), (kind, y), (kind, z)])
-
-    def first_lanes(self, count: Index) -> str:
-        """Return a mask of the lanes below `count`."""
-        kind = self.vector_of(self.lanes, "i64")
-        if isinstance(count, int):
-            return "<" + ", ".join(f"i1 {str(lane < count).lower()}" for lane in range(self.lanes)) + ">"
-        numbers = "<" + ", ".join(f"i64 {lane}" for lane in range(self.lanes)) + ">"
-        start = self.value(f"insertelement {kind} poison, i64 {count}, i64 0")
-        limit = self.value(f"shufflevector {kind} {start}, {kind} poison, <{self.lanes} x i32> zeroinitializer")
-        return self.value(f"icmp slt {kind} {numbers}, {limit}")
-
-    def masked_load(self, address: str, mask: str) -> str:
-        """Return those lanes of a vector in memory that a mask has, and zeros."""
-        return self.call(
-            f"masked.load.v{self.lanes}{self.suffix}.p0",
-            self.vector,
-            [
-                ("ptr", address),
-                ("i32", str(self.dtype.itemsize)),
-                (self.vector_of(self.lanes, "i1"), mask),
-                (self.vector, "zeroinitializer"),
-            ],
-        )
-
-    def masked_store(self, value: str, address: str, mask: str) -> None:
-        """Write those lanes of a vector that a mask has."""
-        self.call(
-            f"masked.store.v{self.lanes}{self.suffix}.p0",
-            "void",
-            [
-                (self.vector, value),
-                ("ptr", address),
-                ("i32", str(self.dtype.itemsize)),
-                (self.vector_of(self.lanes, "i1"), mask),
-            ],
-        )
-
-    def table(self, name: str, numbers: Sequence[int]) -> str:
-        """Return the address of a table of whole numbers (i32)."""
-        entries = ", ".join(f"i32 {number}" for number in numbers)
-        self.tables.append(f"@{name} = private unnamed_addr constant [{len(numbers)} x i32] [{entries}], align 64")
-        return f"@{name}"
+    def number_at(self, address: str) -> str:
+        """Return an element of memory."""
+        return self.load(self.kind, 1, address)
 
     def entry(self, table: str, index: Index) -> str:
-        """Return an entry of a table."""
-        entry = self.value(f"load i32, ptr {self.at(table, index, 'i32')}, align 4")
-        return self.value(f"sext i32 {entry} to i64")
+        """Return an entry of a table of i32."""
+        address = self.element("i32", table, (index, 1))
+        return self.value(f"sext i32 {self.value(f'load i32, ptr {address}, align 4')} to i64")
 
-    # Control.
+    def multiply_add(self, x: str, y: str, z: str) -> str:
+        """Return x * y + z of vectors, in one rounding where the machine has such an instruction."""
+        if not self.machine.fma:
+            return self.value(f"fadd {self.of} {self.value(f'fmul {self.of} {x}, {y}')}, {z}")
+        return self.call(f"fma.{suffix(self.kind, self.lanes)}", self.of, [(self.of, x), (self.of, y), (self.of, z)])
 
-    def loop(
-        self, begin: Index, end: Index, body: Body, step: int = 1, carried: Sequence[tuple[str, str]] = ()
-    ) -> list[str]:
-        """Write a loop over begin, begin + step, ... below `end`; return what the carried values are after it.
+    def first_lanes(self, count: int) -> str:
+        """Return the constant mask of a vector's first lanes."""
+        return spelled("i1", [str(lane < count).lower() for lane in range(self.lanes)])
 
-        Args:
-            begin, end, step: the indices.
-            body: writes what is done.
-            carried: type and first value of each value that an iteration hands to the next.
+    def zero_fill(self, target: str, size: int) -> None:
+        """Write a loop that sets elements to zero, and up to a vector more."""
+        if size > 0:
+            with self.loop(0, size, self.lanes) as index:
+                self.store(self.kind, self.lanes, "zeroinitializer", self.at(target, (index, 1)))
+
+    @contextmanager
+    def sums(self, first: Index, last: Index, starts: Sequence[str], step: int = 1) -> Iterator[tuple[str, Carried]]:
+        """Write a loop, run at least once, that carries vectors from iteration to iteration.
+
+        Yields the index and the vectors' names; the body sets what becomes of them, which holds after the loop, too.
         """
-        known = isinstance(begin, int) and isinstance(end, int)
-        if known and end <= begin:  # type: ignore[operator]
-            return [first for _, first in carried]
-        source, head, after = self._label, self.label("loop"), self.label("after")
-        if known:
-            self.line(f"br label %{head}")
-        else:
-            some = self.value(f"icmp slt i64 {begin}, {end}")
-            self.line(f"br i1 {some}, label %{head}, label %{after}")
-        self.block(head)
-        index = self.label("%i")
-        names = [self.label("%c") for _ in carried]
-        phis = len(self.lines)
-        self.lines.extend([""] * (1 + len(carried)))
-        results = list(body(index, names) or ())
-        following = self.value(f"add nsw i64 {index}, {step}")
-        more = self.value(f"icmp slt i64 {following}, {end}")
-        latch = self._label
-        self.line(f"br i1 {more}, label %{head}, label %{after}")
-        self.lines[phis] = f"  {index} = phi i64 [ {begin}, %{source} ], [ {following}, %{latch} ]"
-        for place, ((kind, first), name, result) in enumerate(zip(carried, names, results)):
-            self.lines[phis + 1 + place] = f"  {name} = phi {kind} [ {first}, %{source} ], [ {result}, %{latch} ]"
-        self.block(after)
-        if known:
-            return results
-        ends = [self.label("%e") for _ in carried]
-        for (kind, first), end_name, result in zip(carried, ends, results):
-            self.lines.append(f"  {end_name} = phi {kind} [ {first}, %{source} ], [ {result}, %{latch} ]")
-        return ends
+        carried = Carried([self.text.name() for _ in starts])
+        source, place = self.label, len(self.lines) + 2
+        with self.loop(first, last, step) as index:
+            yield index, carried
+            latch = self.label
+            self.lines[place:place] = [
+                f"  {name} = phi {self.of} [ {start}, %{source} ], [ {result}, %{latch} ]"
+                for name, start, result in zip(carried.names, starts, carried.results)
+            ]
 
-    def when(self, condition: str, body: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
-        """Write code that is run under a condition, and other code that is run if it does not hold."""
-        yes, no, after = self.label("yes"), self.label("no"), self.label("after")
-        self.line(f"br i1 {condition}, label %{yes}, label %{no if otherwise else after}")
-        self.block(yes)
-        body()
-        self.line(f"br label %{after}")
-        if otherwise:
-            self.block(no)
-            otherwise()
-            self.line(f"br label %{after}")
-        self.block(after)
 
-    def kernel(self, name: str, units: int, grain: int, scratch: int, flops: int, moved: int) -> Kernel:
-        """Return the kernel whose functions have been written, named with NAME for its own name."""
+class Parts:
+    """The functions and tables that a kernel is put together from."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.declarations: dict[str, None] = {}
+        self.tables: dict[str, None] = {}
+
+    def table(self, name: str, entries: Sequence[int]) -> str:
+        """Add a table of i32; return its symbol."""
+        numbers = ", ".join([f"i32 {entry}" for entry in entries])
+        self.tables[f"{SYMBOL}.{name} = private unnamed_addr constant [{len(entries)} x i32] [{numbers}], align 64"] = (
+            None
+        )
+        return f"{SYMBOL}.{name}"
+
+    def add(self, head: str, code: Code) -> None:
+        """Add a finished function."""
+        self.lines += code.function(f"define {head}")
+        self.declarations.update(code.text.declarations)
+        self.tables.update(dict.fromkeys([line for _, line in code.text.tables.values()]))
+
+    def kernel(self, name: str, units: int, grain: int, scratch: int, work: Work) -> Kernel:
+        """Return the kernel; its name ends in a digest of its text."""
         text = "\n".join([*self.tables, *self.lines])
         full = f"{name}_{blake2b(text.encode(), digest_size=8).hexdigest()}"
-        return Kernel(full, text.replace("NAME", full), tuple(self.declarations), units, grain, scratch, flops, moved)
+        grain = min(max(grain, 1), max(units, 1))
+        source = text.replace(SYMBOL, f"@{full}")
+        return Kernel(full, source, tuple(self.declarations), units, grain, scratch, work.flops, work.moved)
+
+
+class Work(NamedTuple):
+    """Arithmetic operations of a kernel, and bytes that it moves at least."""
+
+    flops: int
+    moved: int
+
+
+def grain_for(units: int, work: Work) -> int:
+    """Return how many units are worth another thread: some microseconds of arithmetic or of memory traffic."""
+    microseconds = max(work.flops / 100e3, work.moved / 20e3)
+    return int(-(-units * 3 // max(microseconds, 1)))
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -267,12 +149,12 @@ def round_up(number: int, multiple: int) -> int:
 
 
 def float_dtype(dtype: DType) -> DType:
-    """Return the dtype if kernels of this package compute in it.
+    """Return a dtype that these kernels compute in.
 
     Raises:
-        TypeError: they don't.
+        DTypeError: they don't compute in it.
     """
     dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"convolution and pooling kernels compute in float32 and float64, not in {dtype}")
+    if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+        raise DTypeError(f"kernels of convolution and pooling compute in float32 and float64, not in {dtype}")
     return dtype

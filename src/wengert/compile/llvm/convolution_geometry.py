@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..scalar_ir import DType
-from .convolution_code import Code, Index
+from .convolution_code import Index, PlaneCode
+from .vectors import vector
 
 Pair = tuple[int, int]
 
@@ -143,16 +144,7 @@ def window_taps(shape: Convolution) -> tuple[Tap, ...]:
     )
 
 
-def write_zeros(code: Code, target: str, size: int) -> None:
-    """Write a loop that sets elements to zero: a multiple of the lanes, or up to one vector more."""
-
-    def body(index: str, _: list[str]) -> None:
-        code.store("zeroinitializer", code.at(target, index))
-
-    code.loop(0, size, body, code.lanes)
-
-
-def write_copy(code: Code, planes: Planes, source: str, target: str, first_row: Index, last_row: int) -> None:
+def write_copy(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index, last_row: int) -> None:
     """Write loops that copy an image into planes.
 
     Columns that are outside of the image are not written: they have been set to zero before.
@@ -164,64 +156,56 @@ def write_copy(code: Code, planes: Planes, source: str, target: str, first_row: 
         first_row: the grid's first row that is wanted.
         last_row: the largest row of the grid that can be wanted.
     """
-    height, width = planes.source
-
-    def channel(index: str, _: list[str]) -> None:
-        image = code.at(source, code.times(index, height * width))
-        for number, (row_phase, column_phase) in enumerate(planes.phases):
-            begin, end = _inside(planes, column_phase)
-            if begin >= end:
-                continue
-            plane = code.at(
-                target, code.add(code.times(index, planes.channel_size), number * planes.height * planes.pitch)
-            )
-            highest = (last_row + planes.high[0]) * planes.stride[0] + row_phase
-            always = planes.low[0] * planes.stride[0] + row_phase >= 0 and highest < height
-
-            def row(down: str, _: list[str]) -> None:
-                line = code.add(first_row, code.add(down, planes.low[0]))
-                line = code.add(code.times(line, planes.stride[0]), row_phase)
-                exists = None
-                if not always:
-                    exists = code.value(f"icmp ult i64 {line}, {height}")
-                    line = code.value(f"select i1 {exists}, i64 {line}, i64 0")
-                first = (begin + planes.low[1]) * planes.stride[1] + column_phase
-                place = code.at(image, code.add(code.times(line, width), first))
-                target_place = code.at(plane, code.add(code.times(down, planes.pitch), begin))
-                _write_row(code, place, target_place, end - begin, planes.stride[1], exists)
-
-            code.loop(0, planes.height, row)
-
-    code.loop(0, planes.channels, channel)
+    size = planes.source[0] * planes.source[1]
+    for number, phase in enumerate(planes.phases):
+        begin, end = _inside(planes, phase[1])
+        if begin >= end:
+            continue
+        with code.loop(0, planes.channels) as channel:
+            image = code.at(source, (channel, size))
+            plane = code.at(target, (channel, planes.channel_size), (number * planes.height * planes.pitch + begin, 1))
+            with code.loop(0, planes.height) as down:
+                row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
+                first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
+                line = code.at(image, (row, planes.source[1]), (first, 1))
+                _write_row(code, line, code.at(plane, (down, planes.pitch)), end - begin, planes.stride[1], exists)
 
 
 def _inside(planes: Planes, phase: int) -> Pair:
     """Return which columns of a plane are inside of the image: the first one and the one after the last."""
-    stride, width = planes.stride[1], planes.source[1]
-    begin = -(phase // stride) - planes.low[1]
-    end = (width - 1 - phase) // stride + 1 - planes.low[1]
-    return max(begin, 0), min(end, planes.pitch)
+    end = (planes.source[1] - 1 - phase) // planes.stride[1] + 1 - planes.low[1]
+    return max(-planes.low[1], 0), min(end, planes.pitch)
 
 
-def _write_row(code: Code, source: str, target: str, count: int, stride: int, exists: str | None) -> None:
+def _source_row(code: PlaneCode, planes: Planes, phase: int, row: Index, last_row: int) -> tuple[Index, str | None]:
+    """Return the row of the image that a row of a plane holds, and the flag that tells whether it exists."""
+    place = code.add(code.multiply(code.add(row, planes.low[0]), planes.stride[0]), phase)
+    lowest = planes.low[0] * planes.stride[0] + phase
+    if lowest >= 0 and (last_row + planes.high[0]) * planes.stride[0] + phase < planes.source[0]:
+        return place, None
+    exists = code.compare(place, "ult", planes.source[0])
+    return code.select(exists, "i64", place, 0), exists
+
+
+def _write_row(code: PlaneCode, source: str, target: str, count: int, stride: int, exists: str | None) -> None:
     """Write the copy of a row, of zeros if it does not exist."""
     lanes = 1
     while stride == 1 and lanes * 2 <= min(count, code.lanes):
         lanes *= 2
-    kind = code.element if lanes == 1 else code.vector_of(lanes)
-    zero = "0.0" if lanes == 1 else "zeroinitializer"
-
-    def move(index: Index) -> None:
-        moved = code.load(code.at(source, code.times(index, stride)), lanes)
-        if exists is not None:
-            moved = code.value(f"select i1 {exists}, {kind} {moved}, {kind} {zero}")
-        code.store(moved, code.at(target, index), lanes)
-
     whole = count // lanes * lanes
-    if whole // lanes <= 4:
+    if whole <= 4 * lanes:
         for index in range(0, whole, lanes):
-            move(index)
+            _move(code, source, target, index, stride, lanes, exists)
     else:
-        code.loop(0, whole, lambda index, _: move(index), lanes)
-    if whole < count:
-        move(count - lanes)
+        with code.loop(0, whole, lanes) as place:
+            _move(code, source, target, place, stride, lanes, exists)
+    if whole < count:  # the last vector overlaps the one in front of it
+        _move(code, source, target, count - lanes, stride, lanes, exists)
+
+
+def _move(code: PlaneCode, source: str, target: str, index: Index, stride: int, lanes: int, exists: str | None) -> None:
+    moved = code.load(code.kind, lanes, code.at(source, (index, stride)))
+    if exists is not None:
+        of = vector(code.kind, lanes)
+        moved = code.value(f"select i1 {exists}, {of} {moved}, {of} {'zeroinitializer' if lanes > 1 else '0.0'}")
+    code.store(code.kind, lanes, moved, code.at(target, (index, 1)))

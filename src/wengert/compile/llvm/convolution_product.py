@@ -4,18 +4,22 @@ A unit of work is an image, a group and a band of rows. The image's channels are
 into planes (`convolution_geometry`), such that grid points one after the other read elements one after the other, for
 every tap. Grid points are counted with the few that lie between the rows, whose results nobody reads: so a vector of
 them needs no regard for where rows end. A register tile of filters x vectors of grid points is summed over channels and
-taps, in their order; results go to scratch, and from there, row by row, to where they belong.
+taps, in their order; results go to scratch, and from there, row by row, through the epilogue to where they belong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..kernels import Kernel
-from .convolution_code import Code, Index, round_up
-from .convolution_geometry import Pair, Planes, Tap, planes_for, write_copy, write_zeros
+from ..nests import Access, Counter, Store
+from ..scalar_ir import DType, input_scalar
+from .convolution_code import Index, Parts, PlaneCode, Work, grain_for, round_up
+from .convolution_geometry import Pair, Planes, Tap, planes_for, write_copy
 from .machine import Machine
+from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
+from .vectors import SYMBOL
 
 
 class Correlation(NamedTuple):
@@ -28,8 +32,8 @@ class Correlation(NamedTuple):
         stride: of the grid in the source.
         grid: its extents.
         weights: elements from one group, filter, channel to the next in the weights.
-        target: extents of an output's plane.
-        first, step: where in that plane grid point (0, 0) belongs, and how far apart grid points are.
+        after: what is done with the sums; its accesses have strides along images, filters (of all groups), rows and
+            columns of the grid.
     """
 
     taps: tuple[Tap, ...]
@@ -41,30 +45,34 @@ class Correlation(NamedTuple):
     stride: Pair
     grid: Pair
     weights: tuple[int, int, int]
-    target: Pair
-    first: Pair
-    step: Pair
+    after: After
+
+    @property
+    def weight_numbers(self) -> list[int]:
+        """Places of a filter's weights, in the order of the sum."""
+        return [channel * self.weights[2] + tap.weight for channel in range(self.depth) for tap in self.taps]
+
+    @property
+    def sums_length(self) -> int:
+        """How many products each sum has."""
+        return self.depth * len(self.taps)
 
 
-class Extra(NamedTuple):
-    """An operand of an epilogue: per filter, or of the output's own shape."""
-
-    per_filter: bool
-
-
-class Epilogue(NamedTuple):
-    """What is done with each result before it is stored.
+class After(NamedTuple):
+    """What is done with each sum, an input Scalar named "product".
 
     Attributes:
-        extras: operands beyond image and weights.
-        write: given code, the name of a vector of results and those of the extras: writes the vector that is stored.
+        inputs: where other input Scalars come from.
+        stores: what is stored.
+        operands: dtypes of the kernel's operands: image, weights, and those that inputs and stores refer to.
     """
 
-    extras: tuple[Extra, ...]
-    write: Callable[[Code, str, list[str]], str]
+    inputs: dict[str, Access | Counter]
+    stores: tuple[Store, ...]
+    operands: tuple[DType, ...]
 
 
-class _Plan(NamedTuple):
+class Division(NamedTuple):
     """How a correlation is divided.
 
     Attributes:
@@ -72,7 +80,7 @@ class _Plan(NamedTuple):
         bands: of the grid's rows.
         filters, vectors: the register tile.
         run: vectors of grid points in a band.
-        length: elements from one filter's results to the next.
+        lanes: of a vector.
     """
 
     planes: Planes
@@ -80,11 +88,22 @@ class _Plan(NamedTuple):
     filters: int
     vectors: int
     run: int
-    length: int
+    lanes: int
 
-    def result_offset(self, lanes: int) -> int:
-        """Return where in scratch the results begin: a vector read past the planes' end stays in front of it."""
-        return round_up(self.planes.size + (self.vectors + 1) * lanes, 64)
+    @property
+    def length(self) -> int:
+        """Elements from one filter's sums to the next."""
+        return self.run * self.lanes
+
+    @property
+    def results(self) -> int:
+        """Where in scratch the sums begin: what is read past the planes' end lies in front of it."""
+        return round_up(self.planes.size + self.lanes, 64)
+
+
+def stored(target: Access, operand_count: int, dtype: DType) -> After:
+    """Return what only stores the sums."""
+    return After({}, (Store(target, input_scalar("product", dtype)),), (dtype,) * operand_count)
 
 
 def register_tile(rows: int, vectors: int, machine: Machine) -> tuple[int, int]:
@@ -96,222 +115,202 @@ def register_tile(rows: int, vectors: int, machine: Machine) -> tuple[int, int]:
     best = (float("inf"), 0, 1, 1)
     for width in range(1, min(vectors, 8) + 1):
         for height in range(1, min(rows, 16) + 1):
-            if width * height + width + 1 > machine.vector_registers:
-                break
-            time = 0.0
-            for across, across_times in ((width, vectors // width), (vectors % width, 1)):
-                for down, down_times in ((height, rows // height), (rows % height, 1)):
-                    if across and down:
-                        loads = down + across * (2 if machine.vector_bytes >= 64 else 1)
-                        time += across_times * down_times * max(across * down / 2, loads / 2, 4)
-            best = min(best, (time, -width * height, width, height))
+            if width * height + width + 1 <= machine.vector_registers:
+                cycles = sum(
+                    [
+                        times * more_times * _tile_cycles(down, across, machine)
+                        for across, times in ((width, vectors // width), (vectors % width, 1))
+                        for down, more_times in ((height, rows // height), (rows % height, 1))
+                    ]
+                )
+                best = min(best, (cycles, -width * height, width, height))
     return best[3], best[2]
 
 
-def _plan(part: Correlation, code: Code) -> _Plan:
-    """Divide the grid into bands of rows whose planes fit into half of the second cache, and tile them."""
+def _tile_cycles(rows: int, vectors: int, machine: Machine) -> float:
+    """Return the time of one step of a tile's sums."""
+    if not rows or not vectors:
+        return 0.0
+    return max(rows * vectors / 2, (rows + vectors * (2 if machine.vector_bytes >= 64 else 1)) / 2, 4)
+
+
+def divide(part: Correlation, dtype: DType, machine: Machine) -> Division:
+    """Divide the grid into bands of rows whose planes and sums fit into half of the second cache; tile them."""
     rows, columns = part.grid
-    bands = 1
+    lanes = machine.lanes(dtype)
     wanted = -(-8 // (part.batch * part.groups))  # few images: bands are all that threads can share
+    bands = 1
     while True:
         planes = planes_for(part.taps, part.depth, part.source, part.stride, -(-rows // bands), columns)
-        run = -(-((planes.rows - 1) * planes.pitch + columns) // code.lanes)
-        size = (planes.size + part.breadth * run * code.lanes) * code.dtype.itemsize
-        if planes.rows <= 2 or (size <= code.machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
+        run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
+        size = (planes.size + part.breadth * run * lanes) * dtype.itemsize
+        if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
             break
         bands = -(-rows // (planes.rows - 1))
-    filters, vectors = register_tile(part.breadth, run, code.machine)
-    return _Plan(planes, -(-rows // planes.rows), filters, vectors, run, run * code.lanes)
+    filters, vectors = register_tile(part.breadth, run, machine)
+    return Division(planes, -(-rows // planes.rows), filters, vectors, run, lanes)
 
 
-def _write_tile(code: Code, part: Correlation, plan: _Plan, name: str, filters: int, vectors: int) -> None:
-    """Write the function that sums a register tile over channels and taps."""
-    code.function(name, "ptr %weights, ptr %planes, ptr %results")
-    consecutive = _weight_numbers(part) == list(range(part.depth * len(part.taps)))
-    prefix = name[: name.rindex(".")]
+class _Generator:
+    """Writes the functions of one correlation."""
 
-    def body(index: str, sums: list[str]) -> list[str]:
-        run = code.at("%planes", code.entry(f"@{prefix}.runs", index))
-        weight = code.at("%weights", index if consecutive else code.entry(f"@{prefix}.weights", index))
-        loaded = [code.load(code.at(run, place * code.lanes)) for place in range(vectors)]
-        new = []
-        for row in range(filters):
-            factor = code.spread(code.load(code.at(weight, row * part.weights[1]), 1))
-            new += [
-                code.multiply_add(factor, vector, sums[row * vectors + place]) for place, vector in enumerate(loaded)
-            ]
-        return new
+    def __init__(self, part: Correlation, name: str, dtype: DType, machine: Machine) -> None:
+        self.part = part
+        self.name = name
+        self.dtype = dtype
+        self.machine = machine
+        self.division = divide(part, dtype, machine)
+        self.stores = machine_stores(part.after.stores)
 
-    carried = [(code.vector, "zeroinitializer")] * (filters * vectors)
-    sums = code.loop(0, part.depth * len(part.taps), body, carried=carried) or ["zeroinitializer"] * len(carried)
-    for row in range(filters):
-        for place in range(vectors):
-            target = code.at("%results", row * plan.length + place * code.lanes)
-            code.store(sums[row * vectors + place], target)
-    code.end()
+    def write(self, parts: Parts) -> None:
+        """Write the tables, the function of each size of register tile, and that of a unit of work."""
+        part, division = self.part, self.division
+        size, planes = division.planes.channel_size, division.planes
+        runs = [channel * size + planes.offset(tap) for channel in range(part.depth) for tap in part.taps]
+        if runs:
+            parts.table(f"{self.name}.runs", runs)
+            if not self._consecutive:
+                parts.table(f"{self.name}.weights", part.weight_numbers)
+            for filters in {division.filters, part.breadth % division.filters} - {0}:
+                for vectors in {division.vectors, division.run % division.vectors} - {0}:
+                    head = f"private void {self._tile(filters, vectors)}(ptr %weights, ptr %planes, ptr %results)"
+                    parts.add(f"{head} noinline nounwind", self._tile_code(filters, vectors))
+        head = f"private void {SYMBOL}.{self.name}(ptr %operands, i64 %image, i64 %group, i64 %band, ptr %scratch)"
+        parts.add(f"{head} noinline nounwind", self._unit_code())
 
+    @property
+    def _consecutive(self) -> bool:
+        return self.part.weight_numbers == list(range(self.part.sums_length))
 
-def _weight_numbers(part: Correlation) -> list[int]:
-    return [channel * part.weights[2] + tap.weight for channel in range(part.depth) for tap in part.taps]
+    def _tile(self, filters: int, vectors: int) -> str:
+        return f"{SYMBOL}.{self.name}.tile{filters}x{vectors}"
 
+    def _tile_code(self, filters: int, vectors: int) -> PlaneCode:
+        """Return the code that sums a register tile over channels and taps."""
+        code = PlaneCode(self.dtype, self.machine)
+        lanes, name = code.lanes, f"{SYMBOL}.{self.name}"
+        starts = ["zeroinitializer"] * (filters * vectors)
+        with code.sums(0, self.part.sums_length, starts) as (index, sums):
+            run = code.at("%planes", (code.entry(f"{name}.runs", index), 1))
+            place = index if self._consecutive else code.entry(f"{name}.weights", index)
+            weight = code.at("%weights", (place, 1))
+            loaded = [code.vector_at(code.at(run, (column, lanes))) for column in range(vectors)]
+            for row in range(filters):
+                number = code.number_at(code.at(weight, (row, self.part.weights[1])))
+                factor = code.splat(number, code.kind, lanes)
+                for column in range(vectors):
+                    before = sums.names[row * vectors + column]
+                    sums.results.append(code.multiply_add(factor, loaded[column], before))
+        for place, result in enumerate(sums.results):
+            row, column = divmod(place, vectors)
+            target = code.at("%results", (row, self.division.length), (column, lanes))
+            code.store(code.kind, lanes, result, target)
+        return code
 
-def _write_tiles(
-    code: Code, part: Correlation, plan: _Plan, name: str, weights: str, planes: str, results: str
-) -> None:
-    """Write the loops over register tiles: vectors outermost, so that what they read stays in the first cache."""
+    def _unit_code(self) -> PlaneCode:
+        """Return the code that does a unit of work."""
+        code = PlaneCode(self.dtype, self.machine)
+        part, division = self.part, self.division
+        rows = division.planes.rows
+        first: Index = code.multiply("%band", rows) if division.bands > 1 else 0
+        results = code.at("%scratch", (division.results, 1))
+        if part.sums_length:
+            size = part.depth * part.source[0] * part.source[1]
+            source = code.at(code.operand(0), ("%image", part.groups * size), ("%group", size))
+            write_copy(code, division.planes, source, "%scratch", first, division.bands * rows - 1)
+            self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0])), results)
+        else:
+            code.zero_fill(results, part.breadth * division.length)
+        self._results(code, results, first)
+        return code
 
-    def rows(place: Index, vectors: int) -> None:
-        run = code.at(planes, code.times(place, code.lanes))
-        target = code.at(results, code.times(place, code.lanes))
+    def _tiles(self, code: PlaneCode, weights: str, results: str) -> None:
+        """Write the loops over register tiles: vectors outermost, so that what they read stays in the first cache."""
+        division = self.division
+        whole = division.run // division.vectors * division.vectors
+        with code.loop(0, whole, division.vectors) as place:
+            self._column(code, place, division.vectors, weights, results)
+        if whole < division.run:
+            self._column(code, whole, division.run - whole, weights, results)
 
-        def tile(row: Index, filters: int) -> None:
-            weight = code.at(weights, code.times(row, part.weights[1]))
-            result = code.at(target, code.times(row, plan.length))
-            code.line(f"call void @{name}.tile{filters}x{vectors}(ptr {weight}, ptr {run}, ptr {result})")
-
-        whole = part.breadth // plan.filters * plan.filters
-        code.loop(0, whole, lambda row, _: tile(row, plan.filters), plan.filters)
+    def _column(self, code: PlaneCode, place: Index, vectors: int, weights: str, results: str) -> None:
+        """Write the loop over the register tiles of all filters for some vectors of grid points."""
+        part, division = self.part, self.division
+        run = code.at("%scratch", (place, division.lanes))
+        target = code.at(results, (place, division.lanes))
+        whole = part.breadth // division.filters * division.filters
+        with code.loop(0, whole, division.filters) as row:
+            self._call(code, row, division.filters, vectors, (weights, run, target))
         if whole < part.breadth:
-            tile(whole, part.breadth - whole)
+            self._call(code, whole, part.breadth - whole, vectors, (weights, run, target))
 
-    whole = plan.run // plan.vectors * plan.vectors
-    code.loop(0, whole, lambda place, _: rows(place, plan.vectors), plan.vectors)
-    if whole < plan.run:
-        rows(whole, plan.run - whole)
+    def _call(self, code: PlaneCode, row: Index, filters: int, vectors: int, given: tuple[str, str, str]) -> None:
+        weights, run, target = given
+        weight = code.at(weights, (row, self.part.weights[1]))
+        result = code.at(target, (row, self.division.length))
+        code.write(f"call void {self._tile(filters, vectors)}(ptr {weight}, ptr {run}, ptr {result})")
 
-
-def _write_results(
-    code: Code, part: Correlation, plan: _Plan, results: str, target: str, first_row: Index, row_count: Index,
-    epilogue: Epilogue | None, extras: list[str],
-) -> None:  # fmt: skip
-    """Write the loops that take results from scratch, through the epilogue, to the output."""
-    columns, pitch = part.grid[1], plan.planes.pitch
-    size = part.target[0] * part.target[1]
-    joined = part.step == (1, 1) and pitch == columns == part.target[1]
-
-    def filter_rows(row: str, _: list[str]) -> None:
-        base = code.at(results, code.times(row, plan.length))
-        output = code.times(row, size)
-        values = [
-            code.spread(code.load(code.at(address, row), 1)) if extra.per_filter else code.at(address, output)
-            for extra, address in zip(epilogue.extras if epilogue else (), extras)
-        ]
-
-        def line(down: Index, _: list[str]) -> None:
-            place = code.add(code.times(code.add(first_row, down), part.step[0]), part.first[0])
-            place = code.add(code.times(place, part.target[1]), part.first[1])
-            source = code.at(base, code.times(down, pitch))
-            count = code.times(row_count, columns) if joined else columns
-            if part.step[1] != 1:
-                _write_apart(code, source, code.at(target, code.add(output, place)), columns, part.step[1])
-            else:
-                _write_line(code, source, code.at(target, code.add(output, place)), count, epilogue, values, place)
-
-        code.loop(0, 1 if joined else row_count, line)
-
-    code.loop(0, part.breadth, filter_rows)
-
-
-def _write_line(
-    code: Code, source: str, target: str, count: Index, epilogue: Epilogue | None, values: list[str], place: Index
-) -> None:
-    """Write the loop over the vectors of a line of results."""
-
-    def body(index: str, _: list[str]) -> None:
-        mask = code.first_lanes(code.value(f"sub i64 {count}, {index}"))
-        result = code.load(code.at(source, index))
-        if epilogue:
-            loaded = [
-                value if extra.per_filter else code.masked_load(code.at(code.at(value, place), index), mask)
-                for extra, value in zip(epilogue.extras, values)
-            ]
-            result = epilogue.write(code, result, loaded)
-        code.masked_store(result, code.at(target, index), mask)
-
-    code.loop(0, count, body, code.lanes)
-
-
-def _write_apart(code: Code, source: str, target: str, count: int, step: int) -> None:
-    """Write the loop over elements that don't lie next to each other in the output."""
-
-    def body(index: str, _: list[str]) -> None:
-        code.store(code.load(code.at(source, index), 1), code.at(target, code.times(index, step)), 1)
-
-    code.loop(0, count, body)
-
-
-def _write_part(code: Code, part: Correlation, plan: _Plan, name: str, epilogue: Epilogue | None) -> None:
-    """Write the function of one correlation for one unit of work."""
-    runs = [
-        channel * plan.planes.channel_size + plan.planes.offset(tap)
-        for channel in range(part.depth)
-        for tap in part.taps
-    ]
-    if runs:
-        code.table(f"{name}.runs", runs)
-        if _weight_numbers(part) != list(range(len(runs))):
-            code.table(f"{name}.weights", _weight_numbers(part))
-    heights = {plan.filters, part.breadth % plan.filters} - {0}
-    widths = {plan.vectors, plan.run % plan.vectors} - {0}
-    for filters in sorted(heights):
-        for vectors in sorted(widths):
-            _write_tile(code, part, plan, f"{name}.tile{filters}x{vectors}", filters, vectors)
-    code.function(name, "ptr %operands, i64 %image, i64 %group, i64 %band, ptr %scratch")
-    image_group = code.add(code.times("%image", part.groups), "%group")
-    source = code.at(code.operand(0), code.times(image_group, part.depth * part.source[0] * part.source[1]))
-    weights = code.at(code.operand(1), code.times("%group", part.weights[0]))
-    count = len(epilogue.extras) if epilogue else 0
-    outputs = code.times(image_group, part.breadth * part.target[0] * part.target[1])
-    target = code.at(code.operand(2 + count), outputs)
-    extras = [
-        code.at(code.operand(2 + place), code.times("%group", part.breadth) if extra.per_filter else outputs)
-        for place, extra in enumerate(epilogue.extras if epilogue else ())
-    ]
-    results = code.at("%scratch", plan.result_offset(code.lanes))
-    first_row = code.times("%band", plan.planes.rows) if plan.bands > 1 else 0
-    row_count: Index = part.grid[0]
-    if plan.bands > 1:
-        row_count = code.smaller(plan.planes.rows, code.value(f"sub i64 {part.grid[0]}, {first_row}"))
-    write_copy(code, plan.planes, source, "%scratch", first_row, plan.bands * plan.planes.rows - 1)
-    _write_tiles(code, part, plan, name, weights, "%scratch", results)
-    _write_results(code, part, plan, results, target, first_row, row_count, epilogue, extras)
-    code.end()
+    def _results(self, code: PlaneCode, results: str, first: Index) -> None:
+        """Write the loops that take sums from scratch, through the epilogue, to the output."""
+        part, division, lanes = self.part, self.division, self.division.lanes
+        columns, pitch = part.grid[1], division.planes.pitch
+        rows: Index = part.grid[0]
+        if division.bands > 1:
+            rows = code.least(code.value(f"sub i64 {part.grid[0]}, {first}"), division.planes.rows)
+        addresses = tuple([code.operand(position) for position in range(len(part.after.operands))])
+        epilogue = Epilogue(part.after.inputs, self.stores, part.after.operands, addresses)
+        whole = columns // lanes * lanes
+        with code.loop(0, part.breadth) as filter_index:
+            channel = code.add(code.multiply("%group", part.breadth), filter_index)
+            row = code.at(results, (filter_index, division.length))
+            batch = ("%image", channel)
+            if self.machine.masks and columns > lanes:
+                with code.loop(0, columns, lanes) as column:
+                    mask = (
+                        code.lane_mask(lanes, code.value(f"sub i64 {columns}, {column}")) if whole < columns else None
+                    )
+                    tile = code.at(row, (column, 1))
+                    write_rows(code, epilogue, lanes, Corner(batch, first, column), rows, tile, pitch, mask)
+                return
+            if whole:
+                with code.loop(0, whole, lanes) as column:
+                    tile = code.at(row, (column, 1))
+                    write_rows(code, epilogue, lanes, Corner(batch, first, column), rows, tile, pitch, None)
+            if whole < columns:
+                mask = code.first_lanes(columns - whole)
+                tile = code.at(row, (whole, 1))
+                write_rows(code, epilogue, lanes, Corner(batch, first, whole), rows, tile, pitch, mask)
 
 
 def correlation_kernel(
-    name: str, parts: tuple[Correlation, ...], code: Code, flops: int, epilogue: Epilogue | None = None
+    name: str, correlations: Sequence[Correlation], dtype: DType, machine: Machine, flops: int
 ) -> Kernel:
-    """Return the kernel that does correlations, which write to different places of one output, one after the other."""
-    plans = [_plan(part, code) for part in parts]
-    bands = max([plan.bands for plan in plans])
-    for number, (part, plan) in enumerate(zip(parts, plans)):
-        _write_part(code, part, plan, f"NAME.part{number}", epilogue)
-    batch, groups = parts[0].batch, parts[0].groups
-    code.function("NAME", "ptr %operands, i64 %begin, i64 %end, ptr %scratch", private=False)
-    single = len(parts) == 1
-    if single:
-        write_zeros(code, "%scratch", plans[0].planes.size)
-
-    def unit(index: str, _: list[str]) -> None:
-        rest, band = code.split(index, bands)
-        image, group = code.split(rest, groups)
-        for number, plan in enumerate(plans):
-            if not single:
-                write_zeros(code, "%scratch", plan.planes.size)
-            call = f"call void @NAME.part{number}(ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch)"
-            if plan.bands < bands:
-                within = code.value(f"icmp ult i64 {band}, {plan.bands}")
-                code.when(within, lambda text=call: code.line(text))
-            else:
-                code.line(call)
-
-    code.loop("%begin", "%end", unit)
-    code.end()
-    units = batch * groups * bands
-    scratch = max([plan.result_offset(code.lanes) + part.breadth * plan.length for part, plan in zip(parts, plans)])
-    size = code.dtype.itemsize
-    moved = size * batch * groups * sum(
-        [part.depth * part.source[0] * part.source[1] + part.breadth * part.grid[0] * part.grid[1] for part in parts]
-    )  # fmt: skip
-    grain = max(1, -(-units * 200_000 // max(flops, 1)))
-    return code.kernel(name, units, min(grain, units), scratch * size + 64, flops, moved)
+    """Return the kernel that does correlations, which write to different places, one after the other."""
+    generators = [_Generator(part, f"part{number}", dtype, machine) for number, part in enumerate(correlations)]
+    parts = Parts()
+    for generator in generators:
+        generator.write(parts)
+    divisions = [generator.division for generator in generators]
+    bands = max([division.bands for division in divisions])
+    code = PlaneCode(dtype, machine)
+    with code.when(code.compare("%begin", "slt", "%end")):
+        if len(generators) == 1:
+            code.zero_fill("%scratch", divisions[0].planes.size)
+        with code.loop("%begin", "%end") as unit:
+            rest, band = code.divide(unit, bands)
+            image, group = code.divide(str(rest), correlations[0].groups)
+            for generator in generators:
+                within = code.compare(band, "slt", generator.division.bands)
+                with code.when(within):
+                    if len(generators) > 1:
+                        code.zero_fill("%scratch", generator.division.planes.size)
+                    given = f"ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch"
+                    code.write(f"call void {SYMBOL}.{generator.name}({given})")
+    parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
+    part = correlations[0]
+    units = part.batch * part.groups * bands
+    results = [correlation.breadth * correlation.grid[0] * correlation.grid[1] for correlation in correlations]
+    images = part.batch * part.groups * (part.depth * part.source[0] * part.source[1] + sum(results))
+    work = Work(flops, images * dtype.itemsize)
+    scratch = max([division.results + part.breadth * division.length for division in divisions])
+    return parts.kernel(name, units, grain_for(units, work), (scratch + divisions[0].lanes) * dtype.itemsize, work)
