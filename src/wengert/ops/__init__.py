@@ -10,7 +10,9 @@ from ..core.primitive import REGISTRY
 from . import (
     affine,
     arithmetic,
+    attention,
     average_pooling,
+    batch_normalization,
     comparison,
     constants,
     contraction,
@@ -31,6 +33,7 @@ from . import (
     norms,
     padding,
     quantiles,
+    recurrence,
     reductions,
     rounding,
     scans,
@@ -44,9 +47,11 @@ from . import (
 from .affine import *
 from .arithmetic import *
 from .arithmetic import guarded_product as guarded_product
+from .attention import *
 from .average_pooling import *
 from .average_pooling import sum_pool as sum_pool
 from .average_pooling import sum_pool_transpose as sum_pool_transpose
+from .batch_normalization import *
 from .comparison import *
 from .constants import *
 from .contraction import *
@@ -82,6 +87,7 @@ from .normalization import *
 from .norms import *
 from .padding import *
 from .quantiles import *
+from .recurrence import *
 from .reductions import *
 from .rounding import *
 from .scans import *
@@ -103,7 +109,9 @@ REGISTRY.seal()
 __all__: list[str] = []
 __all__ += affine.__all__
 __all__ += arithmetic.__all__
+__all__ += attention.__all__
 __all__ += average_pooling.__all__
+__all__ += batch_normalization.__all__
 __all__ += comparison.__all__
 __all__ += constants.__all__
 __all__ += contraction.__all__
@@ -124,6 +132,7 @@ __all__ += normalization.__all__
 __all__ += norms.__all__
 __all__ += padding.__all__
 __all__ += quantiles.__all__
+__all__ += recurrence.__all__
 __all__ += reductions.__all__
 __all__ += rounding.__all__
 __all__ += scans.__all__

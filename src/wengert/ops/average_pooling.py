@@ -3,6 +3,9 @@
 Sums over windows, and sums over the windows that an element lies in, are each other's transposes.
 """
 
+# What users write is Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from math import prod
@@ -210,9 +213,9 @@ def _filled(output_size: Any, extents: Shape) -> Any:
     """Put the extents that there are in the place of None."""
     if output_size is None:
         return extents
-    if not isinstance(output_size, (tuple, list)) or len(output_size) != len(extents):  # pyright: ignore
+    if not isinstance(output_size, (tuple, list)) or len(output_size) != len(extents):
         return output_size
-    return tuple([n if size is None else size for n, size in zip(extents, output_size)])  # pyright: ignore
+    return tuple([n if size is None else size for n, size in zip(extents, output_size)])
 
 
 def _shares(extent: int, size: int) -> np.ndarray:
