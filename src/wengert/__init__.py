@@ -94,6 +94,7 @@ _LAZY_NAMES = {
     "fori_loop": ".transforms.loops",
     "scan": ".transforms.loops",
     "while_loop": ".transforms.loops",
+    "compile": ".compile.api",
     "gauss_newton_vp": ".transforms.jacobians",
     "hessian": ".transforms.jacobians",
     "hvp": ".transforms.jacobians",

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import LeakedTracerError, MappedValueError
 from ..typing import Params, Shape
-from . import boxing
+from . import boxing, capturing
 from .primitive import Primitive
 from .recording import is_recording
 from .tape import location, user_frame
@@ -228,6 +228,7 @@ def drawn(draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
     Raises:
         MappedValueError: a `vmap` has no policy.
     """
+    capture = capturing.current()
     tracing = [trace for trace in open_traces() if isinstance(trace, BatchTrace)]
     for trace in tracing:
         if trace.randomness == "error":
@@ -236,7 +237,8 @@ def drawn(draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
                 'said whether every example gets its own. Pass randomness="different" or randomness="same" to vmap'
             )
     apart = [trace for trace in tracing if trace.randomness == "different"]
-    value = boxing.box(np.asarray(draw((*[trace.size for trace in apart], *shape))))
+    joint = (*[trace.size for trace in apart], *shape)
+    value = boxing.box(np.asarray(draw(joint))) if capture is None else capture.drawn(draw, joint)
     for trace in apart:  # the outermost has the first axis; what is left of the shape belongs to those further in
         value = trace.mapped(value)
     return value

@@ -21,7 +21,7 @@ import numpy as np
 from .. import backend
 from ..config import settings
 from ..errors import DTypeError, ShapeError, WengertError
-from . import boxing
+from . import boxing, capturing
 from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
@@ -78,6 +78,8 @@ def _holds_array(value: Any) -> bool:
 
 def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = NO_PARAMS) -> Any:
     """Apply a primitive to arguments of any kind: the single choke point of everything off the fast path."""
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        args = capture.arguments(args, primitive.name)
     tensor_type = boxing.Tensor
     if len(args) == 1 and type(args[0]) is tensor_type:
         return _bind_one(primitive, args[0], params)
@@ -114,6 +116,8 @@ def bind(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any] = N
 
 def bind_unary(primitive: Primitive, x: Any) -> Any:
     """Apply an elementwise operation to one argument that is no exact Tensor."""
+    if capturing.engaged:
+        return bind(primitive, (x,))
     if type(x) is boxing.Tracer:
         trace = x._state.trace
         out = trace.quick(primitive, x)
@@ -126,6 +130,8 @@ def bind_unary(primitive: Primitive, x: Any) -> Any:
 
 def bind_binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """Apply an elementwise operation to two arguments that are not both exact Tensors or numbers."""
+    if capturing.engaged:
+        return bind(primitive, (x, y))
     tracer_type = boxing.Tracer
     if type(x) is tracer_type:
         trace = x._state.trace

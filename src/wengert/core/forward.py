@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backend
 from ..typing import Params
-from . import boxing
+from . import boxing, capturing
 from .batching import BatchTrace, Mapped
 from .dispatch import explain
 from .primitive import LINEAR, NONDIFFERENTIABLE, Primitive
@@ -245,6 +245,8 @@ def _ranks_agree(x: Any, y: Any, x_dot: Any, y_dot: Any) -> bool:
 
 def _raw_arguments(primals: list[Any], tangents: list[Any], recording: Any) -> tuple[tuple[Any, ...], ...] | None:
     """Return raw values and tangents where nobody further out records or traces: arithmetic is cheapest there."""
+    if capturing.engaged:
+        return None
     values: list[Any] = []
     for value in primals:
         if type(value) is boxing.Tensor:

@@ -82,6 +82,11 @@ class State:
         """Whether the transform has something to lose if the value is taken out of its sight."""
         raise NotImplementedError
 
+    @property
+    def is_differentiated(self) -> bool:
+        """Whether what the transform has to lose is a derivative."""
+        return self.varies
+
     def parts(self) -> tuple[Any, ...]:
         """Return the Tensors that it is made of, the value first."""
         raise NotImplementedError
@@ -165,6 +170,12 @@ class Trace:
             return boxing.box_state(tensor._state, node)
         return boxing.box_state(self.state_of(snapshot(tensor)), node)
 
+    def adopt(self, tensor: Any) -> None:
+        """Make a Tensor from further out a tracer of this trace, for all who hold it, until the transform ends."""
+        former = snapshot(tensor)
+        self.note_conversion(tensor, former)
+        boxing.become(tensor, self.lift(former))
+
     def release(self, tensor: Any, former: Any) -> None:
         """Decide what becomes of a Tensor that was made a tracer by a write, and outlives the transform."""
         raise NotImplementedError
@@ -222,18 +233,15 @@ def bring_inside(tensor: Any) -> None:
     When the transform ends, a Tensor that outlives it gets its value back, and its Node further out.
     """
     trace = innermost_trace()
-    if trace is None or is_at_the_innermost_level(tensor):
-        return
-    former = snapshot(tensor)
-    trace.note_conversion(tensor, former)
-    boxing.become(tensor, trace.lift(former))
+    if trace is not None and not is_at_the_innermost_level(tensor):
+        trace.adopt(tensor)
 
 
 def is_followed(tensor: Any) -> bool:
     """Return whether derivatives of a Tensor are being taken, on a tape or by a transform."""
     if tensor._node is not None:
         return True
-    return type(tensor) is boxing.Tracer and tensor._state.varies and tensor.dtype.kind in "fc"
+    return type(tensor) is boxing.Tracer and tensor._state.is_differentiated and tensor.dtype.kind in "fc"
 
 
 def comes_of_something_tracked(tensor: Any) -> bool:

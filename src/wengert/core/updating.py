@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from . import boxing
+from . import boxing, capturing
 from .aliasing import _UNSHARED as UNSHARED
 from .aliasing import family, lead_views, make_writable, record_write
 from .recording import set_recording
@@ -31,6 +31,9 @@ def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], 
     Raises:
         GradientError: a Tensor was computed from something tracked; nothing is changed.
     """
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        capture.update(tensors, update)
+        return
     arrays: list[np.ndarray] = []
     closing: list[Callable[[], None]] = []
     for tensor in tensors:
@@ -49,7 +52,7 @@ def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], 
             ):
                 arrays.append(data)
                 continue
-        array, close = _open(tensor)
+        array, close = open_buffer(tensor)
         arrays.append(array)
         closing.append(close)
     try:
@@ -59,7 +62,7 @@ def update_buffers(tensors: Sequence[Any], update: Callable[[list[np.ndarray]], 
             close()
 
 
-def _open(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
+def open_buffer(tensor: Any) -> tuple[np.ndarray, Callable[[], None]]:
     """Return an array that may be written in place of the Tensor's, and what to call afterwards."""
     if is_tracer(tensor):
         trace = tensor._state.trace

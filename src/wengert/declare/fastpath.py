@@ -18,6 +18,7 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import Any
 
+from ..core import boxing, capturing
 from ..core.boxing import box
 from ..core.dispatch import bind, bind_binary, bind_unary, explain
 from ..core.primitive import Primitive
@@ -38,6 +39,20 @@ def install(tensor_type: type) -> None:
     Tensor = tensor_type
 
 
+class _NoFastPath:
+    """Stands in for the class of boxed arrays while a capture is at work somewhere: no Tensor is one, none is made."""
+
+    def __new__(cls) -> Any:
+        raise AttributeError
+
+
+def _close(on: bool) -> None:
+    install(_NoFastPath if on else boxing.Tensor)
+
+
+capturing.on_engaging(_close)
+
+
 def unary(primitive: Primitive, kernel: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Configure]:
     """Return the public function of a one-argument operation, and a function that sets what its tape keeps."""
     keeps = NOTHING
@@ -45,9 +60,9 @@ def unary(primitive: Primitive, kernel: Callable[[Any], Any]) -> tuple[Callable[
     def apply(x: Any) -> Any:
         try:
             data = x._data
+            y = Tensor()
         except AttributeError:
             return bind_unary(primitive, x)
-        y = Tensor()
         try:
             out = y._data = kernel(data)
         except Exception as error:
@@ -97,10 +112,12 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
         try:
             x_data = x._data
             x_node = x._node
+            z = Tensor()
         except AttributeError:
             if kind is not Tensor or (type(x) is not float and type(x) is not int):
                 return bind_binary(primitive, x, y)
             x_data, x_node = x, None
+            z = Tensor()
         if kind is Tensor:
             y_data = y._data
             y_node = y._node
@@ -108,7 +125,6 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
             y_data, y_node = y, None
         else:
             return bind_binary(primitive, x, y)
-        z = Tensor()
         try:
             out = z._data = kernel(x_data, y_data)
         except Exception as error:

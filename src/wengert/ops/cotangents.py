@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -115,7 +115,7 @@ def with_logged_cotangent_batched(xp: Namespace, x: Array, *, label: str, report
 def _passed_on(operation: Any, x: ArrayLike, params: dict[str, Any]) -> Any:
     """Apply an operation; an exact Tensor's values need not be copied, as a write to either copies what is shared."""
     tensor = asarray(x)
-    if type(tensor) is not boxing.Tensor:
+    if type(tensor) is not boxing.Tensor or capturing.engaged:
         return bind(operation.primitive, (tensor,), params)
     data, node = tensor._data, tensor._node  # type: ignore[attr-defined]
     if node is None or not is_recording():

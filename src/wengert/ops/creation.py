@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..config import settings
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.dispatch import bind, from_sequence
 from ..declare import Sample, linear, nondifferentiable
 from ..errors import DTypeError
@@ -75,6 +75,8 @@ def astype(x: ArrayLike, dtype: DTypeLike, *, copy: bool = True) -> Any:
 def _convert(data: ArrayLike, dtype: DTypeLike) -> Any:
     """Return a raw array for data that is no Tensor (its own memory or the caller's), with default dtypes."""
     floating = None if dtype is None else np.dtype(dtype)
+    if capturing.engaged and (traced := capturing.array_as_tensor(data)) is not None:
+        return traced if dtype is None else astype(traced, dtype)
     if isinstance(data, (list, tuple)):
         array = from_sequence(data, "tensor", floating)
         if isinstance(array, boxing.Tensor):

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backend.compound import sum_kept, sum_rows
 from ..backend.numpy import all_finite
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -239,7 +239,7 @@ def _straight(logits: Any, labels: Any, params: dict[str, Any]) -> Any:
 
 def _is_straight(logits: Any, labels: Any, params: dict[str, Any], weight: Any) -> bool:
     """Whether the straight path serves: exact Tensors (or an array of labels), every label a class, no frills."""
-    if type(logits) is not boxing.Tensor or weight is not None or params["smoothing"]:
+    if type(logits) is not boxing.Tensor or weight is not None or params["smoothing"] or capturing.engaged:
         return False
     y = labels._data if type(labels) is boxing.Tensor else labels
     x = logits._data

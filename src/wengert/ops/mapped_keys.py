@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.tracing import is_tracer, plain_value
 from ..typing import Shape
 
@@ -33,6 +33,11 @@ def _spelled_out(key: Any, ndim: int) -> list[Any]:
     """Return the parts of a key without an Ellipsis, one for each axis (and None for each new one)."""
     parts: list[Any] = list(key) if isinstance(key, tuple) else [key]
     for part in parts:
+        if getattr(part, "dtype", None) == np.bool_ and capturing.engaged and capturing.current() is not None:
+            raise IndexError(
+                "a mask of values that are known only when a compiled function runs cannot be a key: the shape of the "
+                "result would depend on them. Use wg.where, or index outside of the compiled function"
+            )
         if getattr(part, "dtype", None) == np.bool_ or isinstance(part, (bool, list)):
             raise IndexError(
                 "a key with positions that differ from example to example under vmap may hold integers, slices, None, "

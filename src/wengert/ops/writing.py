@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.aliasing import (
     NOWHERE,
     Steps,
@@ -49,6 +49,8 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         ShapeError: the value does not broadcast to the region.
         DTypeError: a tracked value would be cut off by an integer array.
     """
+    if capturing.engaged:
+        capturing.bring(x)
     if mapped_keys.holds_mapped(key):
         overwrite(x, mapped_keys.write(x, key, value), "setitem")
         return
@@ -59,6 +61,8 @@ def setitem(x: Any, key: Any, value: Any) -> None:
 
 def overwrite(x: Any, value: Any, name: str) -> Any:
     """Replace the whole of `x` in place (`copy_`, `out=x`); return `x`."""
+    if capturing.engaged:
+        capturing.bring(x)
     if not _write_alone(x, _EVERYTHING, value):
         write(x, _EVERYTHING, value, name)
     return x
@@ -175,6 +179,8 @@ def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) 
         ShapeError: the result does not have the shape of x.
         DTypeError: the result does not fit the dtype of x.
     """
+    if capturing.engaged:
+        capturing.bring(x)
     if compute_into(x, operation, (x, other), name):
         return x
     out = operation(x, other)
@@ -203,6 +209,8 @@ def compute_into(target: Any, operation: Any, inputs: Sequence[Any], name: str) 
 
     It can where nothing is recorded and the memory need not be copied first.
     """
+    if capturing.engaged:
+        capturing.bring(target)
     kernel = getattr(operation, "kernel", None)
     if not isinstance(kernel, np.ufunc) or not _is_plain(target) or isinstance(boxing.data_of(target), np.generic):
         return False

@@ -136,25 +136,25 @@ class Bucket:
                 self.state[name] *= old / new
         self.units = wanted
 
-    def gradients(self) -> list[np.ndarray | None]:
-        """Return the raw gradients, None where there is none.
+    def gradients(self, raw: bool = True) -> list[Any]:
+        """Return the gradients, as arrays or as Tensors, None where there is none.
 
         Raises:
             DTypeError, ShapeError: what is in `.grad` is no gradient of the parameter.
         """
-        found: list[np.ndarray | None] = []
+        found: list[Any] = []
         for parameter, shape in zip(self.parameters, self.shapes):
             gradient = parameter.grad
             if gradient is None:
                 found.append(None)
                 continue
             try:
-                raw = gradient._raw()
+                values = gradient._raw() if raw else gradient
             except AttributeError:
                 raise _bad_gradient(gradient, shape) from None
-            if raw.shape != shape or raw.dtype != self.dtype:
+            if values.shape != shape or values.dtype != self.dtype:
                 raise _bad_gradient(gradient, shape)
-            found.append(raw)
+            found.append(values)
         return found
 
     def apply(self, arrays: list[np.ndarray], gradients: list[np.ndarray], update: Update) -> None:
@@ -168,6 +168,10 @@ class Bucket:
             self._apply_in_pieces(arrays[0], gradients[0], update)
         else:
             self._apply_at_once(arrays, gradients, update)
+        self.advance()
+
+    def advance(self) -> None:
+        """Count one step."""
         self.count += 1
 
     def _apply_at_once(self, arrays: list[np.ndarray], gradients: list[np.ndarray], update: Update) -> None:

@@ -13,6 +13,7 @@ from wengert import Tensor
 from wengert.errors import CheckpointError, DTypeError, GradientError
 
 from .bucket import Bucket, Update, arrange, working_dtype
+from .recorded import record_step
 
 Group = dict[str, Any]
 Parameters = Iterable[Tensor] | Iterable[Group]
@@ -30,16 +31,20 @@ class Optimizer:
 
     Attributes:
         param_groups: one dict for each group; hyperparameters may be changed between steps, as schedulers do.
+        buckets: for each group, where the state of parameters is that have taken a step.
 
     Raises:
         ValueError: there is no parameter, one is given twice, or a hyperparameter is out of its range.
         DTypeError, GradientError: what is given is not a Tensor, or cannot be trained.
     """
 
+    records_itself = True
+    buckets: list[list[Bucket]]
+
     def __init__(self, params: Parameters, defaults: Group) -> None:
         self.defaults = defaults
         self.param_groups: list[Group] = []
-        self._buckets: list[list[Bucket]] = []
+        self.buckets = []
         self._waiting: list[list[Tensor]] = []
         given = _listed(params, self._name)
         if not given:
@@ -86,7 +91,7 @@ class Optimizer:
         group = {"params": tuple(params), **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
         self.update_of(group, 1)
         self.param_groups.append(group)
-        self._buckets.append([])
+        self.buckets.append([])
         self._waiting.append(params)
 
     def _check_parameter(self, parameter: Any, position: int) -> None:
@@ -150,10 +155,14 @@ class Optimizer:
         if closure is not None:
             with wg.enable_grad():
                 loss = closure()
+        recorder = Tensor.recorder()
+        if recorder is not None:
+            record_step(self, recorder)
+            return loss
         jobs: list[Job] = []
         parameters: list[Tensor] = []
         for position, group in enumerate(self.param_groups):
-            for bucket, gradients in self._ready(position, group):
+            for bucket, gradients in self.ready(position, group):
                 jobs.append((bucket, gradients, self.update_of(group, bucket.count + 1), group))
                 parameters += bucket.parameters
         if not jobs:
@@ -174,18 +183,21 @@ class Optimizer:
         Tensor.update_buffers(parameters, write)
         return loss
 
-    def _ready(self, position: int, group: Group) -> list[tuple[Bucket, list[np.ndarray]]]:
-        """Return the buckets of a group that have gradients; make and divide buckets as gradients come and go."""
+    def ready(self, position: int, group: Group, *, raw: bool = True) -> list[tuple[Bucket, list[Any]]]:
+        """Return the buckets of a group that have gradients; make and divide buckets as gradients come and go.
+
+        With them come their gradients: as arrays, or (`raw=False`) as Tensors.
+        """
         initial = self.initial(group)
-        buckets = self._buckets[position]
+        buckets = self.buckets[position]
         if self._waiting[position]:
             arrived = [p for p in self._waiting[position] if p.grad is not None]
             if arrived:
                 buckets = buckets + arrange(arrived, initial)
-        ready: list[tuple[Bucket, list[np.ndarray]]] = []
+        ready: list[tuple[Bucket, list[Any]]] = []
         kept: list[Bucket] = []
         for bucket in buckets:
-            gradients = bucket.gradients()
+            gradients = bucket.gradients(raw)
             if None not in _identities(gradients):
                 parts = [(bucket, gradients)]
             elif len(gradients) == 1 or all(g is None for g in gradients):
@@ -196,12 +208,12 @@ class Optimizer:
             for part, found in parts:
                 kept.append(part)
                 if found[0] is not None:
-                    ready.append((part, found))  # type: ignore[arg-type]
+                    ready.append((part, found))
         self._keep(position, kept)
         return ready
 
     def _keep(self, position: int, buckets: list[Bucket]) -> None:
-        self._buckets[position] = buckets
+        self.buckets[position] = buckets
         if self._waiting[position]:
             held = {id(p) for bucket in buckets for p in bucket.parameters}
             self._waiting[position] = [p for p in self._waiting[position] if id(p) not in held]
@@ -222,7 +234,7 @@ class Optimizer:
         """
         numbers = self._numbers()
         state: dict[str, Any] = {}
-        for group, buckets in zip(self.param_groups, self._buckets):
+        for group, buckets in zip(self.param_groups, self.buckets):
             units = self.units(group)
             for bucket in buckets:
                 if not bucket.count:
@@ -271,7 +283,7 @@ class Optimizer:
             all_buckets.append([b for count, pairs in loaded.items() for b in self._rebuilt(group, count, pairs)])
             all_waiting.append(waiting)
         self.param_groups[:] = restored
-        self._buckets, self._waiting = all_buckets, all_waiting
+        self.buckets, self._waiting = all_buckets, all_waiting
 
     def _rebuilt(self, group: Group, count: int, pairs: list[tuple[Tensor, Mapping[str, Any]]]) -> list[Bucket]:
         saved = {id(parameter): entry for parameter, entry in pairs}
@@ -330,7 +342,7 @@ class Optimizer:
                     )
 
 
-def _identities(gradients: list[np.ndarray | None]) -> list[Any]:
+def _identities(gradients: list[Any]) -> list[Any]:
     # `None in arrays` would compare element by element.
     return [None if g is None else 0 for g in gradients]
 

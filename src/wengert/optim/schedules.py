@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import cos, pi
 from typing import Any
 
+from wengert import Tensor
 from wengert.errors import CheckpointError
 
 from .optimizer import Optimizer, checked_number
@@ -26,6 +27,8 @@ class LRScheduler:
         base_lrs: the groups' learning rates when the schedule was made.
         last_epoch: how often `step()` was called.
     """
+
+    records_itself = True
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -47,7 +50,14 @@ class LRScheduler:
             group["lr"] = rate
 
     def step(self) -> None:
-        """Go one step on; call it after `optimizer.step()`."""
+        """Go one step on; call it after `optimizer.step()`. In a compiled function it does so in every run."""
+        recorder = Tensor.recorder()
+        if recorder is not None:
+            recorder.afterwards.append(self._advance)
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
         self.last_epoch += 1
         self._set()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import ops
 from ..core import backward as core_backward
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
 from ..core.recording import is_observed
@@ -69,11 +69,11 @@ class Tensor(ArrayMethods):
     @property
     def device(self) -> str:
         """Where the elements are: "cpu", or "cuda:i"."""
-        raw = self._raw()
+        raw = self._data
         return "cpu" if isinstance(raw, (np.ndarray, np.generic)) else f"cuda:{raw.device.id}"
 
     def _raw(self) -> Array:
-        return self._data
+        return capturing.raw_of(self) if capturing.engaged else self._data
 
     def _values(self) -> Array:
         """Return the raw values of all examples that it may stand for, to be looked at and not computed with."""
@@ -156,10 +156,10 @@ class Tensor(ArrayMethods):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` has accumulated here, or None."""
-        try:
-            return self._grad
-        except AttributeError:
-            return None
+        gradient = getattr(self, "_grad", None)
+        if capturing.engaged and (capture := capturing.current()) is not None:
+            capture.read_gradient(self, gradient)
+        return gradient
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -171,6 +171,8 @@ class Tensor(ArrayMethods):
                     f"grad must have the Tensor's shape {self.shape} and dtype {self.dtype}, "
                     f"not {value.shape} and {value.dtype}"
                 )
+        if capturing.engaged and (capture := capturing.current()) is not None:
+            capture.set_gradient(self)
         self._grad = value
 
     def backward(
@@ -396,6 +398,16 @@ class Tensor(ArrayMethods):
         All of them are made ready before `update` runs: if that fails, nothing has been changed.
         """
         update_buffers(tensors, update)
+
+
+    @staticmethod
+    def recorder() -> Any:
+        """Return what records the function that is being compiled here, or None.
+
+        For those who do something in Python in every step, as optimisers do: a compiled function does not run its
+        Python code again, but calls what was left with the recorder.
+        """
+        return capturing.current()
 
 
 class BorrowedTensor(Tensor):

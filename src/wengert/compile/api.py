@@ -1,0 +1,161 @@
+"""`wg.compile`: a function as it is, run once to see what it does, and from then on as native code."""
+
+# The slots of Tensor are read here.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..config import settings
+from ..core import boxing, capturing
+from ..core.pytree import flatten
+from ..core.recording import is_recording
+from ..core.streams import rewind, states
+from ..core.tracing import open_traces
+from .capture import CaptureTrace
+from .paths import Path, settle
+from .reach import Reach, checker
+from .sources import Changed, CompileError
+
+_MOST_PATHS = 24
+"""Programs for one kind of arguments after which a function that keeps changing is run as it is."""
+_MOST_UNSETTLED = 2
+"""Runs that may leave new Tensors behind before a function is run as it is."""
+_HASHABLE: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.dtype, type)
+
+
+class CompileWarning(UserWarning):
+    """A function is run as it is instead of compiled; the message says why, and what to change."""
+
+
+class Compiled:
+    """A function that runs as native code; made by `wg.compile`.
+
+    Attributes:
+        function: the function as it was written.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._paths: dict[Any, list[Path]] = {}
+        self._kept: list[Any] = []
+        self._unsettled = 0
+        self._given_up = False
+
+    def __repr__(self) -> str:
+        count = sum([len(paths) for paths in self._paths.values()])
+        return f"<compiled {self._name}: {count} programs>"
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program for such arguments; the first call with arguments of a kind makes it."""
+        if self._given_up or open_traces() or capturing.current() is not None:
+            return self.function(*args, **kwargs)
+        leaves, structure = flatten((args, kwargs))
+        key = (structure, is_recording(), settings.default_dtype, *[_kind_of(leaf) for leaf in leaves])
+        paths = self._paths.get(key)
+        past = None
+        if paths:
+            for path in paths:
+                if path.draws and past is None:
+                    past = states()
+                try:
+                    return path.run(leaves)
+                except Changed:
+                    if path.draws and past is not None:
+                        rewind(past)
+        return self._captured(key, leaves, structure)
+
+    def _captured(self, key: Any, leaves: list[Any], structure: Any) -> Any:
+        """Run the function as it is, and keep what it does as a program."""
+        paths = self._paths.setdefault(key, [])
+        if len(paths) >= _MOST_PATHS:
+            self._give_up(f"it has changed {len(paths)} times what it does for arguments of the same kind")
+            return _called(self.function, leaves, structure)
+        self._kept.extend([leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))])
+        reach = Reach([self.function])
+        passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
+        shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
+        trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
+        before = _numpy_draws()
+        result = trace.run(functools.partial(_called, self.function, passed, structure))
+        if before is not None and _numpy_draws() != before:
+            self._give_up(
+                "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from "
+                "wg.random instead"
+            )
+        originals = {id(given): leaf for given, leaf in zip(passed, leaves)}
+        answer, plans, form, effects = settle(trace, result, originals)
+        del result, passed
+        if self._given_up:
+            return answer
+        used = [b.tensor for b in trace.brought if not b.fresh]
+        places = trace.leaks([*flatten(answer)[0], *leaves])
+        if places:
+            self._unsettled += 1
+            if self._unsettled > _MOST_UNSETTLED:
+                self._give_up(
+                    f"{places[0]} is kept somewhere, in an attribute, a global or a list, where later runs would not "
+                    "bring it up to date. Return it, or write it with copy_() into a Tensor that stays"
+                )
+            return answer  # what is kept from now on (say, parameters made in the first run) is there in the next
+        path = Path(trace, plans, form, effects)
+        path.conditions.append(checker(reach.ties(used)))
+        path.same = [(place, leaves[place]) for place in shared]
+        path.prepare()
+        paths.insert(0, path)
+        return answer
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = True
+        warnings.warn(f"wg.compile({self._name}): run as it is from now on: {reason}", CompileWarning, stacklevel=4)
+
+
+def _numpy_draws() -> Any:
+    """Return where NumPy's global generator stands."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
+    return state[2], hash(state[1].tobytes())
+
+
+def _called(function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:
+    args, kwargs = structure.unflatten(leaves)
+    return function(*args, **kwargs)
+
+
+def _kind_of(leaf: Any) -> Any:
+    """Return what a program depends on of an argument: shape and dtype of arrays, anything else as it is."""
+    kind: Any = type(leaf)
+    if kind is boxing.Tensor:
+        data = leaf._data
+        return (data.shape, data.dtype, leaf._node is None)
+    if kind is np.ndarray:
+        return (leaf.shape, leaf.dtype)
+    if kind is boxing.BorrowedTensor:
+        return (leaf.shape, leaf.dtype, True)
+    return (kind, leaf) if isinstance(leaf, _HASHABLE) else (kind, id(leaf))
+
+
+def compile(function: Callable[..., Any] | None = None) -> Any:
+    """Return a function that does the same as native code.
+
+    Args:
+        function: any function of Tensors, arrays and other objects, in any nesting.
+    """
+    if function is None:
+        return compile
+    if not callable(function):
+        raise TypeError(f"compile takes a function, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise CompileError(f"compile: the body of {function.__name__} runs after the call has returned; compile parts")
+    return Compiled(function)

@@ -1,0 +1,414 @@
+"""Capture: a function runs once on tracers, which compute as they go, and leaves a graph of all that it did.
+
+The run is a real one: its results, and what it writes, are those of the function. A Tensor of outside becomes a tracer
+when an operation first meets it, in place, for all who hold it; at the end it becomes again what it was, or what the
+function has made of it. So nothing has to be said about where parameters, gradients and optimisers' state are kept.
+"""
+
+# The slots of Tensor are this module's business.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..core import boxing, capturing
+from ..core.dispatch import explain, lift
+from ..core.primitive import Primitive
+from ..core.recording import set_recording
+from ..core.tape import location
+from ..core.tracing import State, Trace, calling_frame, leaked
+from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
+from ..typing import Params, Shape
+from .cells import Cell
+from .graph import Equation, Value
+from .sources import (
+    ArgumentSource,
+    ArraySource,
+    CompileError,
+    DrawSource,
+    GradientSource,
+    Numbers,
+    NumberSource,
+    Source,
+    TensorSource,
+)
+
+_NUMBERS = frozenset((bool, int, float, complex))
+
+
+class Captured(State):
+    """A value of the graph, and what it was in the run that was captured."""
+
+    __slots__ = ("raw", "value")
+
+    def __init__(self, trace: Trace, raw: np.ndarray, value: Value, frame: FrameType) -> None:
+        super().__init__(trace, frame)
+        self.raw = raw
+        self.value = value
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the value."""
+        return self.raw.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the value."""
+        return self.raw.dtype
+
+    def concrete(self, what: str) -> Any:
+        """Return the value of this run where a later one can be asked whether it has the same; refuse elsewhere."""
+        trace: CaptureTrace = self.trace
+        if not trace.is_open:
+            raise leaked(self)
+        return trace.decide(self, what)
+
+    @property
+    def varies(self) -> bool:
+        """Always: another run has other values."""
+        return True
+
+    @property
+    def is_differentiated(self) -> bool:
+        """Never: derivatives are a matter of the tape."""
+        return False
+
+    def parts(self) -> tuple[Any, ...]:
+        """Return the value of this run."""
+        return (boxing.box(self.raw),)
+
+    def __repr__(self) -> str:
+        return "known when it runs"
+
+
+class Brought:
+    """A Tensor that was made a tracer, and what it was before."""
+
+    __slots__ = ("data", "fresh", "gradient", "gradient_was_read", "gradient_was_set", "node", "source", "tensor", "value")
+
+    def __init__(self, tensor: Any, value: Value, source: Source | None) -> None:
+        self.tensor = tensor
+        self.data = tensor._data
+        self.node = tensor._node
+        self.gradient = getattr(tensor, "_grad", None)
+        self.gradient_was_read = self.gradient_was_set = False
+        self.value = value
+        self.source = source
+        self.fresh = source is None
+
+    def restore(self) -> None:
+        """Make the Tensor what it was."""
+        tensor = self.tensor
+        if type(tensor) is boxing.Tracer:
+            boxing.become(tensor, boxing.box(self.data, self.node))
+        if getattr(tensor, "_grad", None) is not self.gradient:
+            tensor._grad = self.gradient
+
+
+class CaptureTrace(Trace, capturing.Capture):
+    """One captured run of a function.
+
+    Attributes:
+        equations: what it did, in order.
+        inputs: Values that come from outside, with their Sources.
+        brought: Tensors that became tracers.
+        decisions: Values that Python code depended on, with what they were.
+        numbers: numbers that are computed before every run.
+        states: arrays that are written from run to run, with what they are at the end.
+        conditions: functions that must return True before a run, else the function has changed.
+        afterwards: functions to be called after every run.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_arrays",
+        "_fresh",
+        "_gradients",
+        "_held",
+        "_made",
+        "afterwards",
+        "brought",
+        "conditions",
+        "decisions",
+        "equations",
+        "inputs",
+        "numbers",
+        "states",
+    )
+
+    def __init__(self, described: str, arguments: Sequence[Any]) -> None:
+        super().__init__("compile", described)
+        self.equations: list[Equation] = []
+        self.inputs: dict[Value, Source] = {}
+        self.brought: list[Brought] = []
+        self.decisions: list[tuple[Value, np.ndarray, str]] = []
+        self.numbers: list[Numbers] = []
+        self.states: list[tuple[np.ndarray, Cell]] = []
+        self.conditions: list[Callable[[], bool]] = []
+        self.afterwards: list[Callable[[], None]] = []
+        self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
+        self._arrays: dict[int, tuple[np.ndarray, Value]] = {}
+        self._gradients: dict[int, tuple[Any, Brought]] = {}
+        self._held: dict[int, Brought] = {}
+        self._fresh: dict[int, weakref.ref[Any]] = {}
+        self._made: list[weakref.ref[Any]] = []
+
+    # ------------------------------------------------------------------ what comes in
+
+    def tracer(self, raw: np.ndarray, value: Value) -> Any:
+        """Return a tracer for a value."""
+        made = boxing.box_state(Captured(self, raw, value, calling_frame()))
+        self._made.append(weakref.ref(made))
+        return made
+
+    def input(self, raw: np.ndarray, source: Source) -> Value:
+        """Return a new input of the graph."""
+        value = Value(raw.shape, raw.dtype)
+        self.inputs[value] = source
+        return value
+
+    def arguments(self, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+        """Return the arguments of an operation, with tracers in place of everything that has a value of its own."""
+        return tuple([arg if type(arg) in _NUMBERS else self._argument(arg, name) for arg in args])
+
+    def _argument(self, arg: Any, name: str) -> Any:
+        kind: Any = type(arg)
+        if kind is boxing.Tracer:
+            return arg
+        if kind is boxing.Tensor:
+            self.bring(arg)
+            return arg
+        if kind is boxing.BorrowedTensor:
+            return self.array(arg._alias.array, arg)
+        raw = lift(arg, name)
+        if isinstance(raw, boxing.Tensor):
+            return raw
+        if type(raw) in _NUMBERS:
+            return raw
+        return self.array(raw) if isinstance(raw, np.ndarray) else self._constant(np.asarray(raw))
+
+    def _constant(self, raw: np.ndarray) -> Any:
+        return self.tracer(raw, Value(raw.shape, raw.dtype, raw))
+
+    def bring(self, tensor: Any) -> None:
+        """Make a Tensor a tracer of the capture, in place, until it ends."""
+        if type(tensor) is boxing.BorrowedTensor:
+            tensor.become_owner()
+        data: Any = tensor._data
+        if not isinstance(data, (np.ndarray, np.generic)):
+            raise CompileError(f"wg.compile: a Tensor on {tensor.device} cannot be compiled for the CPU")
+        raw = np.asarray(data)
+        if self._is_fresh(tensor):
+            value, source = Value(raw.shape, raw.dtype, raw), None
+        else:
+            source = self._source_of(tensor, raw)
+            value = self.input(raw, source)
+        brought = self._held[id(tensor)] = Brought(tensor, value, source)
+        self.brought.append(brought)
+        if brought.gradient is not None:
+            self._gradients[id(brought.gradient)] = (brought.gradient, brought)
+        boxing.become(tensor, boxing.box_state(Captured(self, raw, value, calling_frame()), tensor._node))
+
+    def adopt(self, tensor: Any) -> None:
+        """Make a Tensor from further out a tracer: what asks to record it means this capture."""
+        self.bring(tensor)
+
+    def _source_of(self, tensor: Any, raw: np.ndarray) -> Source:
+        if (place := self._arguments.get(id(tensor))) is not None:
+            return ArgumentSource(place, raw)
+        if (known := self._gradients.get(id(tensor))) is not None and known[1].source is not None:
+            return GradientSource(known[1].source, raw)
+        return TensorSource(tensor, raw)
+
+    def source_of(self, tensor: Any) -> Source | None:
+        """Return where later runs find a Tensor that is no tracer; None if it was made inside."""
+        return None if self._is_fresh(tensor) else self._source_of(tensor, np.asarray(boxing.data_of(tensor)))
+
+    def constant(self, tensor: Any) -> Value:
+        """Return the value of a Tensor that was made inside, and is the same in all runs."""
+        raw = np.array(boxing.data_of(tensor))
+        return Value(raw.shape, raw.dtype, raw)
+
+    def _is_fresh(self, tensor: Any) -> bool:
+        reference = self._fresh.get(id(tensor))
+        return reference is not None and reference() is tensor
+
+    def array(self, array: np.ndarray, holder: Any = None) -> Any:
+        """Return a tracer for an array of NumPy's (that a Tensor may have borrowed), which is read in every run."""
+        known = self._arrays.get(id(array))
+        if known is None:
+            place = self._arguments.get(id(array if holder is None else holder))
+            source = ArraySource(array) if place is None else ArgumentSource(place, array)
+            known = self._arrays[id(array)] = (array, self.input(array, source))
+        return self.tracer(array, known[1])
+
+    def drawn(self, draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
+        """Return a tracer for random numbers, which are drawn anew in every run."""
+        raw = np.asarray(draw(shape))
+        return self.tracer(raw, self.input(raw, DrawSource(draw, raw)))
+
+    def computed(self, compute: Callable[[], Sequence[float]], dtype: Any) -> list[Cell]:
+        """Return numbers, as arrays without axes, that `compute` computes before every run."""
+        numbers = Numbers(compute, np.dtype(dtype))
+        self.numbers.append(numbers)
+        sources = [NumberSource(numbers, place, numbers.dtype) for place in range(len(numbers.arrays))]
+        return [
+            Cell(self.tracer(array.copy(), self.input(array, source))) for array, source in zip(numbers.arrays, sources)
+        ]
+
+    def state(self, array: np.ndarray) -> Cell:
+        """Return an array that is kept from run to run, to be read and written as a Cell."""
+        cell = Cell(self.array(array))
+        self.states.append((array, cell))
+        return cell
+
+    def cell(self, tensor: Any, dtype: Any) -> Cell:
+        """Return a Cell with the values of a Tensor, in a dtype."""
+        return Cell(boxing.operations.astype(tensor, dtype, copy=False))
+
+    def made(self, tensor: Any) -> None:
+        """Take note of a Tensor that is being made now."""
+        self._fresh[id(tensor)] = weakref.ref(tensor)
+
+    def read_gradient(self, tensor: Any, gradient: Any) -> None:
+        """Take note that the `.grad` of a Tensor is read: whether there is one decides what the function does."""
+        brought = self._brought(tensor)
+        if brought is not None and not brought.gradient_was_set:
+            brought.gradient_was_read = True
+
+    def set_gradient(self, tensor: Any) -> None:
+        """Take note that the `.grad` of a Tensor is set."""
+        brought = self._brought(tensor)
+        if brought is not None:
+            brought.gradient_was_set = True
+
+    def _brought(self, tensor: Any) -> Brought | None:
+        if type(tensor) is not boxing.Tracer:
+            self.bring(tensor)
+        return self._held.get(id(tensor))
+
+    # ------------------------------------------------------------------ what is done
+
+    def lift(self, tensor: Any, node: Any = None) -> Any:
+        """Return a tracer of this trace for a Tensor of any level, with a Node on this level's tape."""
+        made = super().lift(tensor, node)
+        self._made.append(weakref.ref(made))
+        return made
+
+    def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
+        """Compute the operation on raw arrays, and write it down."""
+        raws: list[Any] = []
+        operands: list[Any] = []
+        for arg in args:
+            if type(arg) is boxing.Tracer:
+                raws.append(arg._state.raw)
+                operands.append(arg._state.value)
+            else:
+                raws.append(arg)
+                operands.append(arg)
+        try:
+            out = primitive.impl(backend.numpy, *raws, **params)
+        except Exception as error:
+            raise explain(primitive.name, tuple(raws), error) from error
+        outs = [np.asarray(y) for y in (out if primitive.multiple else (out,))]
+        made = [self.tracer(y, Value(y.shape, y.dtype)) for y in outs]
+        values = tuple([y._state.value for y in made])
+        values[0].where = location(made[0]._state)
+        self.equations.append(Equation(primitive, tuple(operands), params, values))
+        return tuple(made) if primitive.multiple else made[0]
+
+    def state_of(self, tensor: Any) -> Captured:
+        """Return the state of a Tensor from further out."""
+        self.bring(tensor)
+        return tensor._state
+
+    def decide(self, state: Captured, what: str) -> Any:
+        """Let Python code depend on one boolean or integer: a later run must find the same, or takes another path."""
+        if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
+            raise CompileError(
+                f"wg.compile({self.described}): {what} was asked for of a {state.dtype} Tensor of shape {state.shape} "
+                f"made at {location(state)}, and is known only when the compiled function runs. Compute with the "
+                "Tensor itself (wg.where, wg.cond, wg.while_loop choose without asking), or return it and ask outside; "
+                "booleans and single integers may be asked for: each answer is compiled as a path of its own"
+            )
+        self.decisions.append((state.value, state.raw.copy(), location(state)))
+        return state.raw
+
+    def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
+        """Let `update` change the values of Tensors off the tape, on Cells in place of arrays."""
+        for tensor in tensors:
+            capturing.bring(tensor)
+        cells = [Cell(boxing.with_node(tensor, None)) for tensor in tensors]
+        before = set_recording(False)
+        try:
+            update(cells)
+            for tensor, cell in zip(tensors, cells):
+                boxing.operations.overwrite(tensor, cell.tensor, "update_buffer")
+        finally:
+            set_recording(before)
+
+    # ------------------------------------------------------------------ how it ends
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Run a function in the capture; where it fails, everything is put back to what it was."""
+        capturing.begin(self)
+        try:
+            with self:
+                return function()
+        except BaseException:
+            for brought in reversed(self.brought):
+                brought.restore()
+            raise
+        finally:
+            capturing.end()
+
+    def release(self, tensor: Any, former: Any) -> None:
+        """Leave Tensors as they are for now: `effects` settles what becomes of them."""
+
+    def leaks(self, but: Iterable[Any]) -> list[str]:
+        """Return where values were made that somebody outside still holds, but for the Tensors given.
+
+        In this run they are what they would have been without a capture; later runs would leave them behind.
+        """
+        known = {id(tensor) for tensor in but}
+        self._forget()
+        for collecting in (False, True):
+            if collecting:
+                gc.collect()
+            places = self._held_outside(known)
+            if not places:
+                break
+        return places
+
+    def _held_outside(self, known: set[int]) -> list[str]:
+        places: list[str] = []
+        for reference in self._made:
+            tensor = reference()
+            if tensor is not None and type(tensor) is boxing.Tracer and id(tensor) not in known:
+                places.append(f"the Tensor made at {location(tensor._state)}")
+                boxing.become(tensor, boxing.box(tensor._state.raw.copy()))
+        for reference in self._fresh.values():
+            tensor = reference()
+            if tensor is not None and id(tensor) not in known:
+                places.append(f"a Tensor of shape {tensor.shape}")
+        return places
+
+    def _forget(self) -> None:
+        """Let go of all Tensors that only the capture holds."""
+        for brought in self.brought:
+            if brought.fresh:
+                brought.tensor = None
+        self._held.clear()
+        self._gradients.clear()
+        self.states.clear()
+
+
+__all__ = ["Brought", "CaptureTrace", "Captured", "CompileError"]

@@ -1,0 +1,145 @@
+"""The seam between eager code and a capture of it, by which the compiler sees every operation of a function.
+
+While a capture is at work in a thread (or task), everything that touches the values of a Tensor there goes through it:
+operations come to the general dispatcher, which hands their arguments to the capture first; writes, random numbers and
+values that Python asks for ask here. The rest of the time nothing of this costs anything but, off the fast path, the
+test of one flag. What a capture does is the compiler's business, which stands above.
+"""
+
+# The slots of Tensor are this layer's business.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ..typing import Shape
+from . import boxing
+
+
+class Capture:
+    """What the seam asks of a capture."""
+
+    def arguments(self, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+        """Return the arguments of an operation, with tracers in place of everything that has a value of its own."""
+        raise NotImplementedError
+
+    def bring(self, tensor: Any) -> None:
+        """Make a Tensor a tracer of the capture, in place, until it ends."""
+        raise NotImplementedError
+
+    def array(self, array: np.ndarray) -> Any:
+        """Return a tracer for an array of NumPy's, which is read anew in every run."""
+        raise NotImplementedError
+
+    def drawn(self, draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
+        """Return a tracer for random numbers, which are drawn anew in every run."""
+        raise NotImplementedError
+
+    def made(self, tensor: Any) -> None:
+        """Take note of a Tensor that is being made now."""
+        raise NotImplementedError
+
+    def read_gradient(self, tensor: Any, gradient: Any) -> None:
+        """Take note that the `.grad` of a Tensor is read."""
+        raise NotImplementedError
+
+    def set_gradient(self, tensor: Any) -> None:
+        """Take note that the `.grad` of a Tensor is set."""
+        raise NotImplementedError
+
+    def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
+        """Let `update` change the values of Tensors off the tape, as `core.updating.update_buffers` does."""
+        raise NotImplementedError
+
+
+engaged = 0
+"""How many captures are at work in all threads."""
+
+_current: ContextVar[Capture | None] = ContextVar("wengert_capture", default=None)
+_lock = threading.Lock()
+_switches: list[Callable[[bool], None]] = []
+
+current: Callable[[], Capture | None] = _current.get
+"""The capture that is at work in this thread (or task), or None."""
+
+
+def on_engaging(switch: Callable[[bool], None]) -> None:
+    """Have `switch(True)` called when the first capture of the process begins, `switch(False)` when the last ends."""
+    _switches.append(switch)
+
+
+def begin(capture: Capture) -> None:
+    """Put a capture to work in this thread (or task)."""
+    global engaged
+    with _lock:
+        engaged += 1
+        if engaged == 1:
+            for switch in _switches:
+                switch(True)
+    _current.set(capture)
+
+
+def end() -> None:
+    """End what `begin` began."""
+    global engaged
+    _current.set(None)
+    with _lock:
+        engaged -= 1
+        if not engaged:
+            for switch in _switches:
+                switch(False)
+
+
+def suspend() -> Capture | None:
+    """Let the capture of this thread see nothing until `resume`."""
+    capture = _current.get()
+    _current.set(None)
+    return capture
+
+
+def resume(capture: Capture | None) -> None:
+    """Go on with what `suspend` returned."""
+    _current.set(capture)
+
+
+def bring(tensor: Any) -> None:
+    """Make a Tensor a tracer, if a capture is at work here and it is none yet."""
+    capture = _current.get()
+    if capture is not None and type(tensor) is not boxing.Tracer:
+        capture.bring(tensor)
+
+
+def raw_of(tensor: Any) -> Any:
+    """Return the raw array of an exact Tensor; where a capture is at work, Python is told by the tracer what it may."""
+    if _current.get() is None:
+        return tensor._data
+    bring(tensor)
+    return tensor._raw()
+
+
+def array_as_tensor(array: Any) -> Any:
+    """Return a tracer for an array that a Tensor is to be made of, or None: no capture is at work here."""
+    capture = _current.get()
+    return None if capture is None or type(array) is not np.ndarray else capture.array(array)
+
+
+def _note_new(tensor: Any) -> None:
+    capture = _current.get()
+    if capture is not None and type(tensor) is boxing.Tensor:
+        capture.made(tensor)
+
+
+def _watch_new_tensors(on: bool) -> None:
+    if on:
+        boxing.Tensor.__init__ = _note_new
+    else:
+        del boxing.Tensor.__init__
+
+
+on_engaging(_watch_new_tensors)
