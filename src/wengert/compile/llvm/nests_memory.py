@@ -132,11 +132,16 @@ class Memory:
 
     # Addresses and indices
 
-    def _linear(self, offset: int, strides: tuple[int, ...], instance: Instance) -> tuple[str, int, int]:
-        """Return offset + sum of stride * index as a name ("" for none) plus a constant, and its level."""
+    def _linear(
+        self, offset: int, strides: tuple[int, ...], instance: Instance, without: int | None = None
+    ) -> tuple[str, int, int]:
+        """Return offset + sum of stride * index as a name ("" for none) plus a constant, and its level.
+
+        The index along the axis `without` is left out, but not the instance's place along it.
+        """
         terms: list[tuple[int, int, int]] = []
         for axis, stride in enumerate(strides):
-            if stride:
+            if stride and axis != without:
                 index = self.index[axis]
                 if isinstance(index, int):
                     offset += stride * index
@@ -169,18 +174,18 @@ class Memory:
             region.values[key] = region.value(f"mul i64 {self.index[axis]}, {stride}")
         return region.values[key]
 
-    def _pointer(self, access: Access, instance: Instance) -> str:
-        """Return the address of an access, but for picks that vary among lanes."""
+    def _pointer(self, region: Region, access: Access, instance: Instance, local: bool) -> str:
+        """Return the address of an access that is made in a region, but for picks that vary among lanes."""
         element = STORED[self.plan.nest.operands[access.operand].dtype]
-        total, offset, level = self._linear(access.offset, access.strides, instance)
+        lane = self.plan.lane_axis if local else None
+        total, offset, level = self._linear(access.offset, access.strides, instance, lane)
         pointer = self.bases[access.operand]
         if total:
-            region = self.stack[level]
+            home = self.stack[level]
             key: Hashable = ("pointer", access.operand, total)
-            if key not in region.values:
-                region.values[key] = region.value(f"getelementptr {element}, ptr {pointer}, i64 {total}")
-            pointer = region.values[key]
-        region = self.stack[-1] if access.picks else self.stack[level]
+            if key not in home.values:
+                home.values[key] = home.value(f"getelementptr {element}, ptr {pointer}, i64 {total}")
+            pointer = home.values[key]
         for pick, stride in access.picks:
             if self.lanes_of(pick) == 1:
                 term = self._scaled_pick(pick, stride, instance)
@@ -285,12 +290,7 @@ class Memory:
         """Append the load of an element, for each lane if it differs among them; return its name."""
         access, local = self._resolved(access)
         lanes = self.plan.lanes if self.varies_in_lanes(access_axes(access, self.lowered.axes)) else 1
-        if local:
-            kept, self.index[self.plan.lane_axis or 0] = self.index[self.plan.lane_axis or 0], 0
-            pointer = self._pointer(access, instance)
-            self.index[self.plan.lane_axis or 0] = kept
-        else:
-            pointer = self._pointer(access, instance)
+        pointer = self._pointer(region, access, instance, local)
         stored = STORED[dtype]
         if lanes == 1:
             uniform, _ = self._conditions(region, access.inside, instance)
@@ -392,12 +392,7 @@ class Memory:
         region = self.stack[-1]
         access, local = self._resolved(store.target)
         dtype = self.plan.nest.operands[access.operand].dtype
-        if local:
-            kept, self.index[self.plan.lane_axis or 0] = self.index[self.plan.lane_axis or 0], 0
-            pointer = self._pointer(access, instance)
-            self.index[self.plan.lane_axis or 0] = kept
-        else:
-            pointer = self._pointer(access, instance)
+        pointer = self._pointer(region, access, instance, local)
         if self.lane_axis is None:
             uniform, _ = self._conditions(region, access.inside, instance)
             self._store_one(region, store, self.get(store.scalar, instance, 1), pointer, uniform)
