@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.works import Job, Work
+    from collections.abc import Iterable
+
+    from benchmarks.works import Job
 
 
 class NotInstalled(Exception):
@@ -24,7 +26,8 @@ class Engine:
     """A library under measurement: its name in the table, that of its module here, and that to `import` and install.
 
     The module holds `BUILDERS`: for each kind of work that the library can do, a function that takes the work and
-    returns Jobs, one for each way of writing it that a user of the library might choose.
+    returns Jobs, one for each way of writing it that a user of the library might choose; those of `benchmarks.compiled`
+    make them one by one, as they are asked for.
     """
 
     title: str
@@ -36,17 +39,20 @@ class Engine:
         if importlib.util.find_spec(self.library) is None:
             raise NotInstalled(self.library)
 
-    def ways(self, work: Work) -> list[Job]:
+    def ways(self, work: Any) -> list[Job]:
         """Set a piece of work up in every way; the library is imported by the first call."""
+        return list(self._built(work))
+
+    def build(self, work: Any) -> Job:
+        """Set a piece of work up in the way that comes first."""
+        return next(iter(self._built(work)))
+
+    def _built(self, work: Any) -> Iterable[Job]:
         self.demand()
         builders = importlib.import_module(f"benchmarks.engines.{self.module}").BUILDERS
         if type(work) not in builders:
             raise NotOffered(f"{self.title}: {type(work).__name__}")
         return builders[type(work)](work)
-
-    def build(self, work: Work) -> Job:
-        """Set a piece of work up in the way that comes first."""
-        return self.ways(work)[0]
 
 
 WENGERT = Engine("Wengert", "wengert_eager", "wengert")
@@ -56,4 +62,15 @@ HIPS = Engine("HIPS autograd", "hips_autograd", "autograd")
 MYGRAD = Engine("MyGrad", "mygrad_eager", "mygrad")
 JAX_EAGER = Engine("JAX (eager)", "jax_eager", "jax")
 JAX_JIT = Engine("JAX (jit)", "jax_jit", "jax")
-ENGINES = {engine.module: engine for engine in (WENGERT, PYTORCH, TORCH_FUNC, HIPS, MYGRAD, JAX_EAGER, JAX_JIT)}
+PYTORCH_STEPS = Engine("PyTorch", "pytorch_steps", "torch")
+TORCH_COMPILE = Engine("torch.compile", "pytorch_compile", "torch")
+JAX_STEPS = Engine("JAX (jit)", "jax_steps", "jax")
+WENGERT_STEPS = Engine("Wengert (eager)", "wengert_steps", "wengert")
+WENGERT_COMPILE = Engine("Wengert (compiled)", "wengert_compile", "wengert")
+ENGINES = {
+    engine.module: engine
+    for engine in (
+        *(WENGERT, PYTORCH, TORCH_FUNC, HIPS, MYGRAD, JAX_EAGER, JAX_JIT),
+        *(PYTORCH_STEPS, TORCH_COMPILE, JAX_STEPS, WENGERT_STEPS, WENGERT_COMPILE),
+    )
+}

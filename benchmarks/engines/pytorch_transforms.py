@@ -25,7 +25,7 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 _job = partial(derivatives, to_array=_numpy)
 # The rows of PyTorch's weights are outputs.
-_layers_job = partial(_job, outputs_first=True)
+layers_job = partial(_job, outputs_first=True)
 
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
@@ -72,10 +72,10 @@ def _hessian_vector(work: HessianVector) -> list[Job]:
             return [forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
 
     return [
-        _layers_job("`torch.func.jvp` of `torch.func.grad`", forward_over_reverse),
-        _layers_job("`torch.func.vjp` of `torch.func.grad`", reverse_over_reverse),
-        _layers_job("`torch.autograd.grad` twice", double_backward),
-        _layers_job("`torch.autograd.grad` of dual numbers", dual_numbers),
+        layers_job("`torch.func.jvp` of `torch.func.grad`", forward_over_reverse),
+        layers_job("`torch.func.vjp` of `torch.func.grad`", reverse_over_reverse),
+        layers_job("`torch.autograd.grad` twice", double_backward),
+        layers_job("`torch.autograd.grad` of dual numbers", dual_numbers),
     ]
 
 
@@ -111,7 +111,7 @@ def _per_sample(work: PerSample) -> list[Job]:
     images, labels = (torch.tensor(array) for array in work.inputs)
     gradients = vmap(grad(_loss), in_dims=(None, 0, 0))
     way = "`torch.func.vmap` of `torch.func.grad`"
-    return [_layers_job(way, partial(gradients, _layers(work.parameters), images, labels))]
+    return [layers_job(way, partial(gradients, _layers(work.parameters), images, labels))]
 
 
 def _batched(work: Batched) -> list[Job]:

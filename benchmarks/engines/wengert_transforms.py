@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import wengert as wg
 from benchmarks.works import Batched, Hessian, HessianVector, Jacobian, Job, PerSample, Pushforward, derivatives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
 
@@ -31,13 +31,20 @@ def _loss(layers: Layers, images: wg.Tensor, labels: wg.Tensor) -> wg.Tensor:
     return wg.nn.functional.cross_entropy(wg.nn.functional.linear(images, *last), labels)
 
 
-def _hessian_vector(work: HessianVector) -> list[Job]:
+def hessian_vector(work: HessianVector, wrapped: Callable[[Any], Any] | None = None) -> Job:
+    """Return the Job of a product; `wrapped` is applied to the function of parameters and directions."""
     images, labels = (wg.tensor(array) for array in work.inputs)
 
     def loss_of(layers: Layers) -> wg.Tensor:
         return _loss(layers, images, labels)
 
-    return [_layers_job("`wg.hvp`", partial(wg.hvp, loss_of, _layers(work.parameters), _layers(work.directions)))]
+    product = partial(wg.hvp, loss_of)
+    product = wrapped(product) if wrapped else product
+    return _layers_job("`wg.hvp`", partial(product, _layers(work.parameters), _layers(work.directions)))
+
+
+def _hessian_vector(work: HessianVector) -> list[Job]:
+    return [hessian_vector(work)]
 
 
 def _hessian(work: Hessian) -> list[Job]:
