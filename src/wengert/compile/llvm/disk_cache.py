@@ -156,15 +156,12 @@ class DiskCache:
             return None
         except OSError:  # a link, a device, a file without permission: not ours
             return self._discard(place, key)
-        with os.fdopen(file, "rb") as stream:
-            found = os.fstat(file)
-            try:
-                _demand_private(found, name)
-            except UntrustedError:
-                return self._discard(place, key)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > self.limit:
-                return self._discard(place, key)
-            content = stream.read()
+        try:
+            content = self._trusted(file)
+        except OSError:
+            return self._discard(place, key)
+        finally:
+            os.close(file)
         start = len(MAGIC) + hashlib.sha256().digest_size
         code = content[start:]
         if content[:start] != MAGIC + _seal(key, code):
@@ -172,6 +169,15 @@ class DiskCache:
         with suppress(OSError):
             os.utime(name, dir_fd=place)
         return code
+
+    def _trusted(self, file: int) -> bytes:
+        """Return what is in an open file, if it is one of ours."""
+        found = os.fstat(file)
+        _demand_private(found, "the file")
+        if not stat.S_ISREG(found.st_mode) or found.st_size > self.limit:
+            raise UntrustedError("not a file of compiled code")
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            return stream.read()
 
     def _discard(self, place: int | None, key: str) -> None:
         """Delete a file that can't be used, if possible; a new one takes its place in any case."""

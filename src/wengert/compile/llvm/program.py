@@ -97,7 +97,7 @@ def _tabulate(jobs: Sequence[Job], addresses: dict[str, int], threads: int) -> _
 
 
 def _rows(rows: Sequence[Any]) -> np.ndarray:
-    return np.array(rows, np.int64).reshape(len(rows), -1)
+    return np.array(rows, np.int64)
 
 
 def _patches(jobs: Sequence[Job], bases: int) -> _Patches:
