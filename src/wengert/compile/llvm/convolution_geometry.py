@@ -168,7 +168,7 @@ def write_copy(code: PlaneCode, planes: Planes, source: str, target: str, first_
                 row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
                 first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
                 line = code.at(image, (row, planes.source[1]), (first, 1))
-                _write_row(code, line, code.at(plane, (down, planes.pitch)), end - begin, planes.stride[1], exists)
+                write_row(code, line, code.at(plane, (down, planes.pitch)), end - begin, planes.stride[1], exists)
 
 
 def _inside(planes: Planes, phase: int) -> Pair:
@@ -187,7 +187,7 @@ def _source_row(code: PlaneCode, planes: Planes, phase: int, row: Index, last_ro
     return code.select(exists, "i64", place, 0), exists
 
 
-def _write_row(code: PlaneCode, source: str, target: str, count: int, stride: int, exists: str | None) -> None:
+def write_row(code: PlaneCode, source: str, target: str, count: int, stride: int, exists: str | None) -> None:
     """Write the copy of a row, of zeros if it does not exist."""
     lanes = 1
     while stride == 1 and lanes * 2 <= min(count, code.lanes):

@@ -1,0 +1,411 @@
+"""The gradient of a convolution by its weights: sums over images and grid points, with fixed bounds.
+
+Images and cotangents are cut into *items*, bands of rows of an image. A few items at a time are copied to scratch: the
+channels as padded planes, the cotangents with rows of the same pitch and zeros between them. A register tile of
+filters x (channel, tap) pairs is summed over these items in vectors along the columns, whose lanes are added up in the
+end. A unit of work is a *chunk*, a fixed number of items, for a group and some of its filters; where there are several
+chunks, each has sums of its own, which a second kernel adds in order: the bits don't depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..kernels import Kernel
+from ..scalar_ir import DType
+from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for, round_up
+from .convolution_geometry import Convolution, Planes, planes_for, window_taps, write_copy, write_row
+from .machine import Machine
+from .vectors import SYMBOL, vector
+
+PARTIAL_BYTES = 4 * 1024 * 1024
+"""Most memory that chunks may take for sums of their own."""
+MOST_CHUNKS = 16
+WANTED_UNITS = 8
+BLOCK_VECTORS = 16
+"""Vectors of a unit of work of the kernel that adds up chunks."""
+
+
+class Steps(NamedTuple):
+    """Kernels to run one after the other.
+
+    Attributes:
+        kernels: what to run.
+        operands: which operands each kernel has: places among inputs, then outputs, then the temporary memory.
+        temporary: bytes of memory that the kernels share, beyond inputs and outputs.
+    """
+
+    kernels: tuple[Kernel, ...]
+    operands: tuple[tuple[int, ...], ...]
+    temporary: int
+
+
+class _Division(NamedTuple):
+    """How the work is divided.
+
+    Attributes:
+        planes: what is copied of the input for an item.
+        bands: items of an image.
+        filters, pairs: the register tile.
+        block, blocks: filters of a unit, and how many such blocks a group has.
+        together: items in scratch at a time.
+        rounds: how many times a unit fills its scratch.
+        chunks: how many parts the items are divided into.
+        lanes: of a vector.
+    """
+
+    planes: Planes
+    bands: int
+    filters: int
+    pairs: int
+    block: int
+    blocks: int
+    together: int
+    rounds: int
+    chunks: int
+    lanes: int
+
+    @property
+    def plane_size(self) -> int:
+        """Elements of scratch for an item's planes: vectors may be read past their end."""
+        return round_up(self.planes.size + self.lanes, 16)
+
+    @property
+    def filter_size(self) -> int:
+        """Elements of scratch for an item's cotangents of one filter."""
+        return self.planes.rows * self.planes.pitch
+
+    @property
+    def cotangent_size(self) -> int:
+        """Elements of scratch for an item's cotangents."""
+        return self.block * self.filter_size
+
+
+def weight_gradient_steps(shape: Convolution, machine: Machine) -> Steps:
+    """Return what computes a convolution's gradient by its weights. Inputs: input, output's cotangent."""
+    generator = _Generator(shape, machine)
+    size = shape.filters * shape.depth * shape.window[0] * shape.window[1]
+    chunks = generator.division.chunks
+    if chunks == 1:
+        return Steps((generator.kernel(),), ((0, 1, 2),), 0)
+    total = _total_kernel(size, chunks, generator.dtype, machine)
+    return Steps((generator.kernel(), total), ((0, 1, 3), (3, 2)), chunks * size * generator.dtype.itemsize)
+
+
+def _tile(filters: int, pairs: int, machine: Machine) -> tuple[int, int]:
+    """Return the register tile that takes the least time."""
+    best = (float("inf"), 0, 1, 1)
+    for height in range(1, min(filters, 6) + 1):
+        for width in range(1, min(pairs, 12) + 1):
+            if height * width + height + 1 <= machine.vector_registers:
+                cycles = sum(
+                    [
+                        times * more_times * _tile_cycles(down, across, machine)
+                        for across, times in ((width, pairs // width), (pairs % width, 1))
+                        for down, more_times in ((height, filters // height), (filters % height, 1))
+                    ]
+                )
+                best = min(best, (cycles, -width * height, height, width))
+    return best[2], best[3]
+
+
+def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
+    if not filters or not pairs:
+        return 0.0
+    loads = filters + pairs * (2 if machine.vector_bytes >= 64 else 1)
+    return max(filters * pairs / 2, loads / 2, 4)
+
+
+def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
+    """Choose bands, items in scratch, chunks and blocks of filters, from the sizes of the caches alone."""
+    lanes, size = machine.lanes(dtype), dtype.itemsize
+    rows, columns = shape.out
+    taps = window_taps(shape)
+    filters, pairs = _tile(shape.breadth, shape.depth * len(taps), machine)
+    weights = shape.filters * shape.depth * len(taps) * size
+    most_chunks = max(1, min(MOST_CHUNKS, PARTIAL_BYTES // weights))
+    bands = 0
+    while True:
+        bands += 1
+        planes = planes_for(
+            taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, round_up(columns, lanes)
+        )
+        items = shape.batch * -(-rows // planes.rows)
+        chunks = min(most_chunks, items)
+        blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
+        block = round_up(-(-shape.breadth // blocks), filters)
+        tile = filters * planes.rows * planes.pitch * size
+        item = (planes.size + lanes + block * planes.rows * planes.pitch) * size
+        fits = tile <= machine.level1 * 5 // 8 and item <= machine.level2 // 2
+        if planes.rows == 1 or (fits and (items >= WANTED_UNITS or planes.rows <= 8)):
+            break
+    together = max(1, min(items, machine.level1 * 5 // 8 // tile, machine.level2 // 2 // item))
+    rounds = -(-items // (together * chunks))
+    return _Division(
+        planes,
+        -(-rows // planes.rows),
+        filters,
+        pairs,
+        min(block, shape.breadth),
+        -(-shape.breadth // block),
+        together,
+        rounds,
+        -(-items // (together * rounds)),
+        lanes,
+    )
+
+
+class _Generator:
+    """Writes the kernel that sums over the items of chunks."""
+
+    def __init__(self, shape: Convolution, machine: Machine) -> None:
+        self.shape = shape
+        self.machine = machine
+        self.dtype = float_dtype(shape.dtype)
+        self.division = _divide(shape, self.dtype, machine)
+        self.taps = window_taps(shape)
+        self.pairs = shape.depth * len(self.taps)
+
+    def kernel(self) -> Kernel:
+        """Return the kernel. Operands: input, output's cotangent, sums of the chunks."""
+        shape, division, parts = self.shape, self.division, Parts()
+        planes = division.planes
+        runs = [
+            channel * planes.channel_size + planes.offset(tap) for channel in range(shape.depth) for tap in self.taps
+        ]
+        parts.table("runs", runs)
+        heights = {division.filters, shape.breadth % division.filters} - {0}
+        widths = {division.pairs, self.pairs % division.pairs} - {0}
+        given = "ptr %runs, ptr %planes, ptr %cotangents, ptr %sums, i64 %item, i64 %count, i1 %first"
+        for filters in sorted(heights):
+            for pairs in sorted(widths):
+                head = f"private void {SYMBOL}.tile{filters}x{pairs}({given}) noinline nounwind"
+                parts.add(head, self._tile_code(filters, pairs))
+        given = "ptr %operands, i64 %chunk, i64 %group, i64 %block, ptr %scratch"
+        parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
+        code = PlaneCode(self.dtype, self.machine)
+        with code.when(code.compare("%begin", "slt", "%end")):
+            code.zero_fill("%scratch", division.together * (division.plane_size + division.cotangent_size))
+            with code.loop("%begin", "%end") as unit:
+                rest, block = code.divide(unit, division.blocks)
+                chunk, group = code.divide(str(rest), shape.groups)
+                given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {block}, ptr %scratch"
+                code.write(f"call void {SYMBOL}.unit({given})")
+        parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
+        units = division.chunks * shape.groups * division.blocks
+        elements = shape.batch * (
+            shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
+        )
+        work = Work(shape.flops, elements * self.dtype.itemsize)
+        scratch = division.together * (division.plane_size + division.cotangent_size) + division.lanes
+        grain = grain_for(units, work)
+        return parts.kernel("convolution_weights", units, grain, scratch * self.dtype.itemsize, work)
+
+    def _tile_code(self, filters: int, pairs: int) -> PlaneCode:
+        """Return the code that sums a register tile over the items in scratch."""
+        code = PlaneCode(self.dtype, self.machine)
+        division, rows = self.division, self.division.planes.rows
+        runs = [code.at("%planes", (code.entry("%runs", pair), 1)) for pair in range(pairs)]
+        starts = ["zeroinitializer"] * (filters * pairs)
+        with code.sums(0, "%count", starts) as (item, sums):
+            band = code.divide(code.value(f"add nsw i64 %item, {item}"), division.bands)[1]
+            last: Index = self.shape.out[0]
+            if division.bands > 1:
+                last = code.least(code.value(f"sub i64 {last}, {code.multiply(band, rows)}"), rows)
+            images = [code.at(run, (item, division.plane_size)) for run in runs]
+            cotangents = code.at("%cotangents", (item, division.cotangent_size))
+            with code.sums(0, last, sums.names) as (row, inner):
+                offset = code.multiply(row, division.planes.pitch)
+                inner.results = self._row(code, images, cotangents, offset, inner.names)
+            sums.results = inner.results
+        self._store(code, filters, pairs, sums.results)
+        return code
+
+    def _row(self, code: PlaneCode, images: list[str], cotangents: str, offset: Index, sums: list[str]) -> list[str]:
+        """Write the sum over a row of an item; return the sums' new names."""
+        columns, lanes = self.shape.out[1], code.lanes
+        whole = columns // lanes * lanes
+        if whole > 2 * lanes:
+            with code.sums(0, whole, sums, lanes) as (column, inner):
+                inner.results = self._step(code, images, cotangents, code.add(offset, column), inner.names, None)
+            sums = inner.results
+        else:
+            for column in range(0, whole, lanes):
+                sums = self._step(code, images, cotangents, code.add(offset, column), sums, None)
+        if whole < columns:  # beyond the row's end stand other elements, perhaps NaN: not zero times the cotangent's 0
+            mask = code.first_lanes(columns - whole)
+            sums = self._step(code, images, cotangents, code.add(offset, whole), sums, mask)
+        return sums
+
+    def _step(
+        self, code: PlaneCode, images: list[str], cotangents: str, offset: Index, sums: list[str], mask: str | None
+    ) -> list[str]:
+        """Write the products of a vector of each filter's cotangents and of each pair's elements."""
+        new = list(sums)
+        count = len(sums) // len(images)
+        place = code.at(cotangents, (offset, 1))
+        factors = [code.vector_at(code.at(place, (row, self.division.filter_size))) for row in range(count)]
+        for pair, image in enumerate(images):
+            loaded = code.vector_at(code.at(image, (offset, 1)))
+            if mask is not None:
+                flags = vector("i1", code.lanes)
+                loaded = code.value(f"select {flags} {mask}, {code.of} {loaded}, {code.of} zeroinitializer")
+            for row, factor in enumerate(factors):
+                cell = row * len(images) + pair
+                new[cell] = code.multiply_add(factor, loaded, sums[cell])
+        return new
+
+    def _store(self, code: PlaneCode, filters: int, pairs: int, sums: list[str]) -> None:
+        """Write the lanes' totals, added to what is there unless it is the first time."""
+        for row in range(filters):
+            for first in range(0, pairs, code.lanes):
+                group = sums[row * pairs + first : row * pairs + min(pairs, first + code.lanes)]
+                totals, width = totals_of(code, group)
+                target = code.at("%sums", (row, self.pairs), (first, 1))
+                _store_some(code, totals, width, len(group), target)
+
+    def _unit_code(self) -> PlaneCode:
+        """Return the code that does a unit of work: rounds of filling scratch and summing."""
+        code = PlaneCode(self.dtype, self.machine)
+        shape, division = self.shape, self.division
+        items = shape.batch * division.bands
+        size = shape.filters * self.pairs
+        first_filter = code.multiply("%block", division.block)
+        sums = code.at(
+            code.operand(2), ("%chunk", size), ("%group", shape.breadth * self.pairs), (first_filter, self.pairs)
+        )
+        filters = code.least(code.value(f"sub i64 {shape.breadth}, {first_filter}"), division.block)
+        begin = code.multiply("%chunk", division.rounds * division.together)
+        end = code.least(code.add(begin, division.rounds * division.together), items)
+        cotangents = code.at("%scratch", (division.together * division.plane_size, 1))
+        with code.loop(begin, end, division.together) as item:
+            count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
+            with code.loop(0, count) as place:
+                self._copy(code, code.value(f"add nsw i64 {item}, {place}"), place, cotangents, first_filter, filters)
+            first = code.compare(item, "eq", begin)
+            self._tiles(code, cotangents, sums, filters, f"i64 {item}, i64 {count}, i1 {first}")
+        return code
+
+    def _copy(
+        self, code: PlaneCode, item: str, place: str, cotangents: str, first_filter: Index, filters: Index
+    ) -> None:
+        """Write the copy of an item to scratch."""
+        shape, division, planes = self.shape, self.division, self.division.planes
+        image, band = code.divide(item, division.bands)
+        row = code.multiply(band, planes.rows)
+        size = shape.depth * shape.image[0] * shape.image[1]
+        source = code.at(code.operand(0), (image, shape.groups * size), ("%group", size))
+        target = code.at("%scratch", (place, division.plane_size))
+        write_copy(code, planes, source, target, row, division.bands * planes.rows - 1)
+        rows, columns = shape.out
+        count = code.least(code.value(f"sub i64 {rows}, {row}"), planes.rows) if division.bands > 1 else rows
+        channel = code.add(code.multiply("%group", shape.breadth), first_filter)
+        channel = code.add(code.multiply(image, shape.filters), channel)
+        source = code.at(code.operand(1), (channel, rows * columns), (row, columns))
+        target = code.at(cotangents, (place, division.cotangent_size))
+        with code.loop(0, filters) as number, code.loop(0, count) as down:
+            line = code.at(source, (number, rows * columns), (down, columns))
+            write_row(
+                code, line, code.at(target, (number, division.filter_size), (down, planes.pitch)), columns, 1, None
+            )
+
+    def _tiles(self, code: PlaneCode, cotangents: str, sums: str, filters: Index, given: str) -> None:
+        """Write the loops over register tiles: filters outermost, so that cotangents stay in the first cache."""
+        height, remainder = self.division.filters, self.shape.breadth % self.division.filters
+        if remainder == 0:
+            with code.loop(0, filters, height) as row:
+                self._tile_row(code, row, height, cotangents, sums, given)
+            return
+        with code.loop(0, filters, height) as row:
+            whole = code.compare(code.value(f"add nsw i64 {row}, {height}"), "sle", filters)
+            with code.when(whole):
+                self._tile_row(code, row, height, cotangents, sums, given)
+            with code.when(code.value(f"xor i1 {whole}, true")):
+                self._tile_row(code, row, remainder, cotangents, sums, given)
+
+    def _tile_row(self, code: PlaneCode, row: Index, filters: int, cotangents: str, sums: str, given: str) -> None:
+        source = code.at(cotangents, (row, self.division.filter_size))
+        target = code.at(sums, (row, self.pairs))
+        whole = self.pairs // self.division.pairs * self.division.pairs
+        with code.loop(0, whole, self.division.pairs) as pair:
+            self._call(code, filters, self.division.pairs, pair, source, target, given)
+        if whole < self.pairs:
+            self._call(code, filters, self.pairs - whole, whole, source, target, given)
+
+    def _call(
+        self, code: PlaneCode, filters: int, pairs: int, pair: Index, source: str, target: str, given: str
+    ) -> None:
+        runs = code.element("i32", f"{SYMBOL}.runs", (pair, 1))
+        sums = code.at(target, (pair, 1))
+        name = f"{SYMBOL}.tile{filters}x{pairs}"
+        code.write(f"call void {name}(ptr {runs}, ptr %scratch, ptr {source}, ptr {sums}, {given})")
+
+
+def totals_of(code: PlaneCode, vectors: Sequence[str]) -> tuple[str, int]:
+    """Return a vector that begins with the totals of vectors' lanes, and its width: a tree of pairwise sums."""
+    width, level = code.lanes, list(vectors)
+    count = 1
+    while count < len(level):
+        count *= 2
+    level += ["zeroinitializer"] * (count - len(level))
+    while len(level) > 1:
+        level = [_pair_sums(code, x, y, width) for x, y in zip(level[::2], level[1::2])]
+    total = level[0]
+    while width > count:
+        total = _pair_sums(code, total, None, width)
+        width //= 2
+    return total, width
+
+
+def _pair_sums(code: PlaneCode, x: str, y: str | None, width: int) -> str:
+    """Return the sums of neighbouring lanes of a vector, or of one vector and then of another."""
+    of, lanes = vector(code.kind, width), width if y is not None else width // 2
+    halves = []
+    for start in (0, 1):
+        order = ", ".join([f"i32 {start + 2 * lane}" for lane in range(lanes)])
+        halves.append(code.value(f"shufflevector {of} {x}, {of} {y or 'poison'}, <{lanes} x i32> <{order}>"))
+    return code.value(f"fadd <{lanes} x {code.kind}> {halves[0]}, {halves[1]}")
+
+
+def _store_some(code: PlaneCode, totals: str, width: int, count: int, target: str) -> None:
+    """Write the first lanes of a vector of totals, added to what is there unless it is the first time."""
+    place, piece = 0, 1
+    while piece * 2 <= count:
+        piece *= 2
+    while piece:
+        if count - place >= piece:
+            order = ", ".join([f"i32 {place + lane}" for lane in range(piece)])
+            of = f"<{piece} x {code.kind}>"
+            some = code.value(
+                f"shufflevector <{width} x {code.kind}> {totals}, <{width} x {code.kind}> poison, <{piece} x i32> <{order}>"
+            )
+            at = code.at(target, (place, 1))
+            there = code.value(f"load {of}, ptr {at}, align {code.dtype.itemsize}")
+            before = code.value(f"select i1 %first, {of} zeroinitializer, {of} {there}")
+            total = code.value(f"fadd {of} {before}, {some}")
+            code.write(f"store {of} {total}, ptr {at}, align {code.dtype.itemsize}")
+            place += piece
+        piece //= 2
+
+
+def _total_kernel(size: int, chunks: int, dtype: DType, machine: Machine) -> Kernel:
+    """Return the kernel that adds up the chunks' sums, in their order. Operands: those sums, the gradient."""
+    code, parts = PlaneCode(dtype, machine), Parts()
+    lanes, block = code.lanes, BLOCK_VECTORS * code.lanes
+    source, target = code.operand(0), code.operand(1)
+    units = -(-size // block)
+    with code.when(code.compare("%begin", "slt", "%end")):
+        first = code.multiply("%begin", block)
+        last = code.least(code.multiply("%end", block), size)
+        whole = code.value(f"sub i64 {last}, {code.value(f'urem i64 {last}, {lanes}')}")
+        for start, end, width in ((first, whole, lanes), (whole, last, 1)):
+            with code.when(code.compare(start, "slt", end)), code.loop(start, end, width) as place:
+                total = code.load(code.kind, width, code.at(source, (place, 1)))
+                for chunk in range(1, chunks):
+                    other = code.load(code.kind, width, code.at(source, (place, 1), (chunk * size, 1)))
+                    total = code.value(f"fadd {vector(code.kind, width)} {total}, {other}")
+                code.store(code.kind, width, total, code.at(target, (place, 1)))
+    parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
+    work = Work((chunks - 1) * size, (chunks + 1) * size * dtype.itemsize)
+    return parts.kernel("convolution_total", units, grain_for(units, work), 0, work)
