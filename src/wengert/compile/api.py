@@ -20,6 +20,7 @@ from ..core.recording import is_recording
 from ..core.streams import rewind, states
 from ..core.tracing import open_traces
 from .capture import CaptureTrace
+from .derivative import derive
 from .paths import Path, settle
 from .reach import Reach, checker
 from .sources import Changed, CompileError
@@ -89,19 +90,25 @@ class Compiled:
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
         before = _numpy_draws()
-        result = trace.run(functools.partial(_called, self.function, passed, structure))
+        result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure))
         if before is not None and _numpy_draws() != before:
             self._give_up(
                 "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from "
                 "wg.random instead"
             )
         originals = {id(given): leaf for given, leaf in zip(passed, leaves)}
-        answer, plans, form, effects = settle(trace, result, originals)
+        outcomes, plans, form, effects = settle(trace, result, originals)
         del result, passed
-        if self._given_up:
-            return answer
+        if self._given_up and derivative is None:
+            return form.unflatten(outcomes)
         used = [b.tensor for b in trace.brought if not b.fresh]
-        places = trace.leaks([*flatten(answer)[0], *leaves])
+        places = trace.leaks([*outcomes, *leaves])
+        path = Path(trace, plans, form, effects, derivative)
+        if derivative is not None:
+            boxes = [leaf for leaf, plan in zip(outcomes, plans) if plan.kind == "output"]
+            path.prepare()
+            path.first_run(leaves, boxes, trace.raws)
+        answer = form.unflatten(outcomes)
         if places:
             self._unsettled += 1
             if self._unsettled > _MOST_UNSETTLED:
@@ -110,7 +117,6 @@ class Compiled:
                     "bring it up to date. Return it, or write it with copy_() into a Tensor that stays"
                 )
             return answer  # what is kept from now on (say, parameters made in the first run) is there in the next
-        path = Path(trace, plans, form, effects)
         path.conditions.append(checker(reach.ties(used)))
         path.same = [(place, leaves[place]) for place in shared]
         path.prepare()
@@ -126,6 +132,11 @@ def _numpy_draws() -> Any:
     """Return where NumPy's global generator stands."""
     state: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
     return state[2], hash(state[1].tobytes())
+
+
+def _run(trace: CaptureTrace, function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:
+    result = _called(function, leaves, structure)
+    return result, derive(trace, result)
 
 
 def _called(function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:

@@ -23,7 +23,7 @@ from ..core import boxing, capturing
 from ..core.dispatch import explain, lift
 from ..core.primitive import Primitive
 from ..core.recording import set_recording
-from ..core.tape import location
+from ..core.tape import Leaf, location
 from ..core.tracing import State, Trace, calling_frame, leaked
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Params, Shape
@@ -37,6 +37,7 @@ from .sources import (
     GradientSource,
     Numbers,
     NumberSource,
+    SeedSource,
     Source,
     TensorSource,
 )
@@ -92,12 +93,15 @@ class Captured(State):
 class Brought:
     """A Tensor that was made a tracer, and what it was before."""
 
-    __slots__ = ("data", "fresh", "gradient", "gradient_was_read", "gradient_was_set", "node", "source", "tensor", "value")
+    __slots__ = ("data", "fresh", "gradient", "gradient_was_read", "gradient_was_set", "inner", "node", "source", "tensor", "value")
 
     def __init__(self, tensor: Any, value: Value, source: Source | None) -> None:
         self.tensor = tensor
         self.data = tensor._data
         self.node = tensor._node
+        # A sweep inside of the function ends where the function began.
+        cut = self.node is not None and not isinstance(self.node, Leaf)
+        self.inner = Leaf(tensor, tensor._data, calling_frame()) if cut else self.node
         self.gradient = getattr(tensor, "_grad", None)
         self.gradient_was_read = self.gradient_was_set = False
         self.value = value
@@ -119,6 +123,7 @@ class CaptureTrace(Trace, capturing.Capture):
     Attributes:
         equations: what it did, in order.
         inputs: Values that come from outside, with their Sources.
+        raws: what the inputs are in this run.
         brought: Tensors that became tracers.
         decisions: Values that Python code depended on, with what they were.
         numbers: numbers that are computed before every run.
@@ -141,6 +146,7 @@ class CaptureTrace(Trace, capturing.Capture):
         "equations",
         "inputs",
         "numbers",
+        "raws",
         "states",
     )
 
@@ -148,6 +154,7 @@ class CaptureTrace(Trace, capturing.Capture):
         super().__init__("compile", described)
         self.equations: list[Equation] = []
         self.inputs: dict[Value, Source] = {}
+        self.raws: dict[Value, np.ndarray] = {}
         self.brought: list[Brought] = []
         self.decisions: list[tuple[Value, np.ndarray, str]] = []
         self.numbers: list[Numbers] = []
@@ -173,6 +180,7 @@ class CaptureTrace(Trace, capturing.Capture):
         """Return a new input of the graph."""
         value = Value(raw.shape, raw.dtype)
         self.inputs[value] = source
+        self.raws[value] = raw
         return value
 
     def arguments(self, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
@@ -215,7 +223,7 @@ class CaptureTrace(Trace, capturing.Capture):
         self.brought.append(brought)
         if brought.gradient is not None:
             self._gradients[id(brought.gradient)] = (brought.gradient, brought)
-        boxing.become(tensor, boxing.box_state(Captured(self, raw, value, calling_frame()), tensor._node))
+        boxing.become(tensor, boxing.box_state(Captured(self, raw, value, calling_frame()), brought.inner))
 
     def adopt(self, tensor: Any) -> None:
         """Make a Tensor from further out a tracer: what asks to record it means this capture."""
@@ -259,16 +267,27 @@ class CaptureTrace(Trace, capturing.Capture):
         """Return numbers, as arrays without axes, that `compute` computes before every run."""
         numbers = Numbers(compute, np.dtype(dtype))
         self.numbers.append(numbers)
-        sources = [NumberSource(numbers, place, numbers.dtype) for place in range(len(numbers.arrays))]
-        return [
-            Cell(self.tracer(array.copy(), self.input(array, source))) for array, source in zip(numbers.arrays, sources)
-        ]
+        cells: list[Cell] = []
+        for place, array in enumerate(numbers.arrays):
+            raw = array.copy()
+            cells.append(Cell(self.tracer(raw, self.input(raw, NumberSource(numbers, place, numbers.dtype)))))
+        return cells
 
     def state(self, array: np.ndarray) -> Cell:
         """Return an array that is kept from run to run, to be read and written as a Cell."""
         cell = Cell(self.array(array))
         self.states.append((array, cell))
         return cell
+
+    def seed(self, output: Any) -> Any:
+        """Return a tracer for the cotangent of an output."""
+        raw = np.ones(output.shape, output.dtype)
+        return self.tracer(raw, self.input(raw, SeedSource(raw)))
+
+    def holds(self, tensor: Any) -> bool:
+        """Return whether a tracer is a Tensor of outside."""
+        brought = self._held.get(id(tensor))
+        return brought is not None and not brought.fresh
 
     def cell(self, tensor: Any, dtype: Any) -> Cell:
         """Return a Cell with the values of a Tensor, in a dtype."""

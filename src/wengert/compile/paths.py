@@ -20,8 +20,9 @@ from ..core.recording import set_recording
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
 from .capture import Brought, CaptureTrace
+from .derivative import Call, Derivative, put_on_tape
 from .graph import Graph, Value
-from .sources import ArraySource, DrawSource, Changed, CompileError, Source
+from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
 
 
 class Result(NamedTuple):
@@ -41,8 +42,9 @@ class Effects(NamedTuple):
 
 def settle(
     trace: CaptureTrace, result: Any, arguments: dict[int, Any]
-) -> tuple[Any, list[Result], Structure, Effects]:
-    """End a captured run: make every Tensor what it is now; return the result, its plan, and what else was done.
+) -> tuple[list[Any], list[Result], Structure, Effects]:
+    """End a captured run: make every Tensor what it is now; return the leaves of the result, their plans, their
+    structure, and what else was done.
 
     `arguments` has the arguments themselves by the ids of what the function was given for them.
     """
@@ -75,7 +77,7 @@ def settle(
         set_recording(before)
     for action in trace.afterwards:
         action()
-    return structure.unflatten(outcomes), plans, structure, effects
+    return outcomes, plans, structure, effects
 
 
 def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought]) -> Result:
@@ -124,7 +126,7 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects, finals:
     if brought.fresh:
         brought.data = _own(state.raw)
         return
-    if tensor._node is not brought.node:
+    if tensor._node is not brought.inner:
         raise CompileError(
             f"wg.compile({trace.described}): a tracked value was written into a Tensor that was made outside of the "
             "function, so that its history would go on through the compiled code. Return the value instead, or write "
@@ -181,7 +183,14 @@ class Path:
         decisions: for each value that Python code depended on: a program that computes it, and what it was.
     """
 
-    def __init__(self, trace: CaptureTrace, plans: list[Result], structure: Structure, effects: Effects) -> None:
+    def __init__(
+        self,
+        trace: CaptureTrace,
+        plans: list[Result],
+        structure: Structure,
+        effects: Effects,
+        derivative: Derivative | None,
+    ) -> None:
         self.structure = structure
         self.plans = plans
         self.effects = effects
@@ -199,6 +208,14 @@ class Path:
         set_values = [value for _, value in effects.gradients if value is not None]
         arrays = {id(source.array): place for place, source in enumerate(self.sources) if type(source) is ArraySource}
         state_places = [arrays[id(array)] for array, _ in effects.states]
+        residuals = [] if derivative is None else derivative.residuals
+        self.derivative = derivative
+        self.owned = [type(source) in (TensorSource, ArgumentSource, DrawSource) for source in self.sources]
+        self.tracked = [] if derivative is None else [places[id(source)] for source in derivative.inputs]
+        on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
+        self.on_tape = [on_tape.get(value) for value in outputs]
+        self.counts = (len(outputs), len(set_values), len(residuals))
+        set_values = [*set_values, *residuals]
         homes = [None] * (len(outputs) + len(set_values)) + [place for _, place in self.written] + state_places
         name = trace.described
         values = [
@@ -222,6 +239,7 @@ class Path:
         """Compile."""
         self.program = Interpreter(self.graph)
         self.asking = [Interpreter(graph) for graph, _ in self.questions]
+        self.pulling = None if self.derivative is None else Interpreter(self.derivative.pullback)
 
     def check(self, arguments: Sequence[Any]) -> None:
         """Make sure that the program is for how things are now.
@@ -262,14 +280,19 @@ class Path:
         finally:
             for close in closing:
                 close()
-        return self._finish(arguments, outs)
+        return self._finish(arguments, arrays, outs)
 
-    def _finish(self, arguments: Sequence[Any], outs: list[np.ndarray]) -> Any:
-        given = iter(outs)
+    def _finish(self, arguments: Sequence[Any], arrays: list[np.ndarray], outs: list[np.ndarray]) -> Any:
+        boxes = [boxing.box(out) for out in outs[: self.counts[0]]]
+        if self.derivative is not None:
+            first = self.counts[0] + self.counts[1]
+            self.put_on_tape(arguments, arrays, boxes, outs[first : first + self.counts[2]])
+        made = iter(boxes)
+        given = iter(outs[self.counts[0] :])
         leaves: list[Any] = []
         for kind, what in self.plans:
             if kind == "output":
-                leaves.append(boxing.box(next(given)))
+                leaves.append(next(made))
             else:
                 leaves.append(what.holder(arguments) if kind == "held" else what)
         for source, value in self.effects.gradients:
@@ -277,6 +300,27 @@ class Path:
         for action in self.afterwards:
             action()
         return self.structure.unflatten(leaves)
+
+
+    def first_run(self, arguments: Sequence[Any], boxes: list[Any], raws: dict[Value, np.ndarray]) -> None:
+        """Put what the captured run has returned onto the tape."""
+        assert self.derivative is not None
+        arrays = [raws[value] for value in self.graph.inputs]
+        kept = Graph(self.graph.name, self.graph.inputs, self.graph.equations, self.derivative.residuals)
+        self.put_on_tape(arguments, arrays, boxes, Interpreter(kept.without_dead_code()).run(arrays))
+
+    def put_on_tape(
+        self, arguments: Sequence[Any], arrays: list[np.ndarray], boxes: list[Any], residuals: list[np.ndarray]
+    ) -> None:
+        """Give the results of a run their Nodes, which keep what went in, and the residuals."""
+        assert self.derivative is not None
+        owned = [array if owns else array.copy() for array, owns in zip(arrays, self.owned)]
+        call = Call(self.graph, self.derivative, self.tracked, self.pulling, owned, residuals)
+        ordered = [None] * len(self.derivative.outputs)
+        for place, made in zip(self.on_tape, boxes):
+            if place is not None:
+                ordered[place] = made
+        put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
 
 
 def _writable(tensor: Any) -> tuple[np.ndarray, Callable[[], None] | None]:

@@ -173,6 +173,15 @@ class DrawSource(Source):
         return np.asarray(self.draw(self.shape))
 
 
+class SeedSource(Source):
+    """The cotangent of an output: no input of the function, but of its pullback."""
+
+    __slots__ = ()
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.shape, self.dtype = array.shape, array.dtype
+
+
 class NumberSource(Source):
     """One of several numbers that Python computes before every run: a learning rate, a bias correction."""
 

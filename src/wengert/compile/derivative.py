@@ -1,0 +1,206 @@
+"""Derivatives of compiled functions: what is returned on the tape is differentiated by a program of its own.
+
+While a function is captured, a sweep from what it returns, with seeds that are inputs, leaves the equations of the
+pullback. What they need of the function's own values is kept as residuals. Where the pullback is to be differentiated
+again, the function's graph is replayed, operation by operation, on Tensors: any order, in any mode.
+"""
+
+# The slots of Tensor are this module's business.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import boxing
+from ..core.backward import cotangents, gradients_of
+from ..core.primitive import OPAQUE, Primitive
+from ..core.pytree import flatten
+from ..core.reach import route_between
+from ..core.recording import is_recording, set_recording
+from ..core.tape import Leaf, Node, argument_node, is_freed, make_node, projection
+from ..core.tracing import Several
+from ..core.vspace import OutputBars, densify
+from .capture import CaptureTrace
+from .graph import Equation, Graph, Value
+from .sources import SeedSource, Source
+
+_CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
+"""Operations that the pullback rather does again than have their results kept."""
+
+
+class Derivative(NamedTuple):
+    """How the outputs of a function are pulled back.
+
+    Attributes:
+        outputs: values of the results that are on the tape.
+        inputs: sources of the Tensors that a cotangent arrives at.
+        residuals: values of the function that the pullback needs.
+        pullback: takes seeds for the outputs, then the function's inputs, then residuals; returns cotangents.
+    """
+
+    outputs: list[Value]
+    inputs: list[Source]
+    residuals: list[Value]
+    pullback: Graph
+
+
+def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
+    """Capture the pullback of what a function has returned; None if nothing of it is on the tape."""
+    if not is_recording():
+        return None
+    leaves = [leaf for leaf in flatten(result)[0] if _is_tracked(leaf, trace)]
+    sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]
+    if not leaves or not sources:
+        return None
+    forward = list(trace.equations)
+    seeds = [trace.seed(leaf) for leaf in leaves]
+    nodes = [brought.tensor._node for brought in sources]
+    silenced = [(node, node.hooks) for node in nodes if isinstance(node, Leaf)]
+    for node, _ in silenced:
+        node.hooks = None
+    try:
+        pairs = [(leaf._node, seed) for leaf, seed in zip(leaves, seeds)]
+        route, _ = route_between([node for node, _ in pairs], frozenset(nodes))
+        bars = cotangents(pairs, nodes, route, retain=True, tracked=False, masked=True, traced=True)
+    finally:
+        for node, hooks in silenced:
+            node.hooks = hooks
+    backward = trace.equations[len(forward) :]
+    del trace.equations[len(forward) :]
+    inputs = [value for value, source in trace.inputs.items() if type(source) is not SeedSource]
+    seed_values = [seed._state.value for seed in seeds]
+    for value in seed_values:
+        del trace.inputs[value]
+    reached = [(b.source, bar) for b, bar in zip(sources, bars) if bar is not None and b.source is not None]
+    ends = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in reached]
+    residuals, equations = _parted(forward, backward, ends)
+    name = f"{trace.described} pulled back"
+    pullback = Graph(name, [*seed_values, *inputs, *residuals], equations, ends).without_dead_code()
+    pullback.verify()
+    return Derivative([leaf._state.value for leaf in leaves], [source for source, _ in reached], residuals, pullback)
+
+
+def _is_tracked(leaf: Any, trace: CaptureTrace) -> bool:
+    if type(leaf) is not boxing.Tracer or leaf._state.trace is not trace or trace.holds(leaf):
+        return False
+    return leaf._node is not None and not is_freed(leaf._node)
+
+
+def _parted(
+    forward: Sequence[Equation], backward: Sequence[Equation], ends: Sequence[Value]
+) -> tuple[list[Value], list[Equation]]:
+    """Return the values to be kept for the pullback, and its equations, cheap ones of the function's own included."""
+    makers = {value: equation for equation in forward for value in equation.outputs}
+    made = {value for equation in backward for value in equation.outputs}
+    kept: dict[Value, None] = {}
+    again: dict[Equation, None] = {}
+    waiting = [value for equation in backward for value in equation.values()] + list(ends)
+    while waiting:
+        value = waiting.pop()
+        maker = makers.get(value)
+        if maker is None or value in made or value in kept or maker in again:
+            continue
+        if maker.primitive.name in _CHEAP:
+            again[maker] = None
+            waiting.extend(maker.values())
+        else:
+            kept[value] = None
+    return list(kept), [*[equation for equation in forward if equation in again], *backward]
+
+
+class Call:
+    """What the tape keeps of one call of a compiled function: arrays that went in, residuals, and the programs.
+
+    Attributes:
+        places: which of the graph's inputs the Nodes of the call stand for, in order.
+    """
+
+    __slots__ = ("arrays", "derivative", "graph", "places", "program", "residuals")
+
+    def __init__(
+        self, graph: Graph, derivative: Derivative, places: list[int], program: Any, arrays: Any, residuals: Any
+    ) -> None:
+        self.graph = graph
+        self.derivative = derivative
+        self.places = places
+        self.program = program
+        self.arrays = arrays
+        self.residuals = residuals
+
+    def seeds(self, out_bar: Any) -> list[Any]:
+        """Return the cotangents of all outputs, None where there is none."""
+        if isinstance(out_bar, OutputBars):
+            return [out_bar.bars.get(i) for i in range(len(self.derivative.outputs))]
+        return [out_bar]
+
+
+def _pull(node: Node, out_bar: Any) -> tuple[Any, ...]:
+    call: Call = node.saved[0]
+    seeds = [
+        np.zeros(value.shape, value.dtype) if bar is None else np.asarray(densify(bar))
+        for value, bar in zip(call.derivative.outputs, call.seeds(out_bar))
+    ]
+    return tuple(call.program.run([*seeds, *call.arrays, *call.residuals]))
+
+
+def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
+    call: Call = node.saved[0]
+    tensors = [boxing.box(array) for array in call.arrays]
+    entered: list[Any] = []
+    for place, parent in zip(call.places, node.inputs):
+        entry = argument_node(parent if node.recorded else None, call.arrays[place])
+        tensors[place] = boxing.box(call.arrays[place], entry)
+        entered.append(entry)
+    before = set_recording(True)
+    try:
+        outs = replay(call.graph, tensors, call.derivative.outputs)
+        pairs = [(out, bar) for out, bar in zip(outs, call.seeds(out_bar)) if bar is not None]
+        found = gradients_of(
+            [out for out, _ in pairs],
+            entered,
+            [bar for _, bar in pairs],
+            retain_graph=True,
+            create_graph=node.recorded,
+            name="the pullback of a compiled function",
+        )
+    finally:
+        set_recording(before)
+    return tuple(found)
+
+
+COMPILED = Primitive("compiled", OPAQUE, _pull)
+COMPILED.pull = COMPILED.pull_masked = _pull
+COMPILED.pull_tracked = _pull_tracked
+
+
+def replay(graph: Graph, tensors: Sequence[Any], wanted: Sequence[Value]) -> list[Any]:
+    """Compute values of a graph on Tensors, operation by operation, as the function that it was captured of did."""
+    known: dict[Value, Any] = dict(zip(graph.inputs, tensors))
+
+    def operand(value: Any) -> Any:
+        if not isinstance(value, Value):
+            return value
+        return known[value] if value in known else boxing.box(value.constant)
+
+    for equation in Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code().equations:
+        out = equation.primitive.call(*[operand(value) for value in equation.inputs], **equation.params)
+        known.update(zip(equation.outputs, out if equation.primitive.multiple else (out,)))
+    return [operand(value) for value in wanted]
+
+
+def put_on_tape(call: Call, holders: Sequence[Any], outs: Sequence[Any]) -> None:
+    """Give the outputs of a run their Nodes."""
+    parents = tuple([holder._node for holder in holders])
+    if len(outs) == 1:
+        outs[0]._node = make_node(COMPILED, parents, (call,), outs[0]._data, {})
+        return
+    whole = make_node(COMPILED, parents, (call,), Several(outs), {})
+    for i, out in enumerate(outs):
+        out._node = projection(whole, i, out)
+
+
+__all__ = ["Call", "Derivative", "derive", "put_on_tape", "replay"]
