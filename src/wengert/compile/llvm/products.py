@@ -19,7 +19,7 @@ from .machine import Machine
 from .products_code import SIZES, Code
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .products_layout import Product, normalised
-from .products_packing import Source, pack_function
+from .products_packing import MARGIN, Source, pack_function
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
 from .vectors import SYMBOL, TYPES
@@ -69,7 +69,7 @@ class _Generator:
 
     def _scratch(self) -> _Scratch:
         plan, size, lanes = self.plan, SIZES[self.kind], self.lanes
-        right = plan.group * self.product.k * self.width * lanes * size if plan.pack_right else 0
+        right = plan.group * self._panel_bytes() if plan.pack_right else 0
         left = self.product.k * self.left_width * lanes * size if plan.pack_left else 0
         tile = self.height * self.width * lanes * size
         places = [0]
@@ -161,8 +161,10 @@ class _Generator:
         """Return the address of a packed panel."""
         code = self.code
         within = code.add(panel, code.multiply(first, -1))
-        size = self.product.k * self.width * self.lanes * SIZES[self.kind]
-        return code.element("i8", "%scratch", (within, size), (self.scratch.right, 1))
+        return code.element("i8", "%scratch", (within, self._panel_bytes()), (self.scratch.right + MARGIN, 1))
+
+    def _panel_bytes(self) -> int:
+        return -(-self.product.k * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
 
     def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
         """Write the loop over the panels of a unit: a tile, and what becomes of it, for each."""

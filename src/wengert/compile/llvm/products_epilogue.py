@@ -9,7 +9,7 @@ from ..nests import Access, Counter, Store
 from ..scalar_ir import BOOL, DType, KernelError, Scalar, ScalarFunction, topological, verify
 from ..scalar_math import lower
 from .products_code import SIZES, Code
-from .vectors import STORED, TYPES, literal, lookup, operation, spelled, suffix, vector
+from .vectors import STORED, TYPES, literal, spelled, suffix, vector, write
 
 
 class Corner(NamedTuple):
@@ -116,10 +116,7 @@ def _operation(code: Code, scalar: Scalar, values: dict[Scalar, str], lanes: int
     if scalar.op == "constant":
         text = literal(scalar.payload, scalar.dtype)
         return text if lanes == 1 else code.text.number(scalar.payload, scalar.dtype, lanes)
-    operands = [values[operand] for operand in scalar.operands]
-    if scalar.op == "lookup":
-        return lookup(code, scalar, operands[0], lanes)
-    return operation(code, scalar, operands, lanes)
+    return write(code, scalar, [values[operand] for operand in scalar.operands], lanes)
 
 
 def _address(code: Code, epilogue: Epilogue, access: Access, corner: Corner) -> str:

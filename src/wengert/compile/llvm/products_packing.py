@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .products_code import Code
+from .products_code import SIZES, Code
 from .vectors import spelled, vector
+
+
+MARGIN = 64
+"""Bytes before a packed panel that packing may write to."""
 
 
 class Source(NamedTuple):
@@ -22,7 +26,7 @@ def packing(source: Source, lanes: int) -> str:
     """Return how a matrix is best packed: "copy", "transpose" or "gather"."""
     if source.stride == 1:
         return "copy"
-    if source.step == 1 and source.depth >= lanes:
+    if source.step == 1 and source.depth >= _piece(source, lanes):
         return "transpose"
     return "gather"
 
@@ -65,37 +69,59 @@ def _copy_rows(code: Code, source: Source, lanes: int, start: str, masks: list[s
 
 
 def _transpose(code: Code, source: Source, lanes: int, vectors: int) -> None:
-    """Write the packing of a matrix that is contiguous along k, as squares turned over in registers.
+    """Write the packing of a matrix that is contiguous along k: blocks of a vector's rows, turned over in registers.
 
-    The last square along k begins early, so that nothing beyond the end is read; rows beyond the last are the last.
+    The last blocks, down and across, begin early, so that nothing beyond the end is read; what they repeat is written
+    to the same place. Where a panel has fewer columns than a vector, a block begins before it: see `MARGIN`.
     """
-    width = lanes * vectors
+    width, piece = lanes * vectors, _piece(source, lanes)
     with code.loop(0, width, lanes) as across:
-        begin = code.add("%first", across)
-        rows = []
-        for lane in range(lanes):
-            row = code.least(code.add(begin, lane), source.extent - 1)
-            rows.append(code.element(source.kind, "%from", (row, source.stride)))
-        with code.loop(0, source.depth, lanes) as square:
-            k = code.least(square, source.depth - lanes)
-            loaded = [code.load(source.kind, lanes, code.element(source.kind, row, (k, 1))) for row in rows]
-            write = code.element(source.kind, "%to", (k, width), (across, 1))
-            for lane, column in enumerate(_turned(code, source.kind, lanes, loaded)):
-                code.store(source.kind, lanes, column, code.element(source.kind, write, (lane, width)))
+        begin: str | int = 0
+        if source.extent > lanes:
+            begin = code.least(code.add("%first", across), source.extent - lanes)
+        column = code.add(begin, code.value("sub nsw i64 0, %first")) if source.extent > lanes else 0
+        corner = code.element(source.kind, "%from", (begin, source.stride))
+        with code.loop(0, source.depth, piece) as block:
+            k = code.least(block, source.depth - piece) if source.depth % piece else block
+            read = code.element(source.kind, corner, (k, 1))
+            rows = []
+            for lane in range(lanes):
+                at = code.element(source.kind, read, (min(lane, source.extent - 1), source.stride))
+                rows.append(code.load(source.kind, piece, at))
+            write = code.element(source.kind, "%to", (k, width), (column, 1))
+            for step, turned in enumerate(_turned(code, source.kind, lanes, rows, piece)):
+                code.store(source.kind, lanes, turned, code.element(source.kind, write, (step, width)))
 
 
-def _turned(code: Code, kind: str, lanes: int, rows: list[str]) -> list[str]:
-    """Write the transposition of a square: halves, quarters, eighths... of rows change places, by shuffles."""
-    of, span = vector(kind, lanes), lanes // 2
+def _piece(source: Source, lanes: int) -> int:
+    """Return how many elements along k are turned over together: as many as 16 bytes hold."""
+    return min(lanes, 16 // SIZES[source.kind])
+
+
+def _turned(code: Code, kind: str, lanes: int, rows: list[str], piece: int) -> list[str]:
+    """Write the transposition of short rows, one for each lane, into `piece` vectors.
+
+    Rows that lie `piece` apart are joined to vectors; what is left are transpositions of squares within 16 bytes.
+    """
+    joined = []
+    for first in range(piece):
+        parts, size = rows[first::piece], piece
+        while len(parts) > 1:
+            order, of = spelled("i32", range(2 * size)), vector(kind, size)
+            pairs = zip(parts[::2], parts[1::2])
+            parts = [code.value(f"shufflevector {of} {x}, {of} {y}, <{2 * size} x i32> {order}") for x, y in pairs]
+            size *= 2
+        joined += parts
+    of, span = vector(kind, lanes), piece // 2
     while span:
-        new = list(rows)
-        for upper in [lane for lane in range(lanes) if not lane & span]:
-            pair = f"{of} {rows[upper]}, {of} {rows[upper + span]}"
+        new = list(joined)
+        for upper in [row for row in range(piece) if not row & span]:
+            pair = f"{of} {joined[upper]}, {of} {joined[upper + span]}"
             for which in (0, span):
                 order = [(lane & ~span) + which + (lanes if lane & span else 0) for lane in range(lanes)]
                 new[upper + which] = code.value(f"shufflevector {pair}, <{lanes} x i32> {spelled('i32', order)}")
-        rows, span = new, span // 2
-    return rows
+        joined, span = new, span // 2
+    return joined
 
 
 def _gather(code: Code, source: Source, lanes: int, vectors: int) -> None:
