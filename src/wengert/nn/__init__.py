@@ -40,9 +40,16 @@ from .activations import (
 from .activations import (
     Tanh as Tanh,
 )
+from .attention import MultiheadAttention as MultiheadAttention
+from .batch_normalization import BatchNorm1d as BatchNorm1d
+from .batch_normalization import BatchNorm2d as BatchNorm2d
+from .batch_normalization import BatchNorm3d as BatchNorm3d
 from .containers import ModuleDict as ModuleDict
 from .containers import ModuleList as ModuleList
 from .containers import Sequential as Sequential
+from .convolution import Conv1d as Conv1d
+from .convolution import Conv2d as Conv2d
+from .convolution import Conv3d as Conv3d
 from .layers import (
     Dropout as Dropout,
 )
@@ -60,6 +67,9 @@ from .layers import (
 )
 from .layers import (
     Linear as Linear,
+)
+from .layers import (
+    Unflatten as Unflatten,
 )
 from .losses import (
     BCEWithLogitsLoss as BCEWithLogitsLoss,
@@ -84,11 +94,29 @@ from .losses import (
 )
 from .module import Module as Module
 from .module import Parameter as Parameter
+from .pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
+from .pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from .pooling import AvgPool1d as AvgPool1d
+from .pooling import AvgPool2d as AvgPool2d
+from .pooling import MaxPool1d as MaxPool1d
+from .pooling import MaxPool2d as MaxPool2d
+from .recurrent import LSTM as LSTM
+from .recurrent import LSTMCell as LSTMCell
 from .stateless import functional_call as functional_call
 from .stateless import stack_module_state as stack_module_state
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
     "CrossEntropyLoss",
     "Dropout",
     "ELU",
@@ -98,26 +126,32 @@ __all__ = [
     "HuberLoss",
     "Identity",
     "L1Loss",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ReLU",
     "Sequential",
-    "Sigmoid",
     "SiLU",
+    "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
     "Tanh",
+    "Unflatten",
     "functional",
     "functional_call",
-    "stack_module_state",
     "init",
+    "stack_module_state",
 ]

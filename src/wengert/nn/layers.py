@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import prod
 from typing import Any
 
 import wengert as wg
 from wengert import Tensor, random
+from wengert.errors import ShapeError
 
 from . import functional, init
 from .module import Module
-
-
-def _empty(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    return wg.empty(shape, dtype).requires_grad_()
+from .parameters import empty, extent, reset_affine
 
 
 class Linear(Module):
@@ -37,18 +35,15 @@ class Linear(Module):
     bias: Tensor | None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None) -> None:
-        self.in_features = _extent("Linear", "in_features", in_features)
-        self.out_features = _extent("Linear", "out_features", out_features)
-        self.weight = _empty((out_features, in_features), dtype)
-        self.register_parameter("bias", _empty((out_features,), dtype) if bias else None)
+        self.in_features = extent("Linear", "in_features", in_features)
+        self.out_features = extent("Linear", "out_features", out_features)
+        self.weight = empty((out_features, in_features), dtype)
+        self.register_parameter("bias", empty((out_features,), dtype) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
-        init.kaiming_uniform_(self.weight, a=sqrt(5))
-        if self.bias is not None:
-            bound = 1 / sqrt(self.in_features) if self.in_features else 0.0
-            init.uniform_(self.bias, -bound, bound)
+        reset_affine(self.weight, self.bias)
 
     def forward(self, x: Any) -> Tensor:
         """Map the last axis."""
@@ -57,12 +52,6 @@ class Linear(Module):
     def extra_repr(self) -> str:
         """Show the extents."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
-
-def _extent(layer: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{layer}: {name} is a number of features, not {value!r}")
-    return value
 
 
 class Embedding(Module):
@@ -84,14 +73,14 @@ class Embedding(Module):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None
     ) -> None:
-        self.num_embeddings = _extent("Embedding", "num_embeddings", num_embeddings)
-        self.embedding_dim = _extent("Embedding", "embedding_dim", embedding_dim)
+        self.num_embeddings = extent("Embedding", "num_embeddings", num_embeddings)
+        self.embedding_dim = extent("Embedding", "embedding_dim", embedding_dim)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"Embedding: padding_idx {padding_idx} is no row of a table of {num_embeddings}")
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
-        self.weight = _empty((num_embeddings, embedding_dim), dtype)
+        self.weight = empty((num_embeddings, embedding_dim), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -143,8 +132,8 @@ class LayerNorm(Module):
     ) -> None:
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
-        self.register_parameter("weight", _empty(self.normalized_shape, dtype) if elementwise_affine else None)
-        self.register_parameter("bias", _empty(self.normalized_shape, dtype) if elementwise_affine and bias else None)
+        self.register_parameter("weight", empty(self.normalized_shape, dtype) if elementwise_affine else None)
+        self.register_parameter("bias", empty(self.normalized_shape, dtype) if elementwise_affine and bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -224,3 +213,36 @@ class Flatten(Module):
     def extra_repr(self) -> str:
         """Show the axes."""
         return f"start_axis={self.start_axis}, end_axis={self.end_axis}"
+
+
+class Unflatten(Module):
+    """Divide one axis into several: what undoes `Flatten`.
+
+    Args:
+        axis: the axis to divide.
+        unflattened_size: the extents to divide it into; -1 once, for what is left.
+
+    >>> import wengert as wg
+    >>> wg.nn.Unflatten(1, (2, 3))(wg.ones((5, 6))).shape
+    (5, 2, 3)
+    """
+
+    def __init__(self, axis: int, unflattened_size: tuple[int, ...]) -> None:
+        self.axis = axis
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, x: Any) -> Tensor:
+        """Divide the axis."""
+        x = wg.asarray(x)
+        axis = self.axis % max(x.ndim, 1)
+        sizes = list(self.unflattened_size)
+        known = prod([n for n in sizes if n != -1])
+        if sizes.count(-1) == 1 and known:
+            sizes[sizes.index(-1)] = x.shape[axis] // known
+        if prod(sizes) != x.shape[axis]:
+            raise ShapeError(f"Unflatten: axis {self.axis} of shape {x.shape} cannot become {self.unflattened_size}")
+        return wg.reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+
+    def extra_repr(self) -> str:
+        """Show the axis and the extents."""
+        return f"axis={self.axis}, unflattened_size={self.unflattened_size}"

@@ -8,6 +8,30 @@
 from __future__ import annotations
 
 from wengert import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+)
+from wengert import (
+    adaptive_avg_pool2d as adaptive_avg_pool2d,
+)
+from wengert import (
+    avg_pool1d as avg_pool1d,
+)
+from wengert import (
+    avg_pool2d as avg_pool2d,
+)
+from wengert import (
+    avg_pool3d as avg_pool3d,
+)
+from wengert import (
+    conv1d as conv1d,
+)
+from wengert import (
+    conv2d as conv2d,
+)
+from wengert import (
+    conv3d as conv3d,
+)
+from wengert import (
     layer_norm as layer_norm,
 )
 from wengert import (
@@ -18,6 +42,18 @@ from wengert import (
 )
 from wengert import (
     log_softmax as log_softmax,
+)
+from wengert import (
+    lstm_step as lstm_step,
+)
+from wengert import (
+    max_pool1d as max_pool1d,
+)
+from wengert import (
+    max_pool2d as max_pool2d,
+)
+from wengert import (
+    max_pool3d as max_pool3d,
 )
 from wengert import (
     relu as relu,
@@ -39,6 +75,7 @@ from .activations import elu as elu
 from .activations import gelu as gelu
 from .activations import leaky_relu as leaky_relu
 from .activations import softplus as softplus
+from .attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .classification import cross_entropy as cross_entropy
 from .classification import nll_loss as nll_loss
 from .layers import dropout as dropout
@@ -60,9 +97,21 @@ from .losses import (
 from .losses import (
     smooth_l1_loss as smooth_l1_loss,
 )
+from .normalization import batch_norm as batch_norm
+from .recurrent import lstm_cell as lstm_cell
+from .recurrent import lstm_sequence as lstm_sequence
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
     "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv3d",
     "cross_entropy",
     "dropout",
     "elu",
@@ -75,11 +124,18 @@ __all__ = [
     "linear",
     "log_sigmoid",
     "log_softmax",
+    "lstm_cell",
+    "lstm_sequence",
+    "lstm_step",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
     "mse_loss",
     "nll_loss",
     "normalize",
     "one_hot",
     "relu",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
