@@ -1,0 +1,290 @@
+"""Executables: programs that run on arrays, with kernels where there are some and NumPy where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import is_
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .graph import Graph, Value, type_of
+from .interpret import computed
+from .kernels import Job, Kernel, Place
+from .llvm.machine import Machine
+from .llvm.nests import nest_kernel
+from .llvm.program import Addresses, NativeProgram
+from .lower import Step
+from .lower_layout import Layout
+from .lower_steps import Program
+from .nests import Nest
+from .plan import ALIGNMENT, plan_memory
+
+Array = np.ndarray
+
+
+class _Native(NamedTuple):
+    """Jobs in sequence."""
+
+    program: NativeProgram
+    kernels: tuple[Kernel, ...]
+
+
+class _Host(NamedTuple):
+    """One equation that NumPy computes."""
+
+    step: Step
+    operands: tuple[Any, ...]
+    targets: tuple[Any, ...]
+
+
+class Executable:
+    """A compiled graph; call `run`.
+
+    Args:
+        graph: what it computes.
+        machine: what kernels are made for.
+    """
+
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        self.name = graph.name
+        self.inputs = graph.inputs
+        self.homes = graph.homes
+        program = Program(graph)
+        self._lock = Lock()
+        self._steps = _with_homes(program)
+        self._layout(program, self._steps)
+        self._segments = self._build(program, self._steps, machine)
+        self._bind_constants()
+
+    # Where everything is.
+
+    def _layout(self, program: Program, steps: _Homed) -> None:
+        graph = program.graph
+        inputs = len(graph.inputs)
+        self._numbers: dict[Value, int] = {value: place for place, value in enumerate(graph.inputs)}
+        self._fresh = [value for value, home in zip(steps.outputs, graph.homes) if home is None]
+        for value in self._fresh:
+            self._numbers[value] = len(self._numbers)
+        self._first_fresh = inputs
+        for value, home in steps.homes.items():
+            self._numbers[value] = home
+        used = {value for step in steps.steps for value in (*step.reads, *step.writes, *step.memory)}
+        self._constants = [value for value in _in_order(used) if value.constant is not None]
+        for value in self._constants:
+            self._numbers[value] = inputs + len(self._fresh) + self._constants.index(value)
+        made = {value for step in steps.steps for value in step.writes}
+        self._plan = plan_memory(steps.steps, [value for value in made if value not in self._numbers])
+        self._arena_number = inputs + len(self._fresh) + len(self._constants)
+        self._kinds = [step.kernel is not None for step in steps.steps]
+
+    def place_of(self, value: Value) -> Place:
+        """Return where an array begins."""
+        if value in self._numbers:
+            return Place(self._numbers[value] + 1, 0)
+        return Place(self._arena_number + 1 if self._shared else 0, self._plan.offsets[value])
+
+    def _build(self, program: Program, steps: _Homed, machine: Machine) -> list[_Native | _Host]:
+        native = sum([kind and not before for kind, before in zip(self._kinds, [False, *self._kinds])])
+        self._shared = not all(self._kinds) or native > 1
+        self._externals = self._arena_number + self._shared
+        self._addresses = Addresses(self._externals)
+        if self._shared:
+            memory = np.empty(self._plan.size + ALIGNMENT, np.uint8)
+            start = -memory.ctypes.data % ALIGNMENT
+            self._arena: Any = memory[start : start + self._plan.size]
+            self._addresses[self._arena_number] = memory.ctypes.data + start
+        segments: list[_Native | _Host] = []
+        jobs: list[Job] = []
+
+        def flush() -> None:
+            if jobs:
+                size = 0 if self._shared else self._plan.size
+                program = NativeProgram(jobs, size, self._externals)
+                segments.append(_Native(program, tuple([job.kernel for job in jobs])))
+                jobs.clear()
+
+        for step in steps.steps:
+            if step.kernel is None:
+                flush()
+                segments.append(self._host(program, step))
+            else:
+                jobs.append(Job(kernel_of(step.kernel, machine), tuple([self.place_of(v) for v in step.memory])))
+        flush()
+        return segments
+
+    def _host(self, program: Program, step: Step) -> _Host:
+        assert step.equation is not None
+        operands = [self._viewed(program, operand) for operand in step.equation.inputs]
+        targets = [self._viewed(program, value) for value in step.equation.outputs]
+        return _Host(step, tuple(operands), tuple(targets))
+
+    def _viewed(self, program: Program, operand: Any) -> Any:
+        """Return an operand as it is if it is known now, else how to find it in an external array."""
+        if not isinstance(operand, Value):
+            return operand
+        if operand.constant is not None:
+            return operand.constant
+        layout = program.layouts.of(operand)
+        assert layout is not None
+        if layout.base in self._numbers:
+            return _External(self._numbers[layout.base], operand, layout)
+        begin = self._plan.offsets[layout.base]
+        memory = self._arena[begin : begin + layout.base.nbytes].view(layout.base.dtype)
+        return _strided(memory, operand, layout)
+
+    def _bind_constants(self) -> None:
+        first = len(self.inputs) + len(self._fresh)
+        self._held = [np.ascontiguousarray(value.constant) for value in self._constants]
+        for place, array in enumerate(self._held):
+            self._addresses[first + place] = array.ctypes.data
+        self._known: list[Any] = [None] * len(self.inputs)
+        self._used: list[Any] = [None] * len(self.inputs)
+        self._copied: set[int] = set()
+
+    # Running.
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the outputs for the arrays of the inputs; those with a home are written there."""
+        with self._lock:
+            if not all(map(is_, arrays, self._known)) or self._copied:
+                self._bind(arrays)
+            fresh: list[Array] = []
+            for place, value in enumerate(self._fresh, self._first_fresh):
+                array = np.empty(value.shape, value.dtype)
+                self._addresses[place] = array.__array_interface__["data"][0]
+                fresh.append(array)
+            for segment in self._segments:
+                if type(segment) is _Native:
+                    segment.program.run(self._addresses)
+                else:
+                    self._compute(segment, fresh)  # type: ignore[arg-type]
+            if self._copied:
+                self._copy_back(arrays)
+        if len(fresh) == len(self.homes):
+            return fresh
+        rest = iter(fresh)
+        return [next(rest) if home is None else arrays[home] for home in self.homes]
+
+    def _bind(self, arrays: Sequence[Array]) -> None:
+        """Take the addresses of arrays that were not here the last time."""
+        if len(arrays) != len(self.inputs):
+            raise TypeError(f"{self.name} takes {len(self.inputs)} arrays, not {len(arrays)}")
+        for place, array in enumerate(arrays):
+            if array is self._known[place] and place not in self._copied:
+                continue
+            value = self.inputs[place]
+            if array.shape != value.shape or array.dtype != value.dtype:
+                raise TypeError(
+                    f"{self.name}: input {place} is {array.dtype}{list(array.shape)}, compiled for {type_of(value)}"
+                )
+            plain = array.flags.c_contiguous and array.flags.aligned
+            used = array if plain else np.ascontiguousarray(array).copy()
+            self._copied.discard(place)
+            if not plain:
+                self._copied.add(place)
+            self._known[place], self._used[place] = array, used
+            self._addresses[place] = used.__array_interface__["data"][0]
+
+    def _copy_back(self, arrays: Sequence[Array]) -> None:
+        for home in self.homes:
+            if home is not None and home in self._copied:
+                arrays[home][...] = self._used[home]
+
+    def _compute(self, segment: _Host, fresh: list[Array]) -> None:
+        arrays = [*self._used, *fresh]
+        operands = [o.of(arrays) if type(o) is _External else o for o in segment.operands]
+        assert segment.step.equation is not None
+        results = computed(segment.step.equation, operands)
+        for target, result in zip(segment.targets, results):
+            (target.of(arrays) if type(target) is _External else target)[...] = result
+
+    def explain(self) -> str:
+        """Return what it consists of, one line for each kernel or operation of the host."""
+        lines: list[str] = []
+        for segment in self._segments:
+            if isinstance(segment, _Native):
+                for kernel in segment.kernels:
+                    work = f"{kernel.units} units, {kernel.flops} flops, {kernel.moved} bytes"
+                    lines.append(f"{kernel.name}: {work}")
+            else:
+                lines.append(f"host: {segment.step.equation!r}")
+        return "\n".join(lines)
+
+
+class _External:
+    """An array that is found, call by call, in the memory of an input or a fresh output."""
+
+    __slots__ = ("layout", "number", "value")
+
+    def __init__(self, number: int, value: Value, layout: Layout) -> None:
+        self.number, self.value, self.layout = number, value, layout
+
+    def of(self, arrays: Sequence[Array]) -> Array:
+        """Return the array."""
+        base = arrays[self.number]
+        if self.layout.base is self.value:
+            return base
+        return _strided(base.reshape(-1), self.value, self.layout)
+
+
+def _strided(memory: Array, value: Value, layout: Layout) -> Array:
+    if not value.size:
+        return np.empty(value.shape, value.dtype)
+    strides = tuple([stride * value.dtype.itemsize for stride in layout.strides])
+    return np.lib.stride_tricks.as_strided(memory[layout.offset :], value.shape, strides)
+
+
+class _Homed(NamedTuple):
+    """Steps, the outputs that they make, and which of these are written right into inputs."""
+
+    steps: list[Step]
+    outputs: tuple[Value, ...]
+    homes: dict[Value, int]
+
+
+def _with_homes(program: Program) -> _Homed:
+    """Decide which outputs are computed in their homes; the others are moved there by steps at the end."""
+    graph = program.graph
+    last_host = max([place for place, step in enumerate(program.steps) if step.kernel is None], default=-1)
+    homes: dict[Value, int] = {}
+    late: list[tuple[Value, int]] = []
+    for value, home in zip(graph.outputs, graph.homes):
+        if home is None:
+            continue
+        if _is_safe(program.steps, value, graph.inputs[home], last_host):
+            homes[value] = home
+        else:
+            late.append((value, home))
+    steps = [*program.steps, *[program.move(value, graph.inputs[home]) for value, home in late]]
+    return _Homed(steps, graph.outputs, homes)
+
+
+def _is_safe(steps: Sequence[Step], value: Value, target: Value, last_host: int) -> bool:
+    """Whether an output may be written over an input when it is computed."""
+    for place, step in enumerate(steps):
+        if value in step.writes:
+            if place < last_host:
+                return False
+            if target in step.reads and (value, target) not in step.in_place:
+                return False
+            return all([target not in later.reads for later in steps[place + 1 :]])
+    return False
+
+
+def _in_order(values: set[Value]) -> list[Value]:
+    return sorted(values, key=id)
+
+
+def kernel_of(source: Any, machine: Machine) -> Kernel:
+    """Return the kernel of a nest, a product or another record of native code."""
+    if isinstance(source, Nest):
+        return nest_kernel(source, machine)
+    raise TypeError(f"no kernel for a {type(source).__name__}")
+
+
+def build(graph: Graph, machine: Machine) -> Executable:
+    """Compile a graph for a machine."""
+    graph.verify()
+    return Executable(graph, machine)

@@ -1,0 +1,495 @@
+"""Fusion: which equations become one loop nest, and which arrays have to be in memory.
+
+*Roots* are what loop nests are made for: reductions, and arrays that somebody needs in memory. Everything else that can
+be computed element by element is computed where it is needed. Roots are gathered into *groups*, one nest each: a group
+walks the same outer indices, and what it reduces over the rest is at hand for whatever else it computes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .expand_builder import REDUCTIONS
+from .graph import Equation, Graph, Value
+from .lower_elements import Demand, Elements, Inside, MustStore, can_be_computed
+from .lower_layout import Layouts
+from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
+from .scalar_ir import TYPES, Scalar, input_scalar
+
+Axes = tuple[int, ...]
+CHEAP = 2.5
+"""What computing an element may cost, in simple operations, to be done again rather than kept in memory."""
+COSTS = dict.fromkeys(
+    "exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh".split(), 12.0
+)
+COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
+ANYWHERE: Map = (Affine(1),)
+"""Stands for the map of what is read in no particular order."""
+LARGE = 1 << 15
+"""From so many elements on, arrays are walked row by row if they can be."""
+SMALL = 1 << 12
+"""Up to so many elements, all of an array may be one unit of work."""
+
+
+def is_reduction(equation: Equation) -> bool:
+    """Whether a nest can compute a reduction."""
+    if equation.primitive.name not in REDUCTIONS or 0 in equation.values()[0].shape:
+        return False
+    return all([value.dtype in TYPES for value in (*equation.values(), *equation.outputs)])
+
+
+class Demands(Elements):
+    """Follows a root's elements up to roots, arrays in memory, and the loops they need."""
+
+    def __init__(self, fusion: Fusion, extents: Axes) -> None:
+        super().__init__(fusion.maker, extents)
+        self.fusion = fusion
+        self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
+        self.visited: dict[Value, None] = {}
+
+    def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
+        """Note what is demanded; its Scalar is a stand-in."""
+        if not self.fusion.is_leaf(value):
+            self.visited[value] = None
+            return None
+        place = len(self.leaves)
+        self.leaves[value, place] = (value, index, inside)
+        return input_scalar(f"leaf{place}", value.dtype)
+
+    def through_memory(self, demand: Demand) -> Scalar | None:
+        """Note that a view is read as it is in memory: all of what it views has to be there."""
+        assert isinstance(demand.operand, Value)
+        layout = self.fusion.layouts.of(demand.operand)
+        if layout is None:
+            return None
+        place = len(self.leaves)
+        self.leaves[layout.base, place] = (layout.base, ANYWHERE, ())
+        return input_scalar(f"leaf{place}", demand.operand.dtype)
+
+
+class Root:
+    """An array that a nest computes.
+
+    Attributes:
+        extents: of the space that is walked: its own axes or, for a reduction, its operand's. Axes of extent 1 count.
+        outer: for a reduction, the axes that are not reduced; None where any may be.
+    """
+
+    __slots__ = ("equation", "extents", "leaves", "outer", "order", "scalar", "value", "visited")
+
+    def __init__(self, equation: Equation, order: int) -> None:
+        self.equation = equation
+        self.order = order
+        self.value = equation.outputs[0]
+        self.leaves: list[tuple[Value, Map, Inside]] = []
+        self.visited: list[Value] = []
+        self.scalar: Any = None
+        if is_reduction(equation):
+            axis = equation.params["axis"]
+            self.extents = equation.values()[0].shape
+            self.outer: Axes | None = tuple([i for i, n in enumerate(self.extents) if i not in axis and n > 1])
+        else:
+            self.extents = self.value.shape
+            self.outer = None
+
+    @property
+    def is_reduction(self) -> bool:
+        """Whether it is one."""
+        return self.outer is not None
+
+    @property
+    def significant(self) -> Axes:
+        """The axes of its space that are longer than one."""
+        return tuple([i for i, n in enumerate(self.extents) if n > 1])
+
+
+class Group:
+    """Roots that one nest computes.
+
+    Attributes:
+        outer: for each root, the axes of its space that are the nest's outer ones, in their order. A group without
+            reductions has all axes outer until it is merged with one that has some.
+        rows: whether there is a reduction, so that outer axes are settled.
+    """
+
+    __slots__ = ("outer", "roots", "rows")
+
+    def __init__(self, root: Root) -> None:
+        self.roots = [root]
+        self.rows = root.is_reduction
+        self.outer: dict[Root, Axes] = {root: root.significant if root.outer is None else root.outer}
+
+
+class Fusion:
+    """Groups the equations of a graph.
+
+    Args:
+        graph: simplified and expanded.
+        is_kernel: whether an equation has a kernel of its own.
+        guards: for equations that must wait for something besides their operands, what that is.
+
+    Attributes:
+        stored: the arrays that have to be in memory.
+        groups: the loop nests.
+        others: equations that no nest computes.
+    """
+
+    def __init__(self, graph: Graph, is_kernel: Any, guards: dict[Equation, list[Value]]) -> None:
+        self.graph = graph
+        self.guards = guards
+        self.maker = {value: equation for equation in graph.equations for value in equation.outputs}
+        self.order = {equation: place for place, equation in enumerate(graph.equations)}
+        self.mapped = {e for e in graph.equations if not is_kernel(e) and can_be_computed(e)}
+        self.reductions = {e for e in graph.equations if not is_kernel(e) and is_reduction(e)}
+        self.others = [e for e in graph.equations if e not in self.mapped and e not in self.reductions]
+        self.stored: set[Value] = set()
+        self.roots: dict[Value, Root] = {}
+        self.group_of: dict[Value, Group] = {}
+        self.users: dict[Value, list[Any]] = {}
+        self.layouts = Layouts(self.maker, self.is_leaf)
+        self._store(graph.outputs)
+        for equation in self.others:
+            self.stored.update(equation.outputs)
+        for equation in self.others:
+            self._store([self.layouts.base_of(value) for value in equation.values()])
+            self._store([value for value in equation.values() if self.layouts.of(value) is None])
+
+    def _store(self, values: Iterable[Value]) -> None:
+        self.stored.update([value for value in values if value in self.maker])
+
+    def is_leaf(self, value: Value) -> bool:
+        """Whether elements of an array are loaded rather than computed."""
+        return value not in self.maker or value in self.stored or self.maker[value] in self.reductions
+
+    def run(self) -> list[Group]:
+        """Choose roots and group them."""
+        for _ in range(4):
+            self._find_roots()
+            self.group_of = {}
+            for root in self.roots.values():
+                self.group_of[root.value] = Group(root)
+            self._merge_all()
+            if not self._store_what_costs():
+                break
+        return self.groups
+
+    @property
+    def groups(self) -> list[Group]:
+        """All groups, in order of their first roots."""
+        return list(dict.fromkeys(self.group_of.values()))
+
+    # Roots and what they demand.
+
+    def _find_roots(self) -> None:
+        self.roots = {}
+        pending = [e for e in self.graph.equations if e in self.reductions or self._is_stored_map(e)]
+        while pending:
+            equation = pending.pop()
+            value = equation.outputs[0]
+            if value in self.roots:
+                continue
+            root = Root(equation, self.order[equation])
+            while True:
+                try:
+                    self._follow(root)
+                    break
+                except MustStore as must:
+                    self.stored.add(must.value)
+                    pending.append(self.maker[must.value])
+            self.roots[value] = root
+        again = [r for r in self.roots.values() if any([self.is_leaf(v) for v in r.visited if v is not r.value])]
+        for root in again:  # what they go through has been stored meanwhile
+            self._follow(root)
+        self.roots = dict(sorted(self.roots.items(), key=_order))
+
+    def _is_stored_map(self, equation: Equation) -> bool:
+        return equation in self.mapped and equation.outputs[0] in self.stored
+
+    def _follow(self, root: Root) -> None:
+        """Find out what a root demands."""
+        extents = list(root.extents)
+        demands = Demands(self, tuple(extents))
+        index = own_indices(extents)
+        try:
+            root.scalar = root_scalar(demands, root.equation, index)
+        except NeedsSplit:
+            root.leaves, root.visited = _split_leaves(self, root)
+            return
+        root.leaves = list(demands.leaves.values())
+        root.visited = list(demands.visited)
+
+    # Groups.
+
+    def _merge_all(self) -> None:
+        self._note_users()
+        for root in self.roots.values():
+            for leaf, index, inside in root.leaves:
+                if leaf in self.roots and not inside:
+                    self._try_merge(self.group_of[leaf], leaf, self.group_of[root.value], root, index)
+        self._merge_siblings()
+
+    def _note_users(self) -> None:
+        """List, for each array in memory, the roots and equations that read it."""
+        self.users = {}
+        for root in self.roots.values():
+            for leaf, _, _ in root.leaves:
+                self.users.setdefault(leaf, []).append(root)
+            for value in dict.fromkeys((root.value, *root.visited)):
+                for token in self.guards.get(self.maker[value], ()):
+                    self.users.setdefault(token, []).append(root)
+        for equation in self.others:
+            for token in self.guards.get(equation, ()):
+                self.users.setdefault(token, []).append(equation)
+            for value in equation.values():
+                self.users.setdefault(self.layouts.base_of(value), []).append(equation)
+
+    def _try_merge(self, first: Group, leaf: Value, second: Group, root: Root, index: Map) -> None:
+        """Merge the group of a root and that of an array that it reads, if one nest can compute both."""
+        if first is second:
+            return
+        member = self.roots[leaf]
+        axes = _axes_of(index, leaf.shape, root.extents)
+        if axes is None:
+            return
+        to_root = dict(zip(_result_axes(member), [a for a, n in zip(axes, leaf.shape) if n > 1]))
+        outer = {**first.outer, **second.outer}
+        if first.rows and not second.rows:
+            theirs = tuple([to_root[axis] for axis in first.outer[member]])
+            if not self._reframe(second, root, theirs, outer):
+                return
+        elif second.rows and not first.rows:
+            to_member = {theirs: mine for mine, theirs in to_root.items()}
+            if any([axis not in to_member for axis in second.outer[root]]):
+                return
+            mine = tuple([to_member[axis] for axis in second.outer[root]])
+            if not self._reframe(first, member, mine, outer):
+                return
+        self._merge(first, second, outer)
+
+    def _reframe(self, group: Group, root: Root, axes: Axes, outer: dict[Root, Axes]) -> bool:
+        """Let a group of plain arrays walk only some axes as outer ones, if that is as good."""
+        extents = _lengths(root)
+        if not axes and root.value.size > SMALL:
+            return False  # a single outer index leaves nothing to do in parallel
+        if axes and axes[-1] == root.significant[-1] and len(axes) < len(root.significant):
+            if root.value.size >= LARGE:
+                return False  # memory is better walked row by row
+        places = [root.significant.index(axis) for axis in axes]
+        for other in group.roots:
+            if _lengths(other) != extents:
+                return False
+            outer[other] = tuple([other.significant[place] for place in places])
+        return True
+
+    def _merge(self, first: Group, second: Group, outer: dict[Root, Axes]) -> bool:
+        """Merge two groups, unless their roots don't fit together or something in between needs one of them first."""
+        roots = [*first.roots, *second.roots]
+        if not self._consistent(roots, outer):
+            return False
+        if self._path_between(first, second) or self._path_between(second, first):
+            return False
+        first.roots = sorted(roots, key=_root_order)
+        first.outer = outer
+        first.rows = first.rows or second.rows
+        for root in second.roots:
+            self.group_of[root.value] = first
+        return True
+
+    def _consistent(self, roots: list[Root], outer: dict[Root, Axes]) -> bool:
+        """Whether everything that one root reads of another is at the indices where a common nest has it."""
+        members = {root.value: root for root in roots}
+        lengths = {tuple([root.extents[axis] for axis in outer[root]]) for root in roots}
+        if len(lengths) > 1:
+            return False
+        for root in roots:
+            for leaf, index, inside in root.leaves:
+                member = members.get(leaf)
+                if member is not None and (inside or not _in_step(member, root, index, outer)):
+                    return False
+        return True
+
+    def _path_between(self, source: Group, target: Group) -> bool:
+        """Whether something outside of both needs the first and is needed by the second."""
+        pending: list[Any] = list(source.roots)
+        seen: set[Any] = set()
+        while pending:
+            item = pending.pop()
+            values = item.outputs if isinstance(item, Equation) else [item.value]
+            for value in values:
+                for user in self.users.get(value, ()):
+                    group = self.group_of[user.value] if isinstance(user, Root) else user
+                    if group is source or group in seen:
+                        continue
+                    if group is target:
+                        if item in source.roots:
+                            continue
+                        return True
+                    seen.add(group)
+                    if isinstance(group, Group):
+                        pending.extend(group.roots)
+                    else:
+                        pending.append(group)
+        return False
+
+    def _merge_siblings(self) -> None:
+        """Merge groups that walk the same indices and read the same arrays."""
+        by_leaf: dict[Value, list[Root]] = {}
+        for root in self.roots.values():
+            for leaf, _, _ in root.leaves:
+                by_leaf.setdefault(leaf, []).append(root)
+        for readers in by_leaf.values():
+            for one, other in zip(readers, readers[1:]):
+                first, second = self.group_of[one.value], self.group_of[other.value]
+                if first is second or first.rows != second.rows or one.extents != other.extents:
+                    continue
+                if first.outer[one] != second.outer[other] or (first.rows and not first.outer[one]):
+                    continue
+                self._merge(first, second, {**first.outer, **second.outer})
+
+    def _store_what_costs(self) -> bool:
+        """Keep in memory what several groups would compute, unless that is cheap. Returns whether something was new."""
+        groups: dict[Value, set[Group]] = {}
+        for root in self.roots.values():
+            for value in root.visited:
+                groups.setdefault(value, set()).add(self.group_of[root.value])
+        new: list[Value] = []
+        for value, users in groups.items():
+            if len(users) > 1 and value not in self.stored and self._cost(value) > CHEAP:
+                new.append(value)
+        # The last of a chain suffices: what it is made of is then computed once.
+        made_of = {operand for value in new for operand in self._inlined_operands(value, set(new))}
+        chosen = [value for value in new if value not in made_of or self._escapes(value, new, groups)]
+        self.stored.update(chosen)
+        return bool(chosen)
+
+    def _inlined_operands(self, value: Value, among: set[Value]) -> set[Value]:
+        return {operand for operand in self.maker[value].values() if operand in among}
+
+    def _escapes(self, value: Value, new: list[Value], groups: dict[Value, set[Group]]) -> bool:
+        """Whether somebody needs a value other than through one that is kept anyway."""
+        among = set(new)
+        for equation in self.graph.equations:
+            if value in equation.values() and equation.outputs[0] not in among and equation.outputs[0] in groups:
+                return True
+            if value in equation.values() and equation in self.reductions:
+                return True
+        return False
+
+    def _cost(self, value: Value) -> float:
+        """Return what an element costs to compute from arrays in memory."""
+        total = 0.0
+        pending, seen = [value], set[Value]()
+        while pending and total <= CHEAP:
+            item = pending.pop()
+            if item in seen or item.constant is not None:
+                continue
+            seen.add(item)
+            if item is not value and self.is_leaf(item):
+                continue
+            equation = self.maker[item]
+            total += COSTS.get(equation.primitive.name, _default_cost(equation))
+            pending.extend(equation.values())
+        return total
+
+
+_FREE = frozenset("reshape_to permute stretch reverse index diagonal_of cast embed".split())
+
+
+def _default_cost(equation: Equation) -> float:
+    if equation.primitive.name in _FREE:
+        return 0.0
+    simple = frozenset("add subtract multiply negative equal not_equal less less_equal where maximum minimum".split())
+    return 1.0 if equation.primitive.name in simple else 3.0
+
+
+def _order(item: tuple[Value, Root]) -> int:
+    return item[1].order
+
+
+def _root_order(root: Root) -> int:
+    return root.order
+
+
+def _result_axes(root: Root) -> Axes:
+    """Return the axes of a root's space, longer than one, that its array has, in order."""
+    return root.significant if root.outer is None else root.outer
+
+
+def _lengths(root: Root) -> Axes:
+    return tuple([n for n in root.extents if n > 1])
+
+
+def _axes_of(index: Map, shape: Axes, extents: Axes) -> Axes | None:
+    """Return the loop that walks each axis of an array from end to end (-1 for axes of one), or None if not so."""
+    axes: list[int] = []
+    for entry, extent in zip(index, shape):
+        if extent == 1:
+            axes.append(-1)
+            continue
+        if entry.picks or entry.offset or len(entry.terms) != 1:
+            return None
+        axis, coefficient = entry.terms[0]
+        if coefficient != 1 or axis in axes or extents[axis] != extent:
+            return None
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _in_step(member: Root, root: Root, index: Map, outer: dict[Root, Axes]) -> bool:
+    """Whether a root reads a member of its own nest only where that is being computed."""
+    axes = _axes_of(index, member.value.shape, root.extents)
+    if axes is None:
+        return False
+    to_root = dict(zip(_result_axes(member), [a for a, n in zip(axes, member.value.shape) if n > 1]))
+    if any([axis not in to_root for axis in outer[member]]):
+        return False
+    if tuple([to_root[axis] for axis in outer[member]]) != outer[root]:
+        return False
+    inner = [axis for axis in _result_axes(member) if axis not in outer[member]]
+    return not inner or [to_root[axis] for axis in inner] == [a for a in root.significant if a not in outer[root]]
+
+
+def root_scalar(elements: Elements, equation: Equation, index: Map) -> Any:
+    """Return the Scalar of a root: of an element, or of what is reduced (`index` is into the operand then)."""
+    if is_reduction(equation):
+        return elements.element(equation.values()[0], index)
+    return elements.computed(equation.outputs[0], index)
+
+
+def _split_leaves(fusion: Fusion, root: Root) -> tuple[list[tuple[Value, Map, Inside]], list[Value]]:
+    """Return what a root demands whose loops will have to be divided: only which arrays, not where."""
+    extents = list(root.extents)
+    positions = [[i] for i in range(len(extents))]
+    while True:
+        demands = Demands(fusion, tuple(extents))
+        index = divided_indices(extents, positions)
+        try:
+            root_scalar(demands, root.equation, index)
+        except NeedsSplit as need:
+            divide(extents, positions, need.axis, need.inner)
+            continue
+        return [(v, ANYWHERE, inside) for v, _, inside in demands.leaves.values()], list(demands.visited)
+
+
+def divided_indices(extents: list[int], positions: list[list[int]]) -> Map:
+    """Return the map of an array whose axes are each walked by one loop or several."""
+    out = []
+    for loops in positions:
+        place, step = ZERO, 1
+        for loop in reversed(loops):
+            if extents[loop] > 1:
+                place = place.plus(Affine(0, ((loop, step),)))
+            step *= extents[loop]
+        out.append(place)
+    return tuple(out)
+
+
+def divide(extents: list[int], positions: list[list[int]], loop: int, inner: int) -> None:
+    """Replace a loop by two, the inner one of a given extent; loops after it are renumbered."""
+    extents[loop : loop + 1] = [extents[loop] // inner, inner]
+    for loops in positions:
+        renumbered = [i + (i > loop) for i in loops]
+        if loop in loops:
+            renumbered.insert(renumbered.index(loop) + 1, loop + 1)
+        loops[:] = renumbered

@@ -1,0 +1,189 @@
+"""The steps of a program: a graph prepared, fused, lowered, and put in an order in which it can run."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+import numpy as np
+
+from ..core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive
+from .expand import expand
+from .expand_builder import Builder
+from .fuse import Fusion, Group
+from .graph import Equation, Graph, Value
+from .lower import NestWriter, Step
+from .lower_layout import Layouts
+from .nests import Access, Nest, Operand, Phase, Store
+from .scalar_ir import TYPES, input_scalar
+from .simplify import simplify
+
+PICKING = {"take_slices": (1, 0), "take_along": (1, 0), "add_along_axis": (1, 0), "add_at": (1, 0)}
+"""Operations that read or write at positions given by data: which operand has them, and which they are positions in."""
+
+
+def _checked(xp: Any, fine: Any, *, name: str, extent: int) -> Any:
+    """Raise an IndexError if some positions are out of range."""
+    if not fine:
+        raise IndexError(f"{name}: an index is out of bounds for an axis of {extent} elements")
+    return np.True_
+
+
+CHECK = Primitive("positions_checked", NONDIFFERENTIABLE, _checked)
+
+
+class Program:
+    """The steps that compute a graph.
+
+    Attributes:
+        graph: what is computed, after all rewriting.
+        steps: in an order in which they can run.
+        layouts: where arrays are in memory.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        graph = simplify(expand(graph))
+        graph.verify()
+        self.graph = _with_own_outputs(graph)
+        self.guards: dict[Equation, list[Value]] = {}
+        self.graph = self._with_checks(self.graph)
+        self.fusion = Fusion(self.graph, self._is_kernel, self.guards)
+        self.layouts = self.fusion.layouts
+        groups = self.fusion.run()
+        self.steps = _ordered(self._steps(groups), self.fusion)
+
+    def _is_kernel(self, equation: Equation) -> bool:
+        return equation.primitive is CHECK
+
+    def _with_checks(self, graph: Graph) -> Graph:
+        """Add a test of all positions that data decide, before anything is read or written there."""
+        equations: list[Equation] = []
+        known: dict[tuple[Value, int], Value] = {}
+        for equation in graph.equations:
+            places = PICKING.get(equation.primitive.name)
+            if places is not None:
+                positions, whole = equation.inputs[places[0]], equation.inputs[places[1]]
+                assert isinstance(positions, Value) and isinstance(whole, Value)
+                extent = whole.shape[equation.params["axis"]]
+                token = known.get((positions, extent))
+                if token is None and not _are_fine(positions, extent):
+                    token = known[positions, extent] = _check(equations, positions, extent, equation.primitive.name)
+                if token is not None:
+                    self.guards.setdefault(equation, []).append(token)
+            equations.append(equation)
+        return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
+
+    def _steps(self, groups: list[Group]) -> list[Step]:
+        kept = self._kept(groups)
+        steps: list[Step] = []
+        for group in groups:
+            step = NestWriter(self.fusion, group, self.layouts, kept).step()
+            made_by = {self.fusion.maker[value] for root in group.roots for value in (root.value, *root.visited)}
+            steps.append(self._guarded(step, made_by))
+        for equation in self.fusion.others:
+            bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
+            reads = frozenset([layout.base for layout in bases if layout is not None])
+            step = Step(None, (), reads, equation.outputs, equation=equation)
+            steps.append(self._guarded(step, {equation}))
+        return steps
+
+    def _guarded(self, step: Step, equations: set[Equation]) -> Step:
+        tokens = [token for equation in equations for token in self.guards.get(equation, ())]
+        return step._replace(reads=step.reads.union(tokens)) if tokens else step
+
+    def move(self, value: Value, target: Value) -> Step:
+        """Return the step that copies an array in memory over an input."""
+        reads = frozenset([value])
+        if value.dtype not in TYPES or not value.size:
+            equation = Equation(REGISTRY["cast"], (value,), {"dtype": value.dtype}, (target,))
+            return Step(None, (), reads, (target,), equation=equation)
+        element = Access(0, 0, (1,))
+        store = Store(element._replace(operand=1), input_scalar("x0", value.dtype))
+        phase = Phase((), {"x0": element}, (store,))
+        nest = Nest("move", (value.size,), (phase,), (Operand(value.dtype), Operand(value.dtype)), "outer")
+        return Step(nest, (value, target), reads, (target,))
+
+    def _kept(self, groups: list[Group]) -> set[Value]:
+        """Return the reductions that somebody outside of their nest reads."""
+        kept: set[Value] = set(self.graph.outputs)
+        for root in self.fusion.roots.values():
+            for leaf, _, _ in root.leaves:
+                base = self.layouts.base_of(leaf)
+                mine = self.fusion.group_of.get(base)
+                if mine is not None and (mine is not self.fusion.group_of[root.value] or base is not leaf):
+                    kept.add(base)
+        for equation in self.fusion.others:
+            kept.update([self.layouts.base_of(value) for value in equation.values()])
+        return kept
+
+
+def _are_fine(positions: Value, extent: int) -> bool:
+    array = positions.constant
+    return array is not None and bool(((array >= -extent) & (array < extent)).all())
+
+
+def _check(equations: list[Equation], positions: Value, extent: int, name: str) -> Value:
+    builder = Builder(positions.where)
+    fine = builder.call("greater_equal", positions, -extent)
+    fine = builder.call("logical_and", fine, builder.call("less", positions, extent))
+    every = builder.call("all_over", fine, axis=tuple(range(len(positions.shape))), keepdims=False)
+    token = Value((), np.dtype(np.bool_))
+    equations.extend(builder.equations)
+    equations.append(Equation(CHECK, (every,), {"name": name, "extent": extent}, (token,)))
+    return token
+
+
+def _with_own_outputs(graph: Graph) -> Graph:
+    """Give every output that is an input, a constant or another output an array of its own."""
+    made = {value for equation in graph.equations for value in equation.outputs}
+    seen: set[Value] = set()
+    builder = Builder()
+    outputs: list[Value] = []
+    for value in graph.outputs:
+        if value not in made or value in seen:
+            value = builder.call("cast", value, dtype=value.dtype)
+        seen.add(value)
+        outputs.append(value)
+    return Graph(graph.name, graph.inputs, [*graph.equations, *builder.equations], outputs, graph.homes)
+
+
+def _ordered(steps: list[Step], fusion: Fusion) -> list[Step]:
+    """Return the steps in an order that respects what they need; the host's come as early as they can."""
+    maker = {value: place for place, step in enumerate(steps) for value in step.writes}
+    waiting = [{maker[value] for value in step.reads if value in maker} - {place} for place, step in enumerate(steps)]
+    followers: list[list[int]] = [[] for _ in steps]
+    for place, needs in enumerate(waiting):
+        for need in needs:
+            followers[need].append(place)
+    urgent = _needed_by_host(steps, maker)
+    ready: list[tuple[bool, int, int]] = []
+
+    def offer(place: int) -> None:
+        last = max([fusion.order[fusion.maker[value]] for value in steps[place].writes])
+        heapq.heappush(ready, (place not in urgent, last, place))
+
+    for place, needs in enumerate(waiting):
+        if not needs:
+            offer(place)
+    ordered: list[Step] = []
+    while ready:
+        _, _, place = heapq.heappop(ready)
+        ordered.append(steps[place])
+        for follower in followers[place]:
+            waiting[follower].discard(place)
+            if not waiting[follower]:
+                offer(follower)
+    assert len(ordered) == len(steps), "steps wait for each other"
+    return ordered
+
+
+def _needed_by_host(steps: list[Step], maker: dict[Value, int]) -> set[int]:
+    """Return the steps that the host does, and those that it waits for."""
+    urgent: set[int] = set()
+    pending = [place for place, step in enumerate(steps) if step.kernel is None]
+    while pending:
+        place = pending.pop()
+        if place not in urgent:
+            urgent.add(place)
+            pending.extend([maker[value] for value in steps[place].reads if value in maker])
+    return urgent

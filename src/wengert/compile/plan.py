@@ -1,0 +1,94 @@
+"""The memory plan: where in one arena each array lives, so that arrays that are never needed together share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .graph import Value
+from .lower import Step
+
+ALIGNMENT = 64
+
+
+class Lifetime(NamedTuple):
+    """The steps between which an array is needed, both included, and how many bytes it takes."""
+
+    value: Value
+    first: int
+    last: int
+    size: int
+
+
+class Plan(NamedTuple):
+    """Offsets of arrays in the arena, and its size, in bytes."""
+
+    offsets: dict[Value, int]
+    size: int
+
+
+def plan_memory(steps: Sequence[Step], wanted: Iterable[Value], kept: Iterable[Value] = ()) -> Plan:
+    """Place arrays in an arena.
+
+    Args:
+        steps: of the program, in order.
+        wanted: the arrays to place.
+        kept: those among them that are needed until the end.
+    """
+    lifetimes = _lifetimes(steps, set(wanted), set(kept))
+    joined = _joined(steps, lifetimes)
+    offsets: dict[Value, int] = {}
+    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+    size = 0
+    for lives in sorted(joined, key=_by_size):
+        first, last = min([life.first for life in lives]), max([life.last for life in lives])
+        extent = max([life.size for life in lives])
+        offset = _best_gap(placed, first, last, extent)
+        placed.append((offset, offset + extent, first, last))
+        size = max(size, offset + extent)
+        offsets.update({life.value: offset for life in lives})
+    return Plan(offsets, size)
+
+
+def _lifetimes(steps: Sequence[Step], wanted: set[Value], kept: set[Value]) -> dict[Value, Lifetime]:
+    lifetimes: dict[Value, Lifetime] = {}
+    for place, step in enumerate(steps):
+        for value in (*step.writes, *step.reads):
+            if value in wanted:
+                known = lifetimes.get(value)
+                last = len(steps) if value in kept else place
+                size = -(-max(value.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+                lifetimes[value] = Lifetime(value, place if known is None else known.first, last, size)
+    return lifetimes
+
+
+def _joined(steps: Sequence[Step], lifetimes: dict[Value, Lifetime]) -> list[list[Lifetime]]:
+    """Join arrays with those whose memory they may take over, as they are needed no longer."""
+    chain: dict[Value, list[Lifetime]] = {value: [life] for value, life in lifetimes.items()}
+    for place, step in enumerate(steps):
+        taken: set[Value] = set()
+        for out, value in step.in_place:
+            mine, theirs = lifetimes.get(out), lifetimes.get(value)
+            if mine is None or theirs is None or value in taken or chain[out] is chain[value]:
+                continue
+            if mine.first == place and theirs.last == place and len(chain[out]) == 1:
+                taken.add(value)
+                chain[value].append(mine)
+                chain[out] = chain[value]
+    return list({id(lives): lives for lives in chain.values()}.values())
+
+
+def _by_size(lives: list[Lifetime]) -> tuple[int, int]:
+    return -max([life.size for life in lives]), min([life.first for life in lives])
+
+
+def _best_gap(placed: list[tuple[int, int, int, int]], first: int, last: int, extent: int) -> int:
+    """Return the offset of the tightest gap among arrays that are needed at the same time."""
+    busy = sorted([(begin, end) for begin, end, born, dead in placed if born <= last and first <= dead])
+    best, tightest, edge = -1, 0, 0
+    for begin, end in busy:
+        gap = begin - edge
+        if gap >= extent and (best < 0 or gap < tightest):
+            best, tightest = edge, gap
+        edge = max(edge, end)
+    return edge if best < 0 else best

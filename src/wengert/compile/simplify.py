@@ -1,0 +1,301 @@
+"""Simplification: a table of rewritings, each exact in IEEE arithmetic, applied in one walk over the equations.
+
+On the way, equations on small constants are computed, equal equations are merged, and what no output needs is dropped.
+Signed zeros, infinities and NaN are kept: x * 0 stays, x + 0.0 stays (it makes 0.0 of -0.0), x - 0.0 goes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .expand_builder import Builder
+from .graph import Equation, Graph, Operand, Value
+from .interpret import computed
+
+Rule = Callable[["Rewriting", Equation], "Operand | None"]
+"""Returns what the equation's one result is instead, or None."""
+
+RULES: dict[str, list[Rule]] = {}
+FOLDED = 4096
+"""Up to this many elements, results of constants are computed when compiling."""
+
+
+class Rewriting:
+    """One walk: what has been made so far, and by which equation."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.equations: list[Equation] = []
+        self.maker: dict[Value, Equation] = {}
+        self.replaced: dict[Value, Operand] = {}
+        self.known: dict[Hashable, tuple[Value, ...]] = {}
+
+    def run(self) -> Graph:
+        """Rewrite all equations in order."""
+        for equation in self.graph.equations:
+            inputs = tuple([self._current(operand) for operand in equation.inputs])
+            self._add(Equation(equation.primitive, inputs, equation.params, equation.outputs))
+        outputs = [self._settled(value) for value in self.graph.outputs]
+        graph = Graph(self.graph.name, self.graph.inputs, self.equations, outputs, self.graph.homes)
+        return graph.without_dead_code()
+
+    def made_by(self, operand: Operand, name: str) -> Equation | None:
+        """Return the equation that made an operand, if it is one of that name."""
+        equation = self.maker.get(operand) if isinstance(operand, Value) else None
+        return equation if equation is not None and equation.primitive.name == name else None
+
+    def build(self, make: Callable[[Builder], Value], where: str) -> Value:
+        """Add what a function builds, and return its result."""
+        builder = Builder(where)
+        result = make(builder)
+        for equation in builder.equations:
+            equation.inputs = tuple([self._current(operand) for operand in equation.inputs])
+            self._add(equation)
+        return self._settled(result)
+
+    def _current(self, operand: Operand) -> Operand:
+        while isinstance(operand, Value) and operand in self.replaced:
+            operand = self.replaced[operand]
+        return operand
+
+    def _settled(self, value: Value) -> Value:
+        operand = self._current(value)
+        assert isinstance(operand, Value)
+        return operand
+
+    def _add(self, equation: Equation) -> None:
+        if self._folded(equation):
+            return
+        if len(equation.outputs) == 1:
+            out = equation.outputs[0]
+            for rule in RULES.get(equation.primitive.name, ()):
+                other = rule(self, equation)
+                if isinstance(other, Value) and (other.shape, other.dtype) == (out.shape, out.dtype):
+                    self.replaced[out] = other
+                    return
+        key = _key(equation)
+        if key is not None and key in self.known:
+            self.replaced.update(zip(equation.outputs, self.known[key]))
+            return
+        if key is not None:
+            self.known[key] = equation.outputs
+        self.equations.append(equation)
+        self.maker.update(dict.fromkeys(equation.outputs, equation))
+
+    def _folded(self, equation: Equation) -> bool:
+        values = equation.values()
+        if not values or any([value.constant is None for value in values]):
+            return False
+        if sum([out.size for out in equation.outputs]) > FOLDED or max([value.size for value in values]) > FOLDED:
+            return False
+        operands = [operand.constant if isinstance(operand, Value) else operand for operand in equation.inputs]
+        try:
+            with np.errstate(all="ignore"):
+                arrays = computed(equation, operands)
+        except Exception:
+            return False  # it raises when the program runs, as it should
+        for out, array in zip(equation.outputs, arrays):
+            self.replaced[out] = constant_value(np.array(array), out.where)
+        return True
+
+
+def constant_value(array: np.ndarray, where: str = "") -> Value:
+    """Return a constant."""
+    return Value(array.shape, array.dtype, array, where)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Return the graph simplified, until nothing changes or it has been walked through a few times."""
+    for _ in range(4):
+        before = len(graph.equations)
+        graph = Rewriting(graph).run()
+        if len(graph.equations) == before:
+            break
+    return graph
+
+
+def _key(equation: Equation) -> Hashable | None:
+    """Return what equal equations have in common, or None where that is not known."""
+    operands = [
+        id(operand) if isinstance(operand, Value) else (type(operand).__name__, repr(operand))
+        for operand in equation.inputs
+    ]
+    try:
+        params = tuple([(name, _hashable(value)) for name, value in sorted(equation.params.items())])
+        hash(params)
+    except TypeError:
+        return None
+    return (equation.primitive.name, tuple(operands), params)
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, np.ndarray):
+        return ("array", value.shape, str(value.dtype), value.tobytes())
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    if isinstance(value, (tuple, list)):
+        return tuple([_hashable(item) for item in value])
+    if isinstance(value, float):
+        return repr(value)
+    return (type(value).__name__, value)
+
+
+def uniform(operand: Operand) -> Any:
+    """Return the one number that all elements of a constant are, or None."""
+    if not isinstance(operand, Value):
+        return operand
+    array = operand.constant
+    if array is None or not array.size or array.dtype.kind not in "biuf":
+        return None
+    first = array.flat[0]
+    if array.size > 1 and any([n > 1 and s for n, s in zip(array.shape, array.strides)]):
+        same: Any = array == first
+        if not same.all() or (array.dtype.kind == "f" and not (np.signbit(array) == np.signbit(first)).all()):
+            return None
+    return first.item()
+
+
+def _rule(names: str) -> Callable[[Rule], Rule]:
+    def declare(rule: Rule) -> Rule:
+        for name in names.split():
+            RULES.setdefault(name, []).append(rule)
+        return rule
+
+    return declare
+
+
+# Views.
+
+
+@_rule(
+    "stopped positive with_clipped_cotangent with_clipped_cotangent_norm with_scaled_cotangent with_logged_cotangent"
+)
+def _itself(_: Rewriting, equation: Equation) -> Operand | None:
+    return equation.inputs[0]
+
+
+@_rule("reshape_to stretch cast concatenate_along")
+def _nothing_to_do(_: Rewriting, equation: Equation) -> Operand | None:
+    return equation.inputs[0] if len(equation.inputs) == 1 else None
+
+
+@_rule("reshape_to")
+def _reshape_twice(walk: Rewriting, equation: Equation) -> Operand | None:
+    first = walk.made_by(equation.inputs[0], "reshape_to")
+    if first is None:
+        return None
+    shape, source = equation.params["newshape"], first.values()[0]
+    return walk.build(lambda b: b.reshape(source, shape), equation.outputs[0].where)
+
+
+@_rule("permute")
+def _permute_twice(walk: Rewriting, equation: Equation) -> Operand | None:
+    axes, source = equation.params["axes"], equation.inputs[0]
+    if axes == tuple(range(len(axes))):
+        return source
+    first = walk.made_by(source, "permute")
+    if first is None:
+        return None
+    together = tuple([first.params["axes"][a] for a in axes])
+    return walk.build(lambda b: b.permute(first.values()[0], together), equation.outputs[0].where)
+
+
+@_rule("stretch")
+def _stretch_twice(walk: Rewriting, equation: Equation) -> Operand | None:
+    first = walk.made_by(equation.inputs[0], "stretch")
+    if first is None:
+        return None
+    shape = equation.params["shape"]
+    return walk.build(lambda b: b.call("stretch", first.values()[0], shape=shape), equation.outputs[0].where)
+
+
+@_rule("sum_over max_over min_over prod_over any_over all_over")
+def _reduce_nothing(walk: Rewriting, equation: Equation) -> Operand | None:
+    """Reductions over extents of one are reshapes, and conversions where the dtype changes."""
+    x, out = equation.values()[0], equation.outputs[0]
+    if prod([x.shape[a] for a in equation.params["axis"]]) != 1 or 0 in x.shape:
+        return None
+    if x.dtype != out.dtype and equation.primitive.name in ("any_over", "all_over"):
+        return None
+    return walk.build(lambda b: b.reshape(b.cast(x, out.dtype), out.shape), out.where)
+
+
+# Arithmetic.
+
+
+@_rule("negative conj")
+def _twice(walk: Rewriting, equation: Equation) -> Operand | None:
+    first = walk.made_by(equation.inputs[0], equation.primitive.name)
+    return None if first is None else first.inputs[0]
+
+
+@_rule("logical_not")
+def _not_twice(walk: Rewriting, equation: Equation) -> Operand | None:
+    first = walk.made_by(equation.inputs[0], "logical_not")
+    return None if first is None else first.inputs[0]
+
+
+@_rule("real conj")
+def _real_of_real(_: Rewriting, equation: Equation) -> Operand | None:
+    return equation.inputs[0] if equation.outputs[0].dtype.kind != "c" else None
+
+
+@_rule("multiply guarded_product")
+def _times_one(_: Rewriting, equation: Equation) -> Operand | None:
+    x, y = equation.inputs
+    if _is_number(y, 1):
+        return x
+    return y if _is_number(x, 1) else None
+
+
+@_rule("guarded_product")
+def _finite_factor(walk: Rewriting, equation: Equation) -> Operand | None:
+    """With a factor that is finite and not zero, the guard has nothing to do."""
+    x, y = equation.inputs
+    for factor in (x, y):
+        number = uniform(factor)
+        if number is not None and type(number) in (int, float, bool) and number and np.isfinite(number):
+            return walk.build(lambda b: b.call("multiply", x, y), equation.outputs[0].where)
+    return None
+
+
+@_rule("divide")
+def _over_one(_: Rewriting, equation: Equation) -> Operand | None:
+    return equation.inputs[0] if _is_number(equation.inputs[1], 1) else None
+
+
+@_rule("subtract")
+def _minus_zero(_: Rewriting, equation: Equation) -> Operand | None:
+    number = uniform(equation.inputs[1])
+    zero = number is not None and number == 0 and not np.signbit(number)
+    return equation.inputs[0] if zero else None
+
+
+@_rule("add")
+def _add_opposite(walk: Rewriting, equation: Equation) -> Operand | None:
+    """x + (-y) is x - y, to the bit; integers may lose a zero."""
+    x, y = equation.inputs
+    for one, other in ((x, y), (y, x)):
+        if _is_number(other, 0) and isinstance(one, Value) and one.dtype.kind in "iu":
+            return one
+    opposite = walk.made_by(y, "negative")
+    if opposite is None or equation.outputs[0].dtype.kind != "f":
+        return None
+    return walk.build(lambda b: b.call("subtract", x, opposite.inputs[0]), equation.outputs[0].where)
+
+
+def _is_number(operand: Operand, number: int) -> bool:
+    known = uniform(operand)
+    return known is not None and operator.eq(known, number)
+
+
+@_rule("where")
+def _known_choice(_: Rewriting, equation: Equation) -> Operand | None:
+    condition, x, y = equation.inputs
+    known = uniform(condition)
+    return None if known is None else (x if known else y)
