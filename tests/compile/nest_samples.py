@@ -122,7 +122,7 @@ class Maker:
         """Return an access to an array of two dimensions that indices run beyond."""
         ranges, offset, pitch = [], 0, 1
         strides = np.zeros(len(self.extents), int)
-        for dimension in range(2):
+        for _ in range(2):
             own = [int(self._one_of((-1, 1, 1, 2))) if self._chance(0.6) else 0 for _ in self.extents]
             first = int(self.rng.integers(-3, 4))
             extent = int(self.rng.integers(1, 20))
@@ -130,7 +130,6 @@ class Maker:
             offset += first * pitch
             strides += np.array(own, int) * pitch
             pitch *= extent
-            del dimension
         operand = self._new(self._data(dtype, pitch))
         fill = self._one_of((0, 1, -2)) if dtype != BOOL else self._chance(0.5)
         return Access(operand, offset, tuple(map(int, strides)), (), tuple(ranges), fill)
@@ -210,7 +209,7 @@ class Maker:
         if self._chance(0.15):
             return Reduction(name, self._one_of(("or", "and")), self._flag(scalar))
         if scalar.dtype == BOOL:
-            scalar = convert(scalar, self.main)
+            scalar = convert(scalar, INT64)
         return Reduction(name, self._one_of(("add", "add", "maximum", "minimum")), scalar)
 
     def _flag(self, scalar: Scalar) -> Scalar:
@@ -246,9 +245,10 @@ class Maker:
             return xp.where(x, y, 1)
         if y.dtype == BOOL:
             return xp.where(y, x, -1)
-        x, y = convert(x, self.main), y
-        if self.main.kind == "f" or y.dtype.kind == "i":
-            y = convert(y, self.main)
+        # Floats become no integers here: where they nearly are one, two correct results differ by a whole one.
+        floating = "f" in (x.dtype.kind, y.dtype.kind)
+        common = FLOAT64 if floating and self.main.kind == "i" else self.main
+        x, y = convert(x, common), convert(y, common)
         return self._one_of((xp.add, xp.subtract, xp.multiply, xp.maximum, xp.minimum))(x, y)
 
 

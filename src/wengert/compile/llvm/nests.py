@@ -118,8 +118,8 @@ def _decode(body: Body, unit: Region) -> None:
 def _assembled(body: Body) -> list[str]:
     text = body.text
     return [
-        *[line for _, line in text.tables.values()],
-        *[line for _, lines in text.helpers.values() for line in lines],
+        *text.table_lines(),
+        *[line for lines in text.helpers.values() for line in lines],
         f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {{",
         "start:",
         "  %empty = icmp sge i64 %begin, %end",

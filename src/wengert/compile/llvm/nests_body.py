@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..nests import Access, Reduction
-from ..scalar_ir import BOOL, FLOAT32, FLOAT64, DType, Scalar, ScalarFunction, apply, input_scalar, topological
-from ..scalar_math import ANYWHERE, lower
+from ..scalar_ir import BOOL, FLOAT32, FLOAT64, SIGNATURES, DType, Scalar
+from .nests_functions import call, guarded
 from .nests_memory import Instance, Memory
-from .nests_plan import Lowered, Plan, Steps, steps_of
-from .vectors import SYMBOL, TYPES, Region, Text, vector, write
+from .nests_plan import Plan, Steps, steps_of
+from .vectors import TYPES, Region, Text, vector, write
 
 LONG_SUM = 512
 """Floating sums of more terms per accumulator are taken in parts of about the square root of their length."""
@@ -287,7 +287,10 @@ class Body(Memory):
                 region.values[key] = self.counter(region, source.axis, instance)
             return
         operands = [self.get(operand, instance, lanes) for operand in scalar.operands]
-        result = write(region, scalar, operands, lanes)
+        if SIGNATURES[scalar.op].machine:
+            result = write(region, scalar, operands, lanes)
+        else:
+            result = call(region, scalar.op, scalar.dtype, operands, lanes)
         if scalar in self.lowered.guards:
             result = self._guarded(region, scalar, result, instance, lanes)
         region.values[key] = result
@@ -295,19 +298,9 @@ class Body(Memory):
     def _guarded(self, region: Region, scalar: Scalar, quick: str, instance: Instance, lanes: int) -> str:
         """Replace the quick form of a function by its careful one if the argument of any lane is out of range."""
         guard = self.lowered.guards[scalar]
-        kind, dtype = vector(TYPES[scalar.dtype], lanes), scalar.dtype
         good = self.get(guard.condition, instance, lanes)
-        if lanes > 1:
-            good = region.call(f"vector.reduce.and.v{lanes}i1", "i1", [(vector("i1", lanes), good)])
-        careful, join = self.text.label(), self.text.label()
-        before = region.label
-        region.write(f"br i1 {good}, label %{join}, label %{careful}")
-        region.start(careful)
         operand = self.get(guard.operand, instance, lanes)
-        slow = region.value(f"call {kind} {careful_function(self.text, guard.op, dtype, lanes)}({kind} {operand})")
-        region.write(f"br label %{join}")
-        region.start(join)
-        return region.value(f"phi {kind} [ {quick}, %{before} ], [ {slow}, %{careful} ]")
+        return guarded(region, guard.op, scalar.dtype, lanes, (good, operand, quick))
 
 
 def identity(reduction: Reduction) -> float:
@@ -344,48 +337,3 @@ def combine(region: Region, reduction: Reduction, x: str, y: str, kind: str) -> 
     best = region.value(f"select {flags} {better}, {kind} {x}, {kind} {y}")  # y if either is NaN: one instruction
     lost = region.value(f"fcmp uno {kind} {x}, {x}")
     return region.value(f"select {flags} {lost}, {kind} {x}, {kind} {best}")
-
-
-def careful_function(text: Text, op: str, dtype: DType, lanes: int) -> str:
-    """Return the symbol of a helper that computes a function of any arguments, lane by lane: rare, so kept small."""
-    key = (op, dtype, lanes)
-    if key not in text.helpers:
-        assert op in ANYWHERE
-        name = f"{SYMBOL}.{op}.{lanes}.{TYPES[dtype]}"
-        text.helpers[key] = (name, _careful_lines(text, name, op, dtype, lanes))
-    return text.helpers[key][0]
-
-
-def _careful_lines(text: Text, name: str, op: str, dtype: DType, lanes: int) -> list[str]:
-    x = input_scalar("x", dtype)
-    function, _ = lower(ScalarFunction(op, (x,), (apply(op, x),)), anywhere=True)
-    element, kind = TYPES[dtype], vector(TYPES[dtype], lanes)
-    region = Region(text, "lane")
-    argument = "%x" if lanes == 1 else region.value(f"extractelement {kind} %x, i64 %i")
-    names = {x: argument}
-    for scalar in topological(function.outputs):
-        if scalar.op == "constant":
-            names[scalar] = text.number(scalar.payload, scalar.dtype, 1)
-        elif scalar not in names:
-            operands = [names[operand] for operand in scalar.operands]
-            names[scalar] = write(region, scalar, operands, 1)
-    result = names[function.outputs[0]]
-    head = f"define private {kind} {name}({kind} %x) cold noinline {{"
-    if lanes == 1:
-        return [head, *region.lines, f"  ret {kind} {result}", "}"]
-    return [
-        head,
-        "entry:",
-        "  br label %lane",
-        "lane:",
-        "  %i = phi i64 [ 0, %entry ], [ %next, %lane ]",
-        f"  %sofar = phi {kind} [ zeroinitializer, %entry ], [ %with, %lane ]",
-        *region.lines,
-        f"  %with = insertelement {kind} %sofar, {element} {result}, i64 %i",
-        "  %next = add nuw nsw i64 %i, 1",
-        f"  %more = icmp ult i64 %next, {lanes}",
-        "  br i1 %more, label %lane, label %done",
-        "done:",
-        f"  ret {kind} %with",
-        "}",
-    ]

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 from collections import Counter as Tally
 from collections.abc import Container, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from ..nests import Access, Counter, Nest, Phase, Range, Reduction, Store
-from ..scalar_ir import BOOL, SIGNATURES, KernelError, Scalar, rebuild, with_operands
-from ..scalar_math import ANYWHERE, FAST_RANGES, IMPLEMENTATIONS
+from ..scalar_ir import (
+    BOOL,
+    SIGNATURES,
+    DType,
+    KernelError,
+    Scalar,
+    ScalarFunction,
+    apply,
+    input_scalar,
+    rebuild,
+    topological,
+    with_operands,
+)
+from ..scalar_math import ANYWHERE, FAST_RANGES, IMPLEMENTATIONS, lower
 from .machine import Machine
 
 SMALL, MIDDLE = 24, 64
@@ -19,6 +32,14 @@ STRAIGHT = 160
 MOST_VECTORS = 8
 SHARED_TAIL = 96
 """From so many operations on, whole and ragged vectors share one body, with a mask known at run time."""
+
+
+INLINED = 400
+"""Operations of functions of mathematics that a phase may have before those used again and again become calls."""
+CALLED = 10
+"""Functions of fewer operations than this are cheaper than a call."""
+DEEP = 200
+"""Bodies of more operations hide their latency from the processor's look-ahead: vectors are doubled instead."""
 
 
 class Guard(NamedTuple):
@@ -102,10 +123,13 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
         extent = nest.outer[-1]
     else:
         extent = max([phase.inner[-1] for phase in nest.phases if phase.inner], default=1)
-    lanes = min(_dominant_lanes(nest, phases, machine), _power_above(extent))
+    lanes = _dominant_lanes(nest, phases, machine)
+    if extent > lanes and max([cost_of(lowered) for lowered in phases], default=0) > DEEP:
+        lanes *= 2
+    lanes = min(lanes, _power_above(extent))
     if not outer_lanes or lanes == 1:
         return Plan(nest, phases, lanes, None, 1, 1, 0, False, nest.outer)
-    operations = sum([len(lowered.order) for lowered in phases])
+    operations = sum([cost_of(lowered) for lowered in phases])
     vectors = _whole_up(extent, lanes)
     shared = operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
     unroll = 1 if shared else min(vectors, _unrolling(operations))
@@ -118,7 +142,7 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
 def steps_of(plan: Plan, lowered: Lowered) -> Steps:
     """Return how a phase's last inner axis is walked."""
     extent = lowered.phase.inner[-1]
-    operations = len(lowered.order)
+    operations = cost_of(lowered)
     if plan.nest.lanes == "inner":
         lanes = plan.lanes
         vectors, ragged = divmod(extent, lanes)
@@ -189,9 +213,11 @@ def _normalised(nest: Nest) -> Nest:
 def _lowered(nest: Nest, phase: Phase, written: set[int], outer_lanes: bool) -> Lowered:
     """Bring a phase's Scalars down to machine level, and find what each varies along."""
     guards: dict[Scalar, Guard] = {}
+    wanted = list(_scalars(phase))
+    apart = _called(wanted)
 
     def change(scalar: Scalar, operands: tuple[Scalar, ...]) -> Scalar:
-        if SIGNATURES[scalar.op].machine:
+        if SIGNATURES[scalar.op].machine or (scalar.op, scalar.dtype) in apart:
             return with_operands(scalar, operands)
         if scalar.dtype.kind == "i" and scalar.op not in ("maximum", "minimum"):
             raise KernelError(f"{scalar.op}: not available on integers in a kernel")
@@ -200,7 +226,6 @@ def _lowered(nest: Nest, phase: Phase, written: set[int], outer_lanes: bool) -> 
             guards[result] = Guard(scalar.op, operands[0], FAST_RANGES[scalar.op](*operands))
         return result
 
-    wanted = list(_scalars(phase))
     new = dict(zip(wanted, rebuild(wanted, change)))
 
     def access(given: Access) -> Access:
@@ -211,6 +236,30 @@ def _lowered(nest: Nest, phase: Phase, written: set[int], outer_lanes: bool) -> 
     reductions = tuple([Reduction(r.name, r.op, new[r.scalar]) for r in phase.reductions])
     changed = Phase(phase.inner, inputs, stores, reductions)
     return _analysed(nest, changed, guards, written, outer_lanes)
+
+
+def _called(wanted: list[Scalar]) -> set[tuple[str, DType]]:
+    """Return the functions that become calls, for they occur so often that their copies would take long to compile."""
+    tally = Tally(
+        [(s.op, s.dtype) for s in topological(wanted) if not SIGNATURES[s.op].machine and s.dtype.kind == "f"]
+    )
+    cost = {function: operations_of(*function) for function in tally}
+    if sum([cost[function] * count for function, count in tally.items()]) <= INLINED:
+        return set()
+    return {function for function, count in tally.items() if count >= 3 and cost[function] >= CALLED}
+
+
+@cache
+def operations_of(op: str, dtype: DType) -> int:
+    """Return how many machine operations a function of mathematics is."""
+    function = ScalarFunction(op, (), (apply(op, *[input_scalar(name, dtype) for name in SIGNATURES[op].operands]),))
+    return len(topological(lower(function)[0].outputs))
+
+
+def cost_of(lowered: Lowered) -> int:
+    """Return how many operations a phase comes to, those of called functions included."""
+    called = [operations_of(s.op, s.dtype) for s in lowered.order if not SIGNATURES[s.op].machine]
+    return len(lowered.order) + sum(called)
 
 
 def _scalars(phase: Phase) -> Iterator[Scalar]:

@@ -63,12 +63,13 @@ def spelled(element: str, entries: Sequence[object]) -> str:
 class Text:
     """What the regions of one function share: names, constants, and what the module declares."""
 
-    def __init__(self) -> None:
+    def __init__(self, symbol: str = SYMBOL) -> None:
+        self.symbol = symbol
         self.count = 0
         self.constants: dict[tuple[str, str], str] = {}
         self.declarations: dict[str, None] = {}
         self.tables: dict[Hashable, tuple[str, str]] = {}
-        self.helpers: dict[Hashable, tuple[str, list[str]]] = {}
+        self.helpers: dict[str, list[str]] = {}
 
     def name(self) -> str:
         """Return a name that has not been used."""
@@ -96,11 +97,15 @@ class Text:
         """Return the symbol of a constant table."""
         key = (element, tuple(entries))
         if key not in self.tables:
-            name = f"{SYMBOL}.table{len(self.tables)}"
+            name = f"{self.symbol}.table{len(self.tables)}"
             body = ", ".join(f"{element} {entry}" for entry in entries)
             line = f"{name} = private unnamed_addr constant [{len(entries)} x {element}] [{body}], align 64"
             self.tables[key] = (name, line)
         return self.tables[key][0]
+
+    def table_lines(self) -> list[str]:
+        """Return the definitions of the tables."""
+        return [line for _, line in self.tables.values()]
 
     def constant_lines(self) -> list[str]:
         """Return the instructions that name the constants; they vanish in the first pass of LLVM."""
