@@ -22,9 +22,8 @@ import numpy as np
 
 from . import ops
 from .config import settings
-from .core import boxing, streams
+from .core import boxing, capturing, streams
 from .core.batching import drawn
-from .core.tracing import plain_value
 from .errors import DTypeError, ShapeError
 from .typing import ArrayLike, DTypeLike, Shape
 
@@ -270,9 +269,7 @@ class Generator:
         [True, True]
         """
         chance = p if _is_number(p) else ops.detach(p)
-        values = np.asarray(plain_value(chance))
-        if not ((values >= 0) & (values <= 1)).all():
-            raise ValueError("random.bernoulli: a probability lies between 0 and 1")
+        capturing.examine(chance, _check_chances)
         return self._noise(self._source.random, _shape_of(size, chance), np.dtype(np.float32)) < chance
 
     def categorical(self, logits: ArrayLike, axis: int = -1) -> Any:
@@ -341,6 +338,11 @@ class Generator:
 
         places = drawn(draw, of_one)
         return places if rows is None else rows[places]
+
+
+def _check_chances(values: Any) -> None:
+    if not np.all((np.asarray(values) >= 0) & (np.asarray(values) <= 1)):
+        raise ValueError("random.bernoulli: a probability lies between 0 and 1")
 
 
 def _unpacked(shape: tuple[Any, ...]) -> Shape:

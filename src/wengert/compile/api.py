@@ -21,6 +21,7 @@ from ..core.streams import rewind, states
 from ..core.tracing import open_traces
 from .capture import CaptureTrace
 from .derivative import derive
+from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .paths import Path, settle
 from .reach import Reach, checker
 from .sources import Changed, CompileError

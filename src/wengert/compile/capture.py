@@ -126,6 +126,8 @@ class CaptureTrace(Trace, capturing.Capture):
         raws: what the inputs are in this run.
         brought: Tensors that became tracers.
         decisions: Values that Python code depended on, with what they were.
+        checks: Values that must pass a test before anything is done.
+        reports: functions to be called after every run, with what values then are.
         numbers: numbers that are computed before every run.
         states: arrays that are written from run to run, with what they are at the end.
         conditions: functions that must return True before a run, else the function has changed.
@@ -135,18 +137,21 @@ class CaptureTrace(Trace, capturing.Capture):
     __slots__ = (
         "_arguments",
         "_arrays",
+        "_arrays_outside",
         "_fresh",
         "_gradients",
         "_held",
         "_made",
         "afterwards",
         "brought",
+        "checks",
         "conditions",
         "decisions",
         "equations",
         "inputs",
         "numbers",
         "raws",
+        "reports",
         "states",
     )
 
@@ -157,6 +162,8 @@ class CaptureTrace(Trace, capturing.Capture):
         self.raws: dict[Value, np.ndarray] = {}
         self.brought: list[Brought] = []
         self.decisions: list[tuple[Value, np.ndarray, str]] = []
+        self.checks: list[tuple[Value, Callable[[np.ndarray], None]]] = []
+        self.reports: list[tuple[Callable[..., None], list[Any]]] = []
         self.numbers: list[Numbers] = []
         self.states: list[tuple[np.ndarray, Cell]] = []
         self.conditions: list[Callable[[], bool]] = []
@@ -164,6 +171,7 @@ class CaptureTrace(Trace, capturing.Capture):
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[np.ndarray, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}
+        self._arrays_outside = {id(leaf._data) for leaf in arguments if type(leaf) is boxing.Tensor}
         self._held: dict[int, Brought] = {}
         self._fresh: dict[int, weakref.ref[Any]] = {}
         self._made: list[weakref.ref[Any]] = []
@@ -215,10 +223,12 @@ class CaptureTrace(Trace, capturing.Capture):
             raise CompileError(f"wg.compile: a Tensor on {tensor.device} cannot be compiled for the CPU")
         raw = np.asarray(data)
         if self._is_fresh(tensor):
+            assert id(data) not in self._arrays_outside, "a second box over values of outside was made in a capture"
             value, source = Value(raw.shape, raw.dtype, raw), None
         else:
             source = self._source_of(tensor, raw)
             value = self.input(raw, source)
+            self._arrays_outside.add(id(data))
         brought = self._held[id(tensor)] = Brought(tensor, value, source)
         self.brought.append(brought)
         if brought.gradient is not None:
@@ -346,7 +356,8 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def state_of(self, tensor: Any) -> Captured:
         """Return the state of a Tensor from further out."""
-        self.bring(tensor)
+        if type(tensor) is not boxing.Tracer:
+            self.bring(tensor)
         return tensor._state
 
     def decide(self, state: Captured, what: str) -> Any:
@@ -360,6 +371,21 @@ class CaptureTrace(Trace, capturing.Capture):
             )
         self.decisions.append((state.value, state.raw.copy(), location(state)))
         return state.raw
+
+    def check(self, tensor: Any, check: Callable[[np.ndarray], None]) -> None:
+        """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
+        state = tensor._state
+        check(state.raw)
+        self.checks.append((state.value, check))
+
+    def report(self, say: Callable[..., None], tensors: Sequence[Any]) -> None:
+        """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
+        states = [tensor._state if self.follows(tensor) else tensor for tensor in tensors]
+        self.reports.append((say, states))
+
+    def follows(self, tensor: Any) -> bool:
+        """Return whether a Tensor is a tracer of this capture."""
+        return type(tensor) is boxing.Tracer and tensor._state.trace is self
 
     def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
         """Let `update` change the values of Tensors off the tape, on Cells in place of arrays."""

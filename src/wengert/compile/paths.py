@@ -19,7 +19,7 @@ from ..core.pytree import Structure, flatten
 from ..core.recording import set_recording
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
-from .capture import Brought, CaptureTrace
+from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
 from .graph import Graph, Value
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
@@ -77,6 +77,8 @@ def settle(
         set_recording(before)
     for action in trace.afterwards:
         action()
+    for say, states in trace.reports:
+        say(*[boxing.box(state.raw) if isinstance(state, Captured) else state for state in states])
     return outcomes, plans, structure, effects
 
 
@@ -214,8 +216,11 @@ class Path:
         self.tracked = [] if derivative is None else [places[id(source)] for source in derivative.inputs]
         on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
         self.on_tape = [on_tape.get(value) for value in outputs]
+        reported = [[s.value if isinstance(s, Captured) else s for s in states] for _, states in trace.reports]
+        shown = [value for values in reported for value in values if isinstance(value, Value)]
+        self.reports = list(zip([say for say, _ in trace.reports], reported))
         self.counts = (len(outputs), len(set_values), len(residuals))
-        set_values = [*set_values, *residuals]
+        set_values = [*set_values, *residuals, *shown]
         homes = [None] * (len(outputs) + len(set_values)) + [place for _, place in self.written] + state_places
         name = trace.described
         values = [
@@ -230,6 +235,12 @@ class Path:
             (Graph(f"{name}, asked at {where}", inputs, trace.equations, [value]).without_dead_code(), expected)
             for value, expected, where in trace.decisions
         ]
+        known = {value: place for place, value in enumerate(inputs)}
+        self.checks = [
+            (known.get(value), Graph(name, inputs, trace.equations, [value]).without_dead_code(), check)
+            for value, check in trace.checks
+            if value.constant is None
+        ]
         self.same: list[tuple[int, Any]] = []
         self.draws = any([type(source) is DrawSource for source in self.sources])
         self.program: Any = None
@@ -239,6 +250,7 @@ class Path:
         """Compile."""
         self.program = Interpreter(self.graph)
         self.asking = [Interpreter(graph) for graph, _ in self.questions]
+        self.checking = [None if place is not None else Interpreter(graph) for place, graph, _ in self.checks]
         self.pulling = None if self.derivative is None else Interpreter(self.derivative.pullback)
 
     def check(self, arguments: Sequence[Any]) -> None:
@@ -270,6 +282,8 @@ class Path:
         for program, (_, expected) in zip(self.asking, self.questions):
             if program.run(arrays)[0] != expected:
                 raise Changed("a decision")
+        for program, (place, _, check) in zip(self.checking, self.checks):
+            check(arrays[place] if place is not None else program.run(arrays)[0])
         closing: list[Callable[[], None]] = []
         for source, place in self.written:
             arrays[place], close = _writable(source.holder(arguments))
@@ -299,6 +313,10 @@ class Path:
             source.holder(arguments)._grad = None if value is None else boxing.box(next(given))
         for action in self.afterwards:
             action()
+        if self.reports:
+            shown = iter(outs[sum(self.counts) :])
+            for say, values in self.reports:
+                say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
         return self.structure.unflatten(leaves)
 
 

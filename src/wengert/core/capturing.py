@@ -58,6 +58,19 @@ class Capture:
         raise NotImplementedError
 
 
+    def check(self, tensor: Any, check: Callable[[np.ndarray], None]) -> None:
+        """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
+        raise NotImplementedError
+
+    def report(self, say: Callable[..., None], tensors: Sequence[Any]) -> None:
+        """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
+        raise NotImplementedError
+
+    def follows(self, tensor: Any) -> bool:
+        """Return whether a Tensor is a tracer of this capture."""
+        raise NotImplementedError
+
+
 engaged = 0
 """How many captures are at work in all threads."""
 
@@ -121,6 +134,34 @@ def raw_of(tensor: Any) -> Any:
         return tensor._data
     bring(tensor)
     return tensor._raw()
+
+
+def examine(tensor: Any, check: Callable[[np.ndarray], None]) -> None:
+    """Call `check` with the plain values of a Tensor of any level; in a compiled function, in every run."""
+    innermost = _innermost_part(tensor)
+    capture = _current.get()
+    if capture is None:
+        check(boxing.data_of(innermost) if isinstance(innermost, boxing.Tensor) else innermost)
+    elif isinstance(innermost, boxing.Tensor):
+        (innermost,) = capture.arguments((innermost,), "a check")
+        capture.check(innermost, check)
+    else:
+        check(innermost)
+
+
+def any_holds(tensor: Any) -> bool:
+    """Return whether any of the plain values of a boolean Tensor of any level is true, for Python to branch on."""
+    innermost = _innermost_part(tensor)
+    if _current.get() is not None:
+        return bool(boxing.operations.any(innermost))
+    return bool(np.any(boxing.data_of(innermost)))
+
+
+def _innermost_part(value: Any) -> Any:
+    capture = _current.get()
+    while type(value) is boxing.Tracer and not (capture is not None and capture.follows(value)):
+        value = value._state.parts()[0]
+    return value
 
 
 def array_as_tensor(array: Any) -> Any:

@@ -27,7 +27,7 @@ from typing import Any
 
 from ..errors import LeakedTracerError
 from ..typing import Params
-from . import boxing
+from . import boxing, capturing
 from .primitive import Primitive
 from .tape import Node, location, make_node, projection, user_frame
 
@@ -267,6 +267,8 @@ def leaked(state: Any) -> LeakedTracerError:
 
 def snapshot(value: Any, keep_node: bool = True) -> Any:
     """Return a box of its own over a Tensor's value as it is now: later writes to the Tensor leave it alone."""
+    if capturing.engaged and isinstance(value, boxing.Tensor):
+        capturing.bring(value)
     kind: Any = type(value)
     if kind is boxing.Tensor:
         return boxing.box(value._data, value._node if keep_node else None)

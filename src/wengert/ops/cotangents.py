@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,12 @@ def with_logged_cotangent(xp: Namespace, x: Array, *, label: str, report: Report
 
 @with_logged_cotangent.vjp
 def with_logged_cotangent_vjp(out_bar: Any, label: str, report: Report) -> Array:
-    report(label, out_bar if isinstance(out_bar, boxing.Tensor) else boxing.box(out_bar))
+    shown = out_bar if isinstance(out_bar, boxing.Tensor) else boxing.box(out_bar)
+    capture = capturing.current()
+    if capture is not None and capture.follows(shown):
+        capture.report(partial(report, label), (shown,))
+    else:
+        report(label, shown)
     return out_bar
 
 

@@ -326,15 +326,18 @@ def _check_labels(scores: Any, shape: Any, labels: Any, classes: int, ignore_ind
             f"softmax_cross_entropy: logits of shape {scores} with {classes} classes need labels of shape {shape}, "
             f"not {labels.shape}"
         )
-    data = plain_value(labels)
-    wrong = ((data < 0) | (data >= classes)) & (data != ignore_index)
-    if wrong.any():
-        place = np.unravel_index(int(np.argmax(wrong)), data.shape)
-        where = f" at {tuple(int(i) for i in place)}" if place else ""
-        raise IndexError(
-            f"softmax_cross_entropy: label {data[place]}{where} is no class: there are {classes}, from 0 to "
-            f"{classes - 1} (and ignore_index={ignore_index})"
-        )
+
+    def check(data: Any) -> None:
+        wrong = ((data < 0) | (data >= classes)) & (data != ignore_index)
+        if wrong.any():
+            place = np.unravel_index(int(np.argmax(wrong)), data.shape)
+            where = f" at {tuple(int(i) for i in place)}" if place else ""
+            raise IndexError(
+                f"softmax_cross_entropy: label {data[place]}{where} is no class: there are {classes}, from 0 to "
+                f"{classes - 1} (and ignore_index={ignore_index})"
+            )
+
+    capturing.examine(labels, check)
 
 
 def _weighted(rows: Any, labels: Any, weight: Any, params: dict[str, Any]) -> Any:

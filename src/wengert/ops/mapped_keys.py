@@ -10,13 +10,14 @@ positions along one axis, for `take` to read and `put_along_axis` to write.
 from __future__ import annotations
 
 import builtins
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..core import boxing, capturing
-from ..core.tracing import is_tracer, plain_value
+from ..core.tracing import is_tracer
 from ..typing import Shape
 
 _ALL = builtins.slice(None)
@@ -84,14 +85,17 @@ def _joint_positions(indices: list[Any], extents: list[int]) -> Any:
     for index, extent in zip(indices, extents):
         if index.dtype.kind not in "iu":
             raise IndexError(f"an index must hold integers, not {index.dtype}")
-        raw = plain_value(index)
-        if raw.size and (raw.min() < -extent or raw.max() >= extent):
-            raise IndexError(
-                f"positions from {raw.min()} to {raw.max()} are out of bounds for an axis with {extent} elements"
-            )
+        capturing.examine(index, partial(_check_range, extent))
         forward = xp.where(xp.less(index, 0), index + extent, index)
         joint = forward if joint is None else joint * extent + forward
     return joint
+
+
+def _check_range(extent: int, raw: Any) -> None:
+    if raw.size and (raw.min() < -extent or raw.max() >= extent):
+        raise IndexError(
+            f"positions from {raw.min()} to {raw.max()} are out of bounds for an axis with {extent} elements"
+        )
 
 
 def write(x: Any, key: Any, value: Any) -> Any:

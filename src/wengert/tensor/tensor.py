@@ -79,6 +79,17 @@ class Tensor(ArrayMethods):
         """Return the raw values of all examples that it may stand for, to be looked at and not computed with."""
         return self._raw()
 
+    def examine(self, check: Callable[[np.ndarray], None]) -> None:
+        """Call `check(values)`, which raises if they will not do; a compiled function does so in every run.
+
+        The values are those of all examples that the Tensor may stand for, to be looked at and not computed with.
+
+        >>> import wengert as wg
+        >>> wg.tensor([1, 2]).examine(lambda values: print(values.max()))
+        2
+        """
+        capturing.examine(self, check)
+
     def __len__(self) -> int:
         if not self.ndim:
             raise TypeError("len() of a 0-d Tensor: a scalar has no length")

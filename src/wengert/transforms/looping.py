@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, pytree
+from ..core import boxing, capturing, pytree
 from ..core.recording import set_recording
 from ..core.tape import next_sequence
-from ..core.tracing import plain_value, snapshot
+from ..core.tracing import snapshot
 from ..errors import DTypeError, ShapeError, StepLimitError, StructureError
 from ..typing import PyTree
 from .levels import differs
@@ -211,7 +211,7 @@ class Loop:
         still = boxing.operations.not_equal(asked, 0)
         if mask is not None:
             still = boxing.operations.logical_and(mask, still)
-        return bool(np.any(plain_value(still))), still
+        return capturing.any_holds(still), still
 
     def _no_predicate(self, shape: Any) -> ShapeError:
         return ShapeError(

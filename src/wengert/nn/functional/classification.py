@@ -69,12 +69,16 @@ def _class_axis(scores: Tensor, name: str) -> int:
     return 0 if scores.ndim == 1 else 1
 
 
+def _refuse_infinite(probabilities: np.ndarray) -> None:
+    if not np.isfinite(probabilities).all():
+        raise ValueError("cross_entropy: the target has probabilities that are NaN or infinite")
+
+
 def _against_probabilities(logits: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:
     axis = _class_axis(logits, "cross_entropy")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing lies between 0 and 1, and it is {smoothing}")
-    if not np.isfinite(np.asarray(target._values())).all():
-        raise ValueError("cross_entropy: the target has probabilities that are NaN or infinite")
+    target.examine(_refuse_infinite)
     if smoothing:
         target = target * (1 - smoothing) + smoothing / logits.shape[axis]
     terms = target * wg.log_softmax(logits, axis=axis)
@@ -146,11 +150,14 @@ def _check_classes(target: Tensor, shape: tuple[int, ...], axis: int, ignore_ind
         raise ShapeError(
             f"nll_loss: scores of shape {shape} need a target of shape {wanted}, and this is {target.shape}"
         )
-    raw = np.asarray(target._values())
-    wrong = ((raw < 0) | (raw >= classes)) & (raw != ignore_index)
-    if wrong.any():
-        position = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise IndexError(
-            f"nll_loss: a class lies between 0 and {classes - 1} ({classes} scores), and the one at {position} is "
-            f"{int(raw[position])}"
-        )
+
+    def check(raw: np.ndarray) -> None:
+        wrong = ((raw < 0) | (raw >= classes)) & (raw != ignore_index)
+        if wrong.any():
+            position = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise IndexError(
+                f"nll_loss: a class lies between 0 and {classes - 1} ({classes} scores), and the one at {position} is "
+                f"{int(raw[position])}"
+            )
+
+    target.examine(check)

@@ -70,13 +70,16 @@ def check_range(indices: Tensor, count: int, name: str, what: str, of_what: str)
     """
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"{name}: {what} is an integer, and these have dtype {indices.dtype}")
-    raw = np.asarray(indices._values())
-    if raw.size and (int(raw.min()) < 0 or int(raw.max()) >= count):
-        position = tuple(int(i) for i in np.argwhere((raw < 0) | (raw >= count))[0])
-        raise IndexError(
-            f"{name}: {what} lies between 0 and {count - 1} ({count} {of_what}), and the one at {position} is "
-            f"{int(raw[position])}"
-        )
+
+    def check(raw: np.ndarray) -> None:
+        if raw.size and (int(raw.min()) < 0 or int(raw.max()) >= count):
+            position = tuple(int(i) for i in np.argwhere((raw < 0) | (raw >= count))[0])
+            raise IndexError(
+                f"{name}: {what} lies between 0 and {count - 1} ({count} {of_what}), and the one at {position} is "
+                f"{int(raw[position])}"
+            )
+
+    indices.examine(check)
 
 
 def one_hot(indices: Any, num_classes: int | None = None, dtype: Any = None) -> Tensor:
