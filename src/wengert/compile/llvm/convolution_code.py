@@ -76,11 +76,12 @@ class PlaneCode(Code):
         """Return the constant mask of a vector's first lanes."""
         return spelled("i1", [str(lane < count).lower() for lane in range(self.lanes)])
 
-    def zero_fill(self, target: str, size: int) -> None:
-        """Write a loop that sets elements to zero, and up to a vector more."""
+    def fill(self, target: str, size: int, number: str = "0.0") -> None:
+        """Write a loop that sets elements to a number, and up to a vector more."""
         if size > 0:
+            filled = self.splat(number, self.kind, self.lanes)
             with self.loop(0, size, self.lanes) as index:
-                self.store(self.kind, self.lanes, "zeroinitializer", self.at(target, (index, 1)))
+                self.store(self.kind, self.lanes, filled, self.at(target, (index, 1)))
 
     @contextmanager
     def sums(self, first: Index, last: Index, starts: Sequence[str], step: int = 1) -> Iterator[tuple[str, Carried]]:

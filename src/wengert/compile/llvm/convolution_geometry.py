@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..scalar_ir import DType
-from .convolution_code import Index, PlaneCode
-from .vectors import vector
 
 Pair = tuple[int, int]
+
+
+class Windows(Protocol):
+    """What convolution and pooling have in common."""
+
+    @property
+    def window(self) -> Pair: ...
+    @property
+    def stride(self) -> Pair: ...
+    @property
+    def padding(self) -> tuple[Pair, Pair]: ...
+    @property
+    def dilation(self) -> Pair: ...
+    @property
+    def image(self) -> Pair: ...
+
+
+def windows_extents(shape: Windows) -> Pair:
+    """Return how many places there are for the windows along each axis."""
+    rows, columns = [
+        (extent + sum(padding) - dilation * (window - 1) - 1) // stride + 1
+        for extent, window, stride, padding, dilation in zip(
+            shape.image, shape.window, shape.stride, shape.padding, shape.dilation
+        )
+    ]
+    return rows, columns
 
 
 class Convolution(NamedTuple):
@@ -36,13 +60,7 @@ class Convolution(NamedTuple):
     @property
     def out(self) -> Pair:
         """Extents of the output's two axes."""
-        rows, columns = [
-            (extent + sum(padding) - dilation * (window - 1) - 1) // stride + 1
-            for extent, window, stride, padding, dilation in zip(
-                self.image, self.window, self.stride, self.padding, self.dilation
-            )
-        ]
-        return rows, columns
+        return windows_extents(self)
 
     @property
     def depth(self) -> int:
@@ -128,8 +146,8 @@ def planes_for(
     return Planes(channels, source, stride, rows, tuple(phases), low, high, pitch)
 
 
-def window_taps(shape: Convolution) -> tuple[Tap, ...]:
-    """Return the taps of a convolution's output in its input, in the order of the weights."""
+def window_taps(shape: Windows) -> tuple[Tap, ...]:
+    """Return what an output element reads of its input, in the order of the window's elements."""
     rows, columns = shape.window
     return tuple(
         [
@@ -142,70 +160,3 @@ def window_taps(shape: Convolution) -> tuple[Tap, ...]:
             for column in range(columns)
         ]
     )
-
-
-def write_copy(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index, last_row: int) -> None:
-    """Write loops that copy an image into planes.
-
-    Columns that are outside of the image are not written: they have been set to zero before.
-
-    Args:
-        code: where to write.
-        planes: the layout.
-        source, target: addresses of the image's first channel and of the planes.
-        first_row: the grid's first row that is wanted.
-        last_row: the largest row of the grid that can be wanted.
-    """
-    size = planes.source[0] * planes.source[1]
-    for number, phase in enumerate(planes.phases):
-        begin, end = _inside(planes, phase[1])
-        if begin >= end:
-            continue
-        with code.loop(0, planes.channels) as channel:
-            image = code.at(source, (channel, size))
-            plane = code.at(target, (channel, planes.channel_size), (number * planes.height * planes.pitch + begin, 1))
-            with code.loop(0, planes.height) as down:
-                row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
-                first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
-                line = code.at(image, (row, planes.source[1]), (first, 1))
-                write_row(code, line, code.at(plane, (down, planes.pitch)), end - begin, planes.stride[1], exists)
-
-
-def _inside(planes: Planes, phase: int) -> Pair:
-    """Return which columns of a plane are inside of the image: the first one and the one after the last."""
-    end = (planes.source[1] - 1 - phase) // planes.stride[1] + 1 - planes.low[1]
-    return max(-planes.low[1], 0), min(end, planes.pitch)
-
-
-def _source_row(code: PlaneCode, planes: Planes, phase: int, row: Index, last_row: int) -> tuple[Index, str | None]:
-    """Return the row of the image that a row of a plane holds, and the flag that tells whether it exists."""
-    place = code.add(code.multiply(code.add(row, planes.low[0]), planes.stride[0]), phase)
-    lowest = planes.low[0] * planes.stride[0] + phase
-    if lowest >= 0 and (last_row + planes.high[0]) * planes.stride[0] + phase < planes.source[0]:
-        return place, None
-    exists = code.compare(place, "ult", planes.source[0])
-    return code.select(exists, "i64", place, 0), exists
-
-
-def write_row(code: PlaneCode, source: str, target: str, count: int, stride: int, exists: str | None) -> None:
-    """Write the copy of a row, of zeros if it does not exist."""
-    lanes = 1
-    while stride == 1 and lanes * 2 <= min(count, code.lanes):
-        lanes *= 2
-    whole = count // lanes * lanes
-    if whole <= 4 * lanes:
-        for index in range(0, whole, lanes):
-            _move(code, source, target, index, stride, lanes, exists)
-    else:
-        with code.loop(0, whole, lanes) as place:
-            _move(code, source, target, place, stride, lanes, exists)
-    if whole < count:  # the last vector overlaps the one in front of it
-        _move(code, source, target, count - lanes, stride, lanes, exists)
-
-
-def _move(code: PlaneCode, source: str, target: str, index: Index, stride: int, lanes: int, exists: str | None) -> None:
-    moved = code.load(code.kind, lanes, code.at(source, (index, stride)))
-    if exists is not None:
-        of = vector(code.kind, lanes)
-        moved = code.value(f"select i1 {exists}, {of} {moved}, {of} {'zeroinitializer' if lanes > 1 else '0.0'}")
-    code.store(code.kind, lanes, moved, code.at(target, (index, 1)))

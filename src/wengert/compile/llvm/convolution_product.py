@@ -16,7 +16,8 @@ from ..kernels import Kernel
 from ..nests import Access, Counter, Store
 from ..scalar_ir import DType, input_scalar
 from .convolution_code import Index, Parts, PlaneCode, Work, grain_for, round_up
-from .convolution_geometry import Pair, Planes, Tap, planes_for, write_copy
+from .convolution_geometry import Pair, Planes, Tap, planes_for
+from .convolution_planes import write_copy
 from .machine import Machine
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .vectors import SYMBOL
@@ -220,7 +221,7 @@ class _Generator:
             write_copy(code, division.planes, source, "%scratch", first, division.bands * rows - 1)
             self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0])), results)
         else:
-            code.zero_fill(results, part.breadth * division.length)
+            code.fill(results, part.breadth * division.length)
         self._results(code, results, first)
         return code
 
@@ -295,7 +296,7 @@ def correlation_kernel(
     code = PlaneCode(dtype, machine)
     with code.when(code.compare("%begin", "slt", "%end")):
         if len(generators) == 1:
-            code.zero_fill("%scratch", divisions[0].planes.size)
+            code.fill("%scratch", divisions[0].planes.size)
         with code.loop("%begin", "%end") as unit:
             rest, band = code.divide(unit, bands)
             image, group = code.divide(str(rest), correlations[0].groups)
@@ -303,7 +304,7 @@ def correlation_kernel(
                 within = code.compare(band, "slt", generator.division.bands)
                 with code.when(within):
                     if len(generators) > 1:
-                        code.zero_fill("%scratch", generator.division.planes.size)
+                        code.fill("%scratch", generator.division.planes.size)
                     given = f"ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch"
                     code.write(f"call void {SYMBOL}.{generator.name}({given})")
     parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from ..kernels import Kernel
 from ..scalar_ir import DType
 from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for, round_up
-from .convolution_geometry import Convolution, Planes, planes_for, window_taps, write_copy, write_row
+from .convolution_geometry import Convolution, Planes, planes_for, window_taps
+from .convolution_planes import Line, write_copy, write_line
 from .machine import Machine
 from .vectors import SYMBOL, vector
 
@@ -186,7 +187,7 @@ class _Generator:
         parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
         code = PlaneCode(self.dtype, self.machine)
         with code.when(code.compare("%begin", "slt", "%end")):
-            code.zero_fill("%scratch", division.together * (division.plane_size + division.cotangent_size))
+            code.fill("%scratch", division.together * (division.plane_size + division.cotangent_size))
             with code.loop("%begin", "%end") as unit:
                 rest, block = code.divide(unit, division.blocks)
                 chunk, group = code.divide(str(rest), shape.groups)
@@ -306,9 +307,8 @@ class _Generator:
         target = code.at(cotangents, (place, division.cotangent_size))
         with code.loop(0, filters) as number, code.loop(0, count) as down:
             line = code.at(source, (number, rows * columns), (down, columns))
-            write_row(
-                code, line, code.at(target, (number, division.filter_size), (down, planes.pitch)), columns, 1, None
-            )
+            place = code.at(target, (number, division.filter_size), (down, planes.pitch))
+            write_line(code, Line(columns, 1, False, False), line, place)
 
     def _tiles(self, code: PlaneCode, cotangents: str, sums: str, filters: Index, given: str) -> None:
         """Write the loops over register tiles: filters outermost, so that cotangents stay in the first cache."""

@@ -1,0 +1,115 @@
+"""Copies between images and the planes in scratch that taps read runs of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .convolution_code import Index, PlaneCode
+from .convolution_geometry import Pair, Planes
+from .vectors import vector
+
+
+class Line(NamedTuple):
+    """Elements of a row of an image, `stride` apart.
+
+    Attributes:
+        count: how many.
+        stride: from one to the next.
+        before, after: whether the row has an element in front of the first one, and behind the last one.
+    """
+
+    count: int
+    stride: int
+    before: bool
+    after: bool
+
+
+def write_copy(
+    code: PlaneCode,
+    planes: Planes,
+    source: str,
+    target: str,
+    first_row: Index,
+    last_row: int,
+    fill: str = "0.0",
+) -> None:
+    """Write loops that copy an image into planes.
+
+    Columns that are outside of the image are not written: they have been filled before.
+
+    Args:
+        code: where to write.
+        planes: the layout.
+        source, target: addresses of the image's first channel and of the planes.
+        first_row: the grid's first row that is wanted.
+        last_row: the largest row of the grid that can be wanted.
+        fill: what stands for elements outside of the image.
+    """
+    size = planes.source[0] * planes.source[1]
+    for number, phase in enumerate(planes.phases):
+        begin, end = inside(planes, phase[1])
+        if begin >= end:
+            continue
+        first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
+        last = first + (end - begin - 1) * planes.stride[1]
+        line = Line(end - begin, planes.stride[1], first > 0, last < planes.source[1] - 1)
+        with code.loop(0, planes.channels) as channel:
+            image = code.at(source, (channel, size), (first, 1))
+            plane = code.at(target, (channel, planes.channel_size), (number * planes.height * planes.pitch + begin, 1))
+            with code.loop(0, planes.height) as down:
+                row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
+                start = code.at(image, (row, planes.source[1]))
+                write_line(code, line, start, code.at(plane, (down, planes.pitch)), exists, fill)
+
+
+def inside(planes: Planes, phase: int) -> Pair:
+    """Return which columns of a plane are inside of the image: the first one and the one after the last."""
+    end = (planes.source[1] - 1 - phase) // planes.stride[1] + 1 - planes.low[1]
+    return max(-planes.low[1], 0), min(end, planes.pitch)
+
+
+def _source_row(code: PlaneCode, planes: Planes, phase: int, row: Index, last_row: int) -> tuple[Index, str | None]:
+    """Return the row of the image that a row of a plane holds, and the flag that tells whether it exists."""
+    place = code.add(code.multiply(code.add(row, planes.low[0]), planes.stride[0]), phase)
+    lowest = planes.low[0] * planes.stride[0] + phase
+    if lowest >= 0 and (last_row + planes.high[0]) * planes.stride[0] + phase < planes.source[0]:
+        return place, None
+    exists = code.compare(place, "ult", planes.source[0])
+    return code.select(exists, "i64", place, 0), exists
+
+
+def write_line(
+    code: PlaneCode, line: Line, source: str, target: str, exists: str | None = None, fill: str = "0.0"
+) -> None:
+    """Write the copy of a line to elements that follow each other; of `fill` if it does not exist."""
+    lanes = 1
+    while line.stride <= 2 and lanes * 2 <= min(line.count, code.lanes):
+        lanes *= 2
+    if line.stride == 2 and lanes == line.count > 1 and not (line.before or line.after):
+        lanes //= 2  # a vector of pairs would reach beyond the row
+    limit = line.count if line.stride == 1 or line.after or lanes == 1 else line.count - 1
+    whole = limit // lanes * lanes
+    if whole <= 4 * lanes:
+        for index in range(0, whole, lanes):
+            _move(code, line, source, target, index, lanes, exists, fill)
+    else:
+        with code.loop(0, whole, lanes) as place:
+            _move(code, line, source, target, place, lanes, exists, fill)
+    if whole < line.count:  # the last vector overlaps the one in front of it
+        _move(code, line, source, target, line.count - lanes, lanes, exists, fill)
+
+
+def _move(
+    code: PlaneCode, line: Line, source: str, target: str, index: Index, lanes: int, exists: str | None, fill: str
+) -> None:
+    of = vector(code.kind, lanes)
+    if line.stride == 1 or lanes == 1:
+        moved = code.load(code.kind, lanes, code.at(source, (index, line.stride)))
+    else:
+        odd = isinstance(index, int) and index + lanes == line.count and not line.after
+        pairs = code.load(code.kind, 2 * lanes, code.at(source, (index, 2), (-1 if odd else 0, 1)))
+        moved = code.shuffle(pairs, code.kind, 2 * lanes, range(1 if odd else 0, 2 * lanes, 2))
+    if exists is not None:
+        fills = code.splat(fill, code.kind, lanes)
+        moved = code.value(f"select i1 {exists}, {of} {moved}, {of} {fills}")
+    code.store(code.kind, lanes, moved, code.at(target, (index, 1)))
