@@ -19,6 +19,7 @@ from ..core.pytree import flatten
 from ..core.recording import is_recording
 from ..core.streams import rewind, states
 from ..core.tracing import open_traces
+from .backends import CompileWarning
 from .capture import CaptureTrace
 from .derivative import derive
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
@@ -31,10 +32,6 @@ _MOST_PATHS = 24
 _MOST_UNSETTLED = 2
 """Runs that may leave new Tensors behind before a function is run as it is."""
 _HASHABLE: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.dtype, type)
-
-
-class CompileWarning(UserWarning):
-    """A function is run as it is instead of compiled; the message says why, and what to change."""
 
 
 class Compiled:

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend
 from ..core import boxing
 from ..core.aliasing import _UNSHARED as UNSHARED
 from ..core.pytree import Structure, flatten
 from ..core.recording import set_recording
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
+from .backends import prepare
 from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
 from .graph import Graph, Value
+from .interpret import interpret
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
 
 
@@ -156,27 +157,6 @@ def _own(raw: np.ndarray) -> np.ndarray:
     return raw.copy()
 
 
-class Interpreter:
-    def __init__(self, graph): self.graph = graph
-    def run(self, arrays):
-        g=self.graph
-        env=dict(zip(g.inputs, arrays))
-        def val(x):
-            if not isinstance(x, Value): return x
-            return env[x] if x in env else x.constant
-        for e in g.equations:
-            out=e.primitive.impl(backend.numpy,*[val(x) for x in e.inputs],**e.params)
-            for v,o in zip(e.outputs, out if e.primitive.multiple else (out,)):
-                o=np.asarray(o); assert o.shape==v.shape and o.dtype==v.dtype
-                env[v]=o
-        outs=[]; w=[]
-        for v,h in zip(g.outputs,g.homes):
-            if h is None: outs.append(np.array(val(v)))
-            else: w.append((arrays[h],np.array(val(v))))
-        for a,b in w: np.copyto(a,b)
-        return outs
-
-
 class Path:
     """A program for one way through a function, with all that has to be done around a run of it.
 
@@ -248,10 +228,10 @@ class Path:
 
     def prepare(self) -> None:
         """Compile."""
-        self.program = Interpreter(self.graph)
-        self.asking = [Interpreter(graph) for graph, _ in self.questions]
-        self.checking = [None if place is not None else Interpreter(graph) for place, graph, _ in self.checks]
-        self.pulling = None if self.derivative is None else Interpreter(self.derivative.pullback)
+        self.program = prepare(self.graph)
+        self.asking = [prepare(graph) for graph, _ in self.questions]
+        self.checking = [None if place is not None else prepare(graph) for place, graph, _ in self.checks]
+        self.pulling = None if self.derivative is None else prepare(self.derivative.pullback)
 
     def check(self, arguments: Sequence[Any]) -> None:
         """Make sure that the program is for how things are now.
@@ -325,7 +305,7 @@ class Path:
         assert self.derivative is not None
         arrays = [raws[value] for value in self.graph.inputs]
         kept = Graph(self.graph.name, self.graph.inputs, self.graph.equations, self.derivative.residuals)
-        self.put_on_tape(arguments, arrays, boxes, Interpreter(kept.without_dead_code()).run(arrays))
+        self.put_on_tape(arguments, arrays, boxes, interpret(kept.without_dead_code(), arrays))
 
     def put_on_tape(
         self, arguments: Sequence[Any], arrays: list[np.ndarray], boxes: list[Any], residuals: list[np.ndarray]
