@@ -160,7 +160,7 @@ def test_arenas_are_aligned(size: int) -> None:
 
 @pytest.mark.parametrize("place", [Place(3, 0), Place(-1, 0), Place(0, 17), Place(0, -8)])
 def test_places_that_do_not_exist_are_refused(place: Place) -> None:
-    with pytest.raises(ValueError, match="job 1, test_.*no place"):
+    with pytest.raises(ValueError, match=r"job 1, test_.*no place"):
         NativeProgram([Job(kernel(NOTHING, 1, 1), ()), Job(kernel(NOTHING, 1, 1), (place,))], 16, 2)
 
 

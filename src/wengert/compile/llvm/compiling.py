@@ -1,22 +1,25 @@
-"""From LLVM IR to addresses of functions: optimised, compiled, kept on disk, linked into the process.
+"""From LLVM IR to addresses of functions: compiled on all cores, kept on disk, linked into the process.
 
+Each kernel is compiled by itself, so that those that programs have in common are found again, in memory and on disk.
 Code stays in the process for good: equal kernels are compiled once, so what there is of it is bounded by how many
 different ones there are, and nobody has to know who still calls it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import count
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any, NamedTuple
 
 from ..kernels import Kernel
 from .disk_cache import DiskCache, default_directory
-from .target import host_target, target_machine
+from .target import available_cores, host_target, target_machine
 
 FORMAT = "1"
 """Part of every key on disk; changed when the same IR is to be compiled differently."""
@@ -36,8 +39,9 @@ class Pipeline(NamedTuple):
     vectorize: bool
 
 
-EXPLICIT = Pipeline(1, 2, False)
-"""For kernels whose IR is made of vectors already."""
+EXPLICIT = Pipeline(0, 2, False)
+"""For kernels whose IR is made of vectors already: the optimiser doubles the time to compile them, unrolls loops that
+are unrolled as they should be, and made none of them faster."""
 SCALAR = Pipeline(3, 3, True)
 """For scalar loops that are to become vector loops."""
 
@@ -49,20 +53,11 @@ class Module(NamedTuple):
     exports: tuple[str, ...]
 
 
-_lock = Lock()
-_addresses: dict[str, int] = {}
-_libraries: list[Any] = []
-_next_library = count().__next__
-
-
-def _new_lock() -> None:
-    """Replace the lock in a forked child, where the thread that held it may not exist."""
-    global _lock
-    _lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
+def module_of(kernels: Sequence[Kernel]) -> Module:
+    """Return one module that holds kernels."""
+    declarations = dict.fromkeys([line for kernel in kernels for line in kernel.declarations])
+    source = "\n".join([*declarations, *[kernel.source for kernel in kernels], ""])
+    return Module(source, tuple([kernel.name for kernel in kernels]))
 
 
 @cache
@@ -80,97 +75,232 @@ def _disk() -> DiskCache | None:
     return None if directory is None else DiskCache(directory)
 
 
-def optimized(source: str, pipeline: Pipeline) -> tuple[Any, Any]:
-    """Return LLVM's module for IR, optimised, and the code generator to use on it.
+def optimized(source: str, pipeline: Pipeline, machine: Any) -> Any:
+    """Return LLVM's module for IR, optimised for a code generator.
 
     The module has a context of its own, so that threads don't share what LLVM says they must not.
     """
     import llvmlite.binding as llvm
 
-    machine = target_machine(pipeline.codegen)
     module = llvm.parse_assembly(f'target triple = "{machine.triple}"\n{source}', llvm.create_context())
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=pipeline.passes)
-    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = pipeline.vectorize
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return module, machine
+    if pipeline.passes or "alwaysinline" in source:
+        options = llvm.create_pipeline_tuning_options(speed_level=pipeline.passes)
+        options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = pipeline.vectorize
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+    return module
 
 
-def compile_object(source: str, pipeline: Pipeline = SCALAR) -> bytes:
-    """Return the object file that LLVM IR compiles to on this machine."""
-    host_target()
-    module, machine = optimized(source, pipeline)
-    return machine.emit_object(module)
+def compile_object(source: str, pipeline: Pipeline = SCALAR, machine: Any = None) -> bytes:
+    """Return the object file that LLVM IR compiles to on this machine.
+
+    Args:
+        source: the IR.
+        pipeline: how hard LLVM works on it.
+        machine: a code generator for the pipeline's level that no other thread uses now; a new one by default.
+    """
+    if machine is None:
+        machine = target_machine(pipeline.codegen)
+    return _emitted(optimized(source, pipeline, machine), machine)
+
+
+def _emitted(module: Any, machine: Any) -> bytes:
+    """Return a module's object file, generated beside other threads where llvmlite lets us.
+
+    llvmlite has one lock around all of LLVM. Generating code takes nearly all of the time, and LLVM allows it on any
+    number of threads with contexts and code generators of their own, so that this one function is called without.
+    """
+    from llvmlite.binding import ffi
+
+    emit = getattr(ffi.lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
+    if emit is None:
+        return machine.emit_object(module)
+    with ffi.OutputString() as message:
+        buffer = emit(machine, module, 1, message)
+        if not buffer:
+            raise RuntimeError(str(message))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def assembly(source: str, pipeline: Pipeline = SCALAR) -> str:
     """Return the machine code that LLVM IR compiles to, as text for people to read."""
-    host_target()
-    module, machine = optimized(source, pipeline)
-    return machine.emit_assembly(module)
+    machine = target_machine(pipeline.codegen)
+    return machine.emit_assembly(optimized(source, pipeline, machine))
 
 
-def link(code: bytes, exports: Iterable[str]) -> tuple[Any, dict[str, int]]:
-    """Bring an object file into the process; return what keeps it there, and the addresses of its functions."""
+_next_library = count().__next__
+
+
+def link(code: bytes | Sequence[bytes], exports: Iterable[str]) -> tuple[Any, dict[str, int]]:
+    """Bring object files into the process; return what keeps them there, and the addresses of their functions."""
     import llvmlite.binding as llvm
 
+    host_target()
     exports = tuple(exports)
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for item in [code] if isinstance(code, bytes) else code:
+        builder.add_object_img(item)
     for name in exports:
         builder.export_symbol(name)
     library = builder.link(_linker(), f"wengert_{_next_library()}")
     return library, {name: library[name] for name in exports}
 
 
-def object_of(module: Module, pipeline: Pipeline) -> bytes:
-    """Return a module's object file, from disk if it is there."""
+def object_of(module: Module, pipeline: Pipeline, machine: Any = None) -> bytes:
+    """Return a module's object file, from disk if it is there; other arguments as for `compile_object`."""
     disk = _disk()
     if disk is None:
-        return compile_object(module.source, pipeline)
+        return compile_object(module.source, pipeline, machine)
     parts = (FORMAT, *host_target(), *map(str, pipeline), module.source)
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     code = disk.get(key)
     if code is None:
-        code = compile_object(module.source, pipeline)
+        code = compile_object(module.source, pipeline, machine)
         disk.put(key, code)
     return code
 
 
-def compile_module(module: Module, pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
-    """Return the addresses of a module's functions; compiled once in the life of the process, by its names."""
-    with _lock:
-        if not all([name in _addresses for name in module.exports]):
-            library, addresses = link(object_of(module, pipeline), module.exports)
+class _Task:
+    """A module to be compiled: in the queue, being compiled, or done, with its object file or what went wrong."""
+
+    __slots__ = ("code", "done", "error", "module", "pipeline")
+
+    def __init__(self, module: Module, pipeline: Pipeline) -> None:
+        self.module, self.pipeline = module, pipeline
+        self.done = Event()
+        self.code = b""
+        self.error: BaseException | None = None
+
+    def run(self, machines: dict[int, Any]) -> None:
+        """Compile the module, with a code generator of the calling thread's."""
+        try:
+            effort = self.pipeline.codegen
+            if effort not in machines:
+                machines[effort] = target_machine(effort)
+            self.code = object_of(self.module, self.pipeline, machines[effort])
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+
+class Compiler:
+    """Compiles modules on all cores, and knows the addresses of what it has compiled, by name."""
+
+    def __init__(self, addresses: dict[str, int]) -> None:
+        self.addresses = addresses
+        self._tasks: dict[str, _Task] = {}
+        self._queue: deque[_Task] = deque()
+        self._lock = Lock()
+        self._helpers: list[Thread] = []
+
+    def begin(self, modules: Iterable[Module], pipeline: Pipeline) -> None:
+        """Have modules compiled that aren't yet, in the background."""
+        host_target()
+        with self._lock:
+            unknown = [module for module in modules if module.exports[0] not in self.addresses]
+            for module in sorted(unknown, key=_length, reverse=True):  # the longest first: none is left for the end
+                if module.exports[0] not in self._tasks:
+                    task = self._tasks[module.exports[0]] = _Task(module, pipeline)
+                    self._queue.append(task)
+            self._helpers = [helper for helper in self._helpers if helper.is_alive()]
+            for _ in range(min(available_cores() - 1, len(self._queue)) - len(self._helpers)):
+                helper = Thread(target=self._work, name="wengert-compiler")  # not a daemon: exit waits for LLVM
+                try:
+                    helper.start()
+                except RuntimeError:  # the system grants no more threads: whoever waits for the code makes it
+                    break
+                self._helpers.append(helper)
+
+    def finish(self, modules: Iterable[Module], pipeline: Pipeline) -> None:
+        """Return when all of these modules are compiled, and their functions have addresses."""
+        modules = list(modules)
+        if all([module.exports[0] in self.addresses for module in modules]):
+            return
+        self.begin(modules, pipeline)
+        self._work()
+        wanted = [self._tasks.get(module.exports[0]) for module in modules]
+        tasks = list(dict.fromkeys([task for task in wanted if task is not None]))
+        for task in tasks:
+            task.done.wait()
+        with self._lock:
+            try:
+                self._link(tasks)
+            finally:
+                for task in tasks:
+                    self._tasks.pop(task.module.exports[0], None)
+
+    def _work(self) -> None:
+        """Compile what is in the queue until it is empty."""
+        machines: dict[int, Any] = {}
+        while True:
+            try:
+                task = self._queue.popleft()
+            except IndexError:
+                return
+            task.run(machines)
+
+    def _link(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            if task.error is not None:
+                raise task.error
+        tasks = [task for task in tasks if task.module.exports[0] not in self.addresses]  # or another caller has
+        if tasks:
+            names = [name for task in tasks for name in task.module.exports]
+            library, addresses = link([task.code for task in tasks], names)
             _libraries.append(library)
-            _addresses.update(addresses)
-        return {name: _addresses[name] for name in module.exports}
+            self.addresses.update(addresses)
+
+    def pause(self) -> None:
+        """Wait until nothing is being compiled in the background."""
+        for helper in self._helpers:
+            helper.join()
 
 
-def module_of(kernels: Sequence[Kernel]) -> Module:
-    """Return one module that holds kernels, in the order of their names: programs that share them share it."""
-    kernels = sorted(kernels, key=_name)
-    declarations = dict.fromkeys([line for kernel in kernels for line in kernel.declarations])
-    source = "\n".join([*sorted(declarations), *[kernel.source for kernel in kernels], ""])
-    return Module(source, tuple([kernel.name for kernel in kernels]))
+def _length(module: Module) -> int:
+    return len(module.source)
 
 
-def _name(kernel: Kernel) -> str:
-    return kernel.name
+_libraries: list[Any] = []
+_compilers = [Compiler({})]
+
+
+def _before_fork() -> None:
+    _compilers[0].pause()
+
+
+def _after_fork_in_child() -> None:
+    _compilers[0] = Compiler(_compilers[0].addresses)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+
+
+def begin_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> None:
+    """Begin to compile kernels in the background, while others are still being made; errors are `compile_kernels`'s."""
+    _compilers[0].begin([module_of([kernel]) for kernel in kernels], pipeline)
 
 
 def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
-    """Return the address of each kernel's function, by name; those that are new are compiled, as one module.
+    """Return the address of each kernel's function, by name; those that are new to the process are compiled.
 
     Raises:
         NativeCodeError: no native code can be made here.
     """
     wanted = {kernel.name: kernel for kernel in kernels}
-    with _lock:
-        unknown = [kernel for name, kernel in wanted.items() if name not in _addresses]
-        if unknown:
-            module = module_of(unknown)
-            library, addresses = link(object_of(module, pipeline), module.exports)
-            _libraries.append(library)
-            _addresses.update(addresses)
-        return {name: _addresses[name] for name in wanted}
+    compiler = _compilers[0]
+    new = [module_of([kernel]) for name, kernel in wanted.items() if name not in compiler.addresses]
+    compiler.finish(new, pipeline)
+    return {name: compiler.addresses[name] for name in wanted}
+
+
+def compile_module(module: Module, pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
+    """Return the addresses of a module's functions; compiled once in the life of the process, by the first's name."""
+    compiler = _compilers[0]
+    compiler.finish([module], pipeline)
+    return {name: compiler.addresses[name] for name in module.exports}

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 DIRECTORY_VARIABLE, SWITCH_VARIABLE = "WENGERT_CACHE_DIR", "WENGERT_CACHE"
@@ -93,6 +94,7 @@ class DiskCache:
         self.directory = directory
         self.limit = limit
         self._usable = True
+        self._giving_up = Lock()
         self._total: int | None = None
 
     def get(self, key: str) -> bytes | None:
@@ -120,7 +122,10 @@ class DiskCache:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self._usable = False
+        with self._giving_up:  # one warning, whatever several threads find at once
+            if not self._usable:
+                return
+            self._usable = False
         warnings.warn(
             f"compiled code is not kept on disk: {error}; set {DIRECTORY_VARIABLE} to a directory of your own, "
             f"or {SWITCH_VARIABLE}=0 to do without",

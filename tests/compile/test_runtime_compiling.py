@@ -1,0 +1,112 @@
+"""Compiling kernels: in parallel, in the background, once, and with errors that leave nothing behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.compile.native_jobs import gather, kernel
+from wengert.compile.llvm import compiling
+from wengert.compile.llvm.compiling import (
+    EXPLICIT,
+    SCALAR,
+    begin_kernels,
+    compile_kernels,
+    compile_module,
+    compile_object,
+    module_of,
+)
+
+WRONG = """
+define void @NAME(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {
+  ret i32 %nothing
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """See that code is compiled, and not found on disk."""
+    monkeypatch.setattr(compiling, "_disk", lambda: None)
+    yield
+
+
+def test_code_made_beside_other_threads_is_the_same() -> None:
+    sources = [module_of([gather(size, 0.5, 1)]).source for size in range(5000, 5040)]
+    alone = [compile_object(source, EXPLICIT) for source in sources]
+    found: list[list[bytes]] = []
+
+    def work() -> None:
+        found.append([compile_object(source, EXPLICIT) for source in sources])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 4
+
+
+def test_callers_at_the_same_time_get_the_same_addresses() -> None:
+    kernels = [gather(size, 0.25, 1) for size in range(6000, 6012)]
+    found: list[dict[str, int]] = []
+    threads = [threading.Thread(target=lambda: found.append(compile_kernels(kernels))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all([each == found[0] for each in found])
+    assert len(set(found[0].values())) == len(kernels)
+
+
+def test_compilation_can_begin_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WENGERT_NUM_THREADS", "2")
+    kernels = [gather(size, 0.125, 1) for size in range(7000, 7005)]
+    begin_kernels(kernels)
+    begin_kernels(kernels[:2])
+    deadline = time.monotonic() + 20
+    while compiling._compilers[0]._queue and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not compiling._compilers[0]._queue  # though nobody has asked for the code yet
+    compiled = compile_kernels(kernels)
+    assert set(compiled) == {kernel.name for kernel in kernels}
+    assert compile_kernels(kernels) == compiled
+
+
+def test_one_thread_compiles_without_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WENGERT_NUM_THREADS", "1")
+    before = threading.active_count()
+    kernels = [gather(size, 2.0, 1) for size in range(8000, 8003)]
+    begin_kernels(kernels)
+    assert threading.active_count() <= before
+    assert len(compile_kernels(kernels)) == 3
+
+
+def test_an_error_is_the_caller_s_and_leaves_nothing_behind() -> None:
+    wrong, right = kernel(WRONG, 1, 1), gather(9000, 0.5, 1)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"LLVM IR parsing error"):
+            compile_kernels([wrong, right])
+    assert right.name in compile_kernels([right])
+
+
+def test_kernels_that_were_compiled_are_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gather(9100, 0.5, 1)
+    address = compile_kernels([made])
+    monkeypatch.setattr(compiling, "compile_object", None)
+    assert compile_kernels([made, made]) == address
+    assert compile_module(module_of([made])) == address
+
+
+def test_nothing_to_compile() -> None:
+    assert compile_kernels([]) == {}
+
+
+@pytest.mark.parametrize("pipeline", [EXPLICIT, SCALAR])
+def test_every_pipeline_compiles_to_an_object(pipeline: compiling.Pipeline) -> None:
+    module = module_of([gather(9200, 0.5, 1)])
+    assert module.exports[0].encode() in compile_object(module.source, pipeline)
