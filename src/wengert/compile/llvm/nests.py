@@ -15,7 +15,7 @@ from ..nests import Access, Nest
 from .machine import Machine
 from .nests_body import Body
 from .nests_memory import Instance
-from .nests_plan import Plan, plan_nest
+from .nests_plan import TILE, Plan, plan_nest
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
@@ -53,8 +53,30 @@ def _units(body: Body) -> None:
     entry, text = body.stack[0], body.text
     unit = Region(text, "unit")
     body.stack.append(unit)
-    _decode(body, unit)
-    plan = body.plan
+    there = _decode(body, unit)
+    over = text.label()
+    if there is not None:
+        begin = text.label()
+        unit.write(f"br i1 {there}, label %{begin}, label %{over}")
+        unit.start(begin)
+    _unit(body, unit)
+    if there is not None:
+        unit.write(f"br label %{over}")
+        unit.start(over)
+    body.stack.pop()
+    entry.write("br label %unit")
+    entry.lines.append("unit:")
+    entry.write(f"%unit.index = phi i64 [ %begin, %{entry.label} ], [ %unit.next, %{unit.label} ]")
+    entry.lines.extend(unit.lines)
+    entry.write("%unit.next = add nsw i64 %unit.index, 1")
+    entry.write("%unit.more = icmp slt i64 %unit.next, %end")
+    entry.write("br i1 %unit.more, label %unit, label %done")
+    entry.lines.extend(["done:", "  ret void"])
+
+
+def _unit(body: Body, unit: Region) -> None:
+    """Write what a unit does: all phases, for whole blocks and for the last one."""
+    plan, text = body.plan, body.text
     if plan.lane_axis is None or plan.lanes == 1:
         _phases(body, [Instance(0, None, 0)])
     elif plan.shared:
@@ -73,15 +95,6 @@ def _units(body: Body) -> None:
             _phases(body, _vectors(plan, extent))
             unit.write(f"br label %{join}")
         unit.start(join)
-    body.stack.pop()
-    entry.write("br label %unit")
-    entry.lines.append("unit:")
-    entry.write(f"%unit.index = phi i64 [ %begin, %{entry.label} ], [ %unit.next, %{unit.label} ]")
-    entry.lines.extend(unit.lines)
-    entry.write("%unit.next = add nsw i64 %unit.index, 1")
-    entry.write("%unit.more = icmp slt i64 %unit.next, %end")
-    entry.write("br i1 %unit.more, label %unit, label %done")
-    entry.lines.extend(["done:", "  ret void"])
 
 
 def _vectors(plan: Plan, extent: int) -> list[Instance]:
@@ -97,22 +110,34 @@ def _phases(body: Body, instances: list[Instance]) -> None:
         body.run_phase(number, instances)
 
 
-def _decode(body: Body, unit: Region) -> None:
-    """Write the outer indices of a unit."""
+def _decode(body: Body, unit: Region) -> str | None:
+    """Write the outer indices of a unit; return whether there is such a unit, if that is not certain."""
     plan, rest = body.plan, "%unit.index"
     looping = [axis for axis, extent in enumerate(plan.extents) if extent > 1]
     for axis, extent in enumerate(plan.extents):
+        body.levels[axis] = 1
         if extent <= 1:
             body.index[axis] = 0
+            del body.levels[axis]
+    within = ""
+    if plan.tiled is not None:
+        within, rest = _split(unit, rest, TILE)
     for axis in reversed(looping):
-        body.levels[axis] = 1
-        index = rest
-        if axis != looping[0]:
-            index = unit.value(f"urem i64 {rest}, {plan.extents[axis]}")
-            rest = unit.value(f"udiv i64 {rest}, {plan.extents[axis]}")
+        extent = plan.extents[axis] if axis != plan.tiled else -(-plan.extents[axis] // TILE)
+        index, rest = _split(unit, rest, extent) if axis != looping[0] else (rest, rest)
         if axis == plan.lane_axis:
             index = unit.value(f"mul i64 {index}, {plan.block}")
+        if axis == plan.tiled:
+            index = unit.value(f"add i64 {unit.value(f'mul i64 {index}, {TILE}')}, {within}")
         body.index[axis] = index
+    if plan.tiled is None or plan.extents[plan.tiled] % TILE == 0:
+        return None
+    return unit.value(f"icmp ult i64 {body.index[plan.tiled]}, {plan.extents[plan.tiled]}")
+
+
+def _split(unit: Region, rest: str, extent: int) -> tuple[str, str]:
+    """Return the remainder and the quotient of an index by an extent."""
+    return unit.value(f"urem i64 {rest}, {extent}"), unit.value(f"udiv i64 {rest}, {extent}")
 
 
 def _assembled(body: Body) -> list[str]:

@@ -38,6 +38,10 @@ INLINED = 400
 """Operations of functions of mathematics that a phase may have before those used again and again become calls."""
 CALLED = 10
 """Functions of fewer operations than this are cheaper than a call."""
+TILE = 16
+"""Rows that a tile has along the axis on which an access is dense that jumps along the lanes."""
+LINE = 64
+"""Bytes of a line of the cache."""
 DEEP = 200
 """Bodies of more operations hide their latency from the processor's look-ahead: vectors are doubled instead."""
 
@@ -95,6 +99,8 @@ class Plan(NamedTuple):
         ragged: elements of the last block if it is not a whole one, else 0.
         shared: ragged blocks run the same code as whole ones, under a mask.
         extents: of the outer axes, counted in blocks along the lane axis.
+        tiled: the outer axis whose indices come in tiles of TILE, each tile next to itself in memory where an access
+            along the lane axis jumps; None for none.
     """
 
     nest: Nest
@@ -106,11 +112,15 @@ class Plan(NamedTuple):
     ragged: int
     shared: bool
     extents: tuple[int, ...]
+    tiled: int | None = None
 
     @property
     def units(self) -> int:
-        """How many units of work there are."""
-        return math.prod(self.extents)
+        """How many units of work there are; with tiles, some may have nothing to do."""
+        extents = list(self.extents)
+        if self.tiled is not None:
+            extents[self.tiled] = _whole_up(extents[self.tiled], TILE) * TILE
+        return math.prod(extents)
 
 
 def plan_nest(nest: Nest, machine: Machine) -> Plan:
@@ -132,11 +142,28 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
     operations = sum([cost_of(lowered) for lowered in phases])
     vectors = _whole_up(extent, lanes)
     shared = operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
-    unroll = 1 if shared else min(vectors, _unrolling(operations))
+    tiled = _tiled_axis(nest)
+    unroll = 1 if shared or tiled is not None else min(vectors, _unrolling(operations))
     block = lanes * unroll
     blocks = _whole_up(extent, block)
     extents = (*nest.outer[:-1], blocks)
-    return Plan(nest, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents)
+    return Plan(nest, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents, tiled)
+
+
+def _tiled_axis(nest: Nest) -> int | None:
+    """Return the outer axis along which an access is dense that jumps along the lane axis."""
+    lane = len(nest.outer) - 1
+    if nest.outer[lane] <= TILE // 2:
+        return None
+    for phase in nest.phases:
+        loads = [source for source in phase.inputs.values() if isinstance(source, Access)]
+        for access in (*loads, *[store.target for store in phase.stores]):
+            size = nest.operands[access.operand].dtype.itemsize
+            for axis in range(lane):
+                dense = 0 < abs(access.strides[axis]) * size <= LINE // 4
+                if dense and nest.outer[axis] > 1 and abs(access.strides[lane]) * size >= LINE:
+                    return axis
+    return None
 
 
 def steps_of(plan: Plan, lowered: Lowered) -> Steps:
