@@ -14,6 +14,7 @@ from .interpret import computed
 from .kernels import Job, Kernel, Place
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
+from .llvm.products import Product, product_kernel
 from .llvm.program import Addresses, NativeProgram
 from .lower import Step
 from .lower_layout import Layout
@@ -281,6 +282,8 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
     """Return the kernel of a nest, a product or another record of native code."""
     if isinstance(source, Nest):
         return nest_kernel(source, machine)
+    if isinstance(source, Product):
+        return product_kernel(source, machine)
     raise TypeError(f"no kernel for a {type(source).__name__}")
 
 

@@ -7,14 +7,15 @@ walks the same outer indices, and what it reduces over the rest is at hand for w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from .expand_builder import REDUCTIONS
 from .graph import Equation, Graph, Value
 from .lower_elements import Demand, Elements, Inside, MustStore, can_be_computed
-from .lower_layout import Layouts
 from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
+from .lower_layout import Layouts
 from .scalar_ir import TYPES, Scalar, input_scalar
 
 Axes = tuple[int, ...]
@@ -60,7 +61,7 @@ class Demands(Elements):
     def through_memory(self, demand: Demand) -> Scalar | None:
         """Note that a view is read as it is in memory: all of what it views has to be there."""
         assert isinstance(demand.operand, Value)
-        layout = self.fusion.layouts.of(demand.operand)
+        layout = self.fusion.layouts.as_view(demand.operand)
         if layout is None:
             return None
         place = len(self.leaves)
@@ -76,7 +77,7 @@ class Root:
         outer: for a reduction, the axes that are not reduced; None where any may be.
     """
 
-    __slots__ = ("equation", "extents", "leaves", "outer", "order", "scalar", "value", "visited")
+    __slots__ = ("equation", "extents", "leaves", "order", "outer", "scalar", "value", "visited")
 
     def __init__(self, equation: Equation, order: int) -> None:
         self.equation = equation
@@ -221,6 +222,63 @@ class Fusion:
 
     # Groups.
 
+    def epilogues_of(self, equation: Equation, taken: set[Group]) -> list[Group]:
+        """Return the groups that could be computed along with an equation that has a kernel, as they read its result.
+
+        These are groups of plain arrays with as many elements, at the same places, that nothing has to come before
+        that comes after the equation.
+        """
+        found: dict[Group, None] = {}
+        out = equation.outputs[0]
+        for user in self.users.get(out, ()):
+            if not isinstance(user, Root):
+                continue
+            group = self.group_of[user.value]
+            if group.rows or group in taken or group in found:
+                continue
+            if all([self._follows(root, out) for root in group.roots]):
+                if not self._path_to(equation, group) and not self._path_from(group, equation):
+                    found[group] = None
+        return list(found)
+
+    def _follows(self, root: Root, out: Value) -> bool:
+        """Whether a root's elements are made from those of a value at the same places, if from any."""
+        if lengths_of(root) != tuple([n for n in out.shape if n > 1]):
+            return False
+        for leaf, index, inside in root.leaves:
+            if leaf is out:
+                axes = _axes_of(index, out.shape, root.extents)
+                if inside or axes is None or tuple([a for a in axes if a >= 0]) != root.significant:
+                    return False
+        return True
+
+    def _path_to(self, equation: Equation, group: Group) -> bool:
+        """Whether something outside of a group needs an equation's result and is needed by the group."""
+        return self._reaches(list(equation.outputs), group, group)
+
+    def _path_from(self, group: Group, equation: Equation) -> bool:
+        """Whether an equation needs something of a group."""
+        return self._reaches([root.value for root in group.roots], equation, None)
+
+    def _reaches(self, values: list[Value], target: Any, direct: Any) -> bool:
+        """Whether users of values lead to a target; not counting `direct` as a user of the values themselves."""
+        pending, seen = list(values), set[Any]()
+        first = set(values)
+        while pending:
+            value = pending.pop()
+            for user in self.users.get(value, ()):
+                item: Any = self.group_of[user.value] if isinstance(user, Root) else user
+                if item is target and not (value in first and item is direct):
+                    return True
+                if item in seen or item is target:
+                    continue
+                seen.add(item)
+                if isinstance(item, Group):
+                    pending.extend([root.value for root in item.roots])
+                else:
+                    pending.extend(item.outputs)
+        return False
+
     def _merge_all(self) -> None:
         self._note_users()
         for root in self.roots.values():
@@ -269,7 +327,7 @@ class Fusion:
 
     def _reframe(self, group: Group, root: Root, axes: Axes, outer: dict[Root, Axes]) -> bool:
         """Let a group of plain arrays walk only some axes as outer ones, if that is as good."""
-        extents = _lengths(root)
+        extents = lengths_of(root)
         if not axes and root.value.size > SMALL:
             return False  # a single outer index leaves nothing to do in parallel
         if axes and axes[-1] == root.significant[-1] and len(axes) < len(root.significant):
@@ -277,7 +335,7 @@ class Fusion:
                 return False  # memory is better walked row by row
         places = [root.significant.index(axis) for axis in axes]
         for other in group.roots:
-            if _lengths(other) != extents:
+            if lengths_of(other) != extents:
                 return False
             outer[other] = tuple([other.significant[place] for place in places])
         return True
@@ -339,7 +397,7 @@ class Fusion:
             for leaf, _, _ in root.leaves:
                 by_leaf.setdefault(leaf, []).append(root)
         for readers in by_leaf.values():
-            for one, other in zip(readers, readers[1:]):
+            for one, other in itertools.pairwise(readers):
                 first, second = self.group_of[one.value], self.group_of[other.value]
                 if first is second or first.rows != second.rows or one.extents != other.extents:
                     continue
@@ -416,7 +474,8 @@ def _result_axes(root: Root) -> Axes:
     return root.significant if root.outer is None else root.outer
 
 
-def _lengths(root: Root) -> Axes:
+def lengths_of(root: Root) -> Axes:
+    """Return the extents of a root's space that are longer than one."""
     return tuple([n for n in root.extents if n > 1])
 
 

@@ -1,4 +1,4 @@
-"""Runs a graph equation by equation on NumPy: what every compiled program must agree with, and where it falls back to."""
+"""Runs a graph equation by equation on NumPy: what compiled programs must agree with, and where they fall back to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def operand_in(known: Environment, operand: Operand) -> Any:
 
 
 def settled(graph: Graph, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Give every output memory of its own, and move those that have a home there; all are read before any is written."""
+    """Give outputs memory of their own, and move those that have a home there; all are read before one is written."""
     owned = [np.array(value) for value in outputs]
     for i, home in enumerate(graph.homes):
         if home is not None:

@@ -11,7 +11,8 @@ from .lower_elements import Demand, Elements, Inside
 from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layout, Layouts
 from .lower_nests import finished
-from .nests import Access, Counter, Nest, Operand as Memory, Phase, Range, Reduction, Store
+from .nests import Access, Counter, Nest, Phase, Range, Reduction, Store
+from .nests import Operand as Memory
 from .scalar_ir import INT64, Scalar, convert, input_scalar, topological
 
 Axes = tuple[int, ...]
@@ -96,7 +97,7 @@ class NestElements(Elements):
     def through_memory(self, demand: Demand) -> Scalar | None:
         """Load an element of a view."""
         assert isinstance(demand.operand, Value)
-        layout = self.writer.layouts.of(demand.operand)
+        layout = self.writer.layouts.as_view(demand.operand)
         if layout is None or layout.base in self.inlined or layout.base in self.given:
             return None
         return self.load(demand.operand, layout, demand.index, demand.inside)

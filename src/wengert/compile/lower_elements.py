@@ -250,7 +250,8 @@ def _handles(*names: str, check: Callable[[Equation], bool] | None = None) -> Ca
 def _elementwise(_: Elements, equation: Equation, index: Map, inside: Inside) -> Generator[Demand, Any, Any]:
     scalars: list[Any] = []
     for operand in equation.inputs:
-        scalars.append((yield Demand(operand, broadcast_map(operand, index), inside)))
+        scalar = yield Demand(operand, broadcast_map(operand, index), inside)
+        scalars.append(scalar)
     result = equation.primitive.impl(scalar_namespace, *scalars)
     return convert(result, equation.outputs[0].dtype) if isinstance(result, Scalar) else result
 

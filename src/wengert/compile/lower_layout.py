@@ -59,6 +59,15 @@ class Layouts:
             layout = Layout(layout.base, *seen)
         return layout
 
+    def as_view(self, value: Value) -> Layout | None:
+        """Return the layout of an array as a view of what it is made from, even if it has memory of its own."""
+        equation = self.maker.get(value)
+        if equation is None or equation.primitive.name not in VIEWERS:
+            return None
+        layout = self.of(equation.values()[0])
+        seen = None if layout is None else VIEWERS[equation.primitive.name](layout, equation)
+        return None if layout is None or seen is None else Layout(layout.base, *seen)
+
     def base_of(self, value: Value) -> Value:
         """Return the array that a chain of views begins with, whether it is in memory or not."""
         while not self.is_stored(value) and value in self.maker and self.maker[value].primitive.name in VIEWERS:

@@ -13,7 +13,7 @@ from .expand_builder import Builder
 from .fuse import Fusion, Group
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
-from .lower_layout import Layouts
+from .lower_products import ProductWriter, Unfit, is_product
 from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
@@ -53,7 +53,7 @@ class Program:
         self.steps = _ordered(self._steps(groups), self.fusion)
 
     def _is_kernel(self, equation: Equation) -> bool:
-        return equation.primitive is CHECK
+        return equation.primitive is CHECK or is_product(equation)
 
     def _with_checks(self, graph: Graph) -> Graph:
         """Add a test of all positions that data decide, before anything is read or written there."""
@@ -74,18 +74,44 @@ class Program:
         return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
 
     def _steps(self, groups: list[Group]) -> list[Step]:
-        kept = self._kept(groups)
+        kept = self._kept()
         steps: list[Step] = []
-        for group in groups:
-            step = NestWriter(self.fusion, group, self.layouts, kept).step()
-            made_by = {self.fusion.maker[value] for root in group.roots for value in (root.value, *root.visited)}
-            steps.append(self._guarded(step, made_by))
+        taken: set[Group] = set()
         for equation in self.fusion.others:
+            if is_product(equation):
+                steps.append(self._product(equation, taken))
+                continue
             bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
             reads = frozenset([layout.base for layout in bases if layout is not None])
             step = Step(None, (), reads, equation.outputs, equation=equation)
             steps.append(self._guarded(step, {equation}))
+        for group in groups:
+            if group not in taken:
+                step = NestWriter(self.fusion, group, self.layouts, kept).step()
+                steps.append(self._guarded(step, self._made_by(group)))
         return steps
+
+    def _made_by(self, group: Group) -> set[Equation]:
+        return {self.fusion.maker[value] for root in group.roots for value in (root.value, *root.visited)}
+
+    def _product(self, equation: Equation, taken: set[Group]) -> Step:
+        """Return the step of a matrix product, and of a group that fits into its epilogue."""
+        out = equation.outputs[0]
+        users = self.fusion.users.get(out, [])
+        for group in self.fusion.epilogues_of(equation, taken):
+            mine = set(group.roots)
+            is_kept = out in self.graph.outputs or any([user not in mine for user in users])
+            try:
+                step = ProductWriter(self.fusion, self.layouts, equation, is_kept).step(group)
+            except Unfit:
+                continue
+            taken.add(group)
+            # From now on both are one step, and whoever waits for the one waits for the other.
+            for root in group.roots:
+                for leaf, _, _ in root.leaves:
+                    self.fusion.users.setdefault(leaf, []).append(equation)
+            return self._guarded(step, self._made_by(group))
+        return ProductWriter(self.fusion, self.layouts, equation, True).step(None)
 
     def _guarded(self, step: Step, equations: set[Equation]) -> Step:
         tokens = [token for equation in equations for token in self.guards.get(equation, ())]
@@ -103,7 +129,7 @@ class Program:
         nest = Nest("move", (value.size,), (phase,), (Operand(value.dtype), Operand(value.dtype)), "outer")
         return Step(nest, (value, target), reads, (target,))
 
-    def _kept(self, groups: list[Group]) -> set[Value]:
+    def _kept(self) -> set[Value]:
         """Return the reductions that somebody outside of their nest reads."""
         kept: set[Value] = set(self.graph.outputs)
         for root in self.fusion.roots.values():

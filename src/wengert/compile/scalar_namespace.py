@@ -280,6 +280,8 @@ def logit(x: Any) -> Scalar:
 
 def xlogy(x: Any, y: Any) -> Scalar:
     """x log(y), zero where x is (unless y is NaN)."""
+    dtype = apply("multiply", x, y).dtype  # the logarithm is as precise as the result
+    y = convert(y, FLOAT64 if dtype.kind != "f" else dtype) if isinstance(y, Scalar) else y
     return where(logical_and(apply("equal", x, 0), logical_not(isnan(y))), 0, x * apply("log", y))
 
 
