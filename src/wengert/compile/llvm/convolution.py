@@ -12,8 +12,6 @@ from ..nests import Access
 from .convolution_code import float_dtype
 from .convolution_geometry import Convolution, Tap, window_taps
 from .convolution_product import After, Correlation, correlation_kernel, stored
-from .convolution_weights import Steps
-from .convolution_weights import weight_gradient_steps as weight_steps
 from .machine import Machine
 
 
@@ -76,8 +74,3 @@ def _phase_taps(shape: Convolution, row_phase: int, column_phase: int) -> tuple[
         if row % shape.stride[0] == 0 and column % shape.stride[1] == 0:
             taps.append(Tap(row // shape.stride[0], column // shape.stride[1], tap.weight))
     return tuple(taps)
-
-
-def weight_gradient_steps(shape: Convolution, machine: Machine) -> Steps:
-    """Return what computes a convolution's gradient by its weights. Inputs: input, output's cotangent."""
-    return weight_steps(shape, machine)

@@ -28,20 +28,6 @@ BLOCK_VECTORS = 16
 """Vectors of a unit of work of the kernel that adds up chunks."""
 
 
-class Steps(NamedTuple):
-    """Kernels to run one after the other.
-
-    Attributes:
-        kernels: what to run.
-        operands: which operands each kernel has: places among inputs, then outputs, then the temporary memory.
-        temporary: bytes of memory that the kernels share, beyond inputs and outputs.
-    """
-
-    kernels: tuple[Kernel, ...]
-    operands: tuple[tuple[int, ...], ...]
-    temporary: int
-
-
 class _Division(NamedTuple):
     """How the work is divided.
 
@@ -51,7 +37,6 @@ class _Division(NamedTuple):
         filters, pairs: the register tile.
         block, blocks: filters of a unit, and how many such blocks a group has.
         together: items in scratch at a time.
-        rounds: how many times a unit fills its scratch.
         chunks: how many parts the items are divided into.
         lanes: of a vector.
     """
@@ -63,7 +48,6 @@ class _Division(NamedTuple):
     block: int
     blocks: int
     together: int
-    rounds: int
     chunks: int
     lanes: int
 
@@ -83,15 +67,19 @@ class _Division(NamedTuple):
         return self.block * self.filter_size
 
 
-def weight_gradient_steps(shape: Convolution, machine: Machine) -> Steps:
-    """Return what computes a convolution's gradient by its weights. Inputs: input, output's cotangent."""
-    generator = _Generator(shape, machine)
-    size = shape.filters * shape.depth * shape.window[0] * shape.window[1]
-    chunks = generator.division.chunks
-    if chunks == 1:
-        return Steps((generator.kernel(),), ((0, 1, 2),), 0)
-    total = _total_kernel(size, chunks, generator.dtype, machine)
-    return Steps((generator.kernel(), total), ((0, 1, 3), (3, 2)), chunks * size * generator.dtype.itemsize)
+def weight_chunks(shape: Convolution) -> int:
+    """Return how many chunks the images' rows are divided into, each with sums of its own."""
+    weights = shape.filters * shape.depth * shape.window[0] * shape.window[1]
+    rows = max(shape.batch, shape.batch * shape.out[0] // 8)
+    return max(1, min(MOST_CHUNKS, rows, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
+
+
+def weight_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
+    """Return the kernel of a convolution's gradient by its weights. Operands: input, output's cotangent, gradient.
+
+    If there is more than one chunk (`weight_chunks`), the gradient of each is written, one after the other.
+    """
+    return _Generator(shape, machine).kernel()
 
 
 def _tile(filters: int, pairs: int, machine: Machine) -> tuple[int, int]:
@@ -124,8 +112,9 @@ def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
     rows, columns = shape.out
     taps = window_taps(shape)
     filters, pairs = _tile(shape.breadth, shape.depth * len(taps), machine)
-    weights = shape.filters * shape.depth * len(taps) * size
-    most_chunks = max(1, min(MOST_CHUNKS, PARTIAL_BYTES // weights))
+    chunks = weight_chunks(shape)
+    blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
+    block = round_up(-(-shape.breadth // blocks), filters)
     bands = 0
     while True:
         bands += 1
@@ -133,16 +122,12 @@ def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
             taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, round_up(columns, lanes)
         )
         items = shape.batch * -(-rows // planes.rows)
-        chunks = min(most_chunks, items)
-        blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
-        block = round_up(-(-shape.breadth // blocks), filters)
         tile = filters * planes.rows * planes.pitch * size
         item = (planes.size + lanes + block * planes.rows * planes.pitch) * size
         fits = tile <= machine.level1 * 5 // 8 and item <= machine.level2 // 2
-        if planes.rows == 1 or (fits and (items >= WANTED_UNITS or planes.rows <= 8)):
+        if planes.rows == 1 or (fits and items >= chunks):
             break
     together = max(1, min(items, machine.level1 * 5 // 8 // tile, machine.level2 // 2 // item))
-    rounds = -(-items // (together * chunks))
     return _Division(
         planes,
         -(-rows // planes.rows),
@@ -151,8 +136,7 @@ def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
         min(block, shape.breadth),
         -(-shape.breadth // block),
         together,
-        rounds,
-        -(-items // (together * rounds)),
+        chunks,
         lanes,
     )
 
@@ -267,7 +251,7 @@ class _Generator:
                 _store_some(code, totals, width, len(group), target)
 
     def _unit_code(self) -> PlaneCode:
-        """Return the code that does a unit of work: rounds of filling scratch and summing."""
+        """Return the code that does a unit of work: filling scratch and summing, in turns."""
         code = PlaneCode(self.dtype, self.machine)
         shape, division = self.shape, self.division
         items = shape.batch * division.bands
@@ -277,8 +261,9 @@ class _Generator:
             code.operand(2), ("%chunk", size), ("%group", shape.breadth * self.pairs), (first_filter, self.pairs)
         )
         filters = code.least(code.value(f"sub i64 {shape.breadth}, {first_filter}"), division.block)
-        begin = code.multiply("%chunk", division.rounds * division.together)
-        end = code.least(code.add(begin, division.rounds * division.together), items)
+        begin = code.divide(str(code.multiply("%chunk", items)), division.chunks)[0]
+        last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
+        end = code.divide(last, division.chunks)[0]
         cotangents = code.at("%scratch", (division.together * division.plane_size, 1))
         with code.loop(begin, end, division.together) as item:
             count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
@@ -389,7 +374,7 @@ def _store_some(code: PlaneCode, totals: str, width: int, count: int, target: st
         piece //= 2
 
 
-def _total_kernel(size: int, chunks: int, dtype: DType, machine: Machine) -> Kernel:
+def total_kernel(size: int, chunks: int, dtype: DType, machine: Machine) -> Kernel:
     """Return the kernel that adds up the chunks' sums, in their order. Operands: those sums, the gradient."""
     code, parts = PlaneCode(dtype, machine), Parts()
     lanes, block = code.lanes, BLOCK_VECTORS * code.lanes
