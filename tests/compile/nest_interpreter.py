@@ -1,7 +1,7 @@
 """Runs loop nests in NumPy, phase by phase over all outer indices at once: what kernels are compared with.
 
-Written from the docstrings of `wengert.compile.nests` alone. With `noise`, every operation errs by a random share of its
-bound, as in `interpreter`, and every floating sum or product by a share of what its length permits.
+Written from the docstrings of `wengert.compile.nests` alone. With `noise`, every operation errs by a random share of
+its bound, as in `interpreter`, and every floating sum or product by a share of what its length permits.
 """
 
 from __future__ import annotations

@@ -15,13 +15,15 @@ from ..nests import Access, Nest
 from .machine import Machine
 from .nests_body import Body
 from .nests_memory import Instance
-from .nests_plan import TILE, Plan, plan_nest
+from .nests_plan import TILE, Plan, cost_of, plan_nest
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
 """Nanoseconds of work that are worth another thread's while."""
-CYCLES_PER_NANOSECOND = 3.0
-BYTES_PER_CYCLE = 8.0
+CYCLES_PER_NANOSECOND = 3.5
+OPERATIONS_PER_CYCLE, BYTES_PER_CYCLE = 2.5, 12.0
+"""Measured on kernels that are bound by arithmetic, and by memory."""
+UNIT_CYCLES = 5.0
 
 
 def nest_kernel(nest: Nest, machine: Machine) -> Kernel:
@@ -34,8 +36,8 @@ def nest_kernel(nest: Nest, machine: Machine) -> Kernel:
     digest = hashlib.blake2b("\n".join([*lines, *text.declarations]).encode(), digest_size=10).hexdigest()
     name = f"{nest.name}_{digest}"
     flops, moved = _work(plan)
-    cycles = flops / plan.lanes + moved / BYTES_PER_CYCLE
-    grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / max(cycles / max(plan.units, 1), 1.0))
+    cycles = flops / (plan.lanes * OPERATIONS_PER_CYCLE) + moved / BYTES_PER_CYCLE
+    grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / (UNIT_CYCLES + cycles / max(plan.units, 1)))
     return Kernel(
         name,
         "\n".join(lines).replace(SYMBOL, f"@{name}"),
@@ -162,7 +164,7 @@ def _work(plan: Plan) -> tuple[int, int]:
     flops = moved = 0
     for lowered in plan.phases:
         phase = lowered.phase
-        flops += outer * math.prod(phase.inner) * (len(lowered.order) + len(phase.reductions))
+        flops += outer * math.prod(phase.inner) * (cost_of(lowered) + len(phase.reductions))
         extents = (*plan.nest.outer, *phase.inner)
         accesses = [source for source in phase.inputs.values() if isinstance(source, Access)]
         accesses += [store.target for store in phase.stores]

@@ -104,6 +104,7 @@ class Plan(NamedTuple):
     """
 
     nest: Nest
+    machine: Machine
     phases: tuple[Lowered, ...]
     lanes: int
     lane_axis: int | None
@@ -138,16 +139,18 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
         lanes *= 2
     lanes = min(lanes, _power_above(extent))
     if not outer_lanes or lanes == 1:
-        return Plan(nest, phases, lanes, None, 1, 1, 0, False, nest.outer)
+        return Plan(nest, machine, phases, lanes, None, 1, 1, 0, False, nest.outer)
     operations = sum([cost_of(lowered) for lowered in phases])
     vectors = _whole_up(extent, lanes)
-    shared = operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
+    shared = masked_cheaply(machine) and operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
     tiled = _tiled_axis(nest)
     unroll = 1 if shared or tiled is not None else min(vectors, _unrolling(operations))
     block = lanes * unroll
     blocks = _whole_up(extent, block)
     extents = (*nest.outer[:-1], blocks)
-    return Plan(nest, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents, tiled)
+    return Plan(
+        nest, machine, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents, tiled
+    )
 
 
 def _tiled_axis(nest: Nest) -> int | None:
@@ -176,7 +179,7 @@ def steps_of(plan: Plan, lowered: Lowered) -> Steps:
         total = vectors + (ragged > 0)
         if total <= 1 or (total <= MOST_VECTORS and total * operations <= STRAIGHT):
             return Steps(vectors * lanes, min(vectors, 1), max(vectors, 1), 0, ragged)
-        if ragged and operations > SHARED_TAIL:
+        if ragged and operations > SHARED_TAIL and masked_cheaply(plan.machine):
             return Steps(lanes, total, 1, 0, ragged, shared=True)
         unroll = min(vectors, _unrolling(operations))
         full, rest = divmod(vectors, unroll)
@@ -186,6 +189,11 @@ def steps_of(plan: Plan, lowered: Lowered) -> Steps:
         unroll = max(1, min(4 * plan.lanes // plan.block, extent))
     full, rest = divmod(extent, unroll)
     return Steps(unroll, full, unroll, rest, 0)
+
+
+def masked_cheaply(machine: Machine) -> bool:
+    """Whether loads and stores under a mask that is known at run time are instructions, not branches for each lane."""
+    return machine.masks or machine.vector_bytes >= 32
 
 
 def _unrolling(operations: int) -> int:
