@@ -469,3 +469,18 @@ call("nn-cross_entropy-none", lambda x, y: F.cross_entropy(x, y, reduction="none
 call("nn-nll_loss", lambda x, y: F.nll_loss(wg.log_softmax(x), y), (3, 4), indices(4, 3))
 call("nn-embedding", lambda i, w: F.embedding(i, w), indices(3, 2, 2), (3, 4), reference=lambda i, w: w[i])
 call("nn-one_hot", lambda i, w: F.one_hot(i, 3).astype(w.dtype) @ w, indices(3, 2), (3, 4), reference=lambda i, w: w[i])
+call("nn-batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), (3, 2, 2), (2,), (2,))
+call(
+    "nn-batch_norm-evaluation",
+    lambda x, mean, variance, w, b: F.batch_norm(x, mean, variance, w, b),
+    *((3, 2, 2), (2,), (2,), (2,), (2,)),
+    reference=lambda x, m, v, w, b: (x - m[:, None]) / np.sqrt(v[:, None] + 1e-5) * w[:, None] + b[:, None],
+    **POSITIVE,
+)
+call("nn-attention", F.scaled_dot_product_attention, (2, 3, 2), (2, 4, 2), (2, 4, 2), mask(3, 4))
+call(
+    "nn-lstm_cell", lambda x, h, c, w, v: wg.stack(F.lstm_cell(x, (h, c), w, v)), (2, 3), (2, 2), (2, 2), (8, 3), (8, 2)
+)
+call(
+    "nn-lstm_sequence", lambda x, w, v, b: F.lstm_sequence(x, (x[0], x[1]), w, v, b)[0], (3, 2, 2), (8, 2), (8, 2), (8,)
+)

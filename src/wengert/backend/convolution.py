@@ -152,7 +152,7 @@ def _finite(array: Array) -> bool:
 def convolve(x: Array, weight: Array, *, stride: Shape, padding: Widths, dilation: Shape, groups: int) -> Array:
     """Sum the products of kernels with what lies under them, at every place that they are put to."""
     dtype = np.result_type(x, weight)
-    plan = _plan(x.shape[2:], weight.shape[2:], stride, padding, dilation, True)
+    plan = _plan(x.shape[2:], weight.shape[2:], stride, padding, dilation, _finite(weight))
     count, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
     demand_shape(weight.shape[:2], (outputs, channels // groups))
     out = np.empty((count, outputs, *[k.stop for k in plan.kept]), dtype)
