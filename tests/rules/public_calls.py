@@ -54,6 +54,10 @@ def mask(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:
     return mask_array
 
 
+def triangle(rng: np.random.Generator) -> np.ndarray:
+    return np.tri(3, 4, 1, dtype=np.bool_)
+
+
 def probabilities(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:
     def probability_array(rng: np.random.Generator) -> np.ndarray:
         raw = rng.uniform(0.1, 1, shape)
@@ -477,7 +481,7 @@ call(
     reference=lambda x, m, v, w, b: (x - m[:, None]) / np.sqrt(v[:, None] + 1e-5) * w[:, None] + b[:, None],
     **POSITIVE,
 )
-call("nn-attention", F.scaled_dot_product_attention, (2, 3, 2), (2, 4, 2), (2, 4, 2), mask(3, 4))
+call("nn-attention", F.scaled_dot_product_attention, (2, 3, 2), (2, 4, 2), (2, 4, 2), triangle)
 call(
     "nn-lstm_cell", lambda x, h, c, w, v: wg.stack(F.lstm_cell(x, (h, c), w, v)), (2, 3), (2, 2), (2, 2), (8, 3), (8, 2)
 )
