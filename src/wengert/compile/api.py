@@ -23,7 +23,7 @@ from .backends import CompileWarning
 from .capture import CaptureTrace
 from .derivative import derive
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
-from .paths import Path, settle
+from .paths import Path, survey, undo
 from .reach import Reach, checker
 from .sources import Changed, CompileError
 
@@ -89,37 +89,31 @@ class Compiled:
         trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
         before = _numpy_draws()
         result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure))
-        if before is not None and _numpy_draws() != before:
-            self._give_up(
-                "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from "
-                "wg.random instead"
-            )
-        originals = {id(given): leaf for given, leaf in zip(passed, leaves)}
-        outcomes, plans, form, effects = settle(trace, result, originals)
-        del result, passed
-        if self._given_up and derivative is None:
-            return form.unflatten(outcomes)
+        reason = _refusal(before)
+        plans, form, effects = survey(trace, result)
+        undo(trace)
         used = [b.tensor for b in trace.brought if not b.fresh]
-        places = trace.leaks([*outcomes, *leaves])
+        del result, passed
         path = Path(trace, plans, form, effects, derivative)
-        if derivative is not None:
-            boxes = [leaf for leaf, plan in zip(outcomes, plans) if plan.kind == "output"]
-            path.prepare()
-            path.first_run(leaves, boxes, trace.raws)
-        answer = form.unflatten(outcomes)
+        places = trace.leaks(leaves)
         if places:
+            # What is kept from now on (say, parameters that were made in the first run) is there in the next.
             self._unsettled += 1
             if self._unsettled > _MOST_UNSETTLED:
-                self._give_up(
+                reason = reason or (
                     f"{places[0]} is kept somewhere, in an attribute, a global or a list, where later runs would not "
                     "bring it up to date. Return it, or write it with copy_() into a Tensor that stays"
                 )
-            return answer  # what is kept from now on (say, parameters made in the first run) is there in the next
+        if reason or places:
+            if reason:
+                self._give_up(reason)
+            return form.unflatten(path.redo(leaves))
         path.conditions.append(checker(reach.ties(used)))
         path.same = [(place, leaves[place]) for place in shared]
         path.prepare()
         paths.insert(0, path)
-        return answer
+        raws, path.raws = path.raws, {}
+        return path.run(leaves, raws)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = True
@@ -130,6 +124,16 @@ def _numpy_draws() -> Any:
     """Return where NumPy's global generator stands."""
     state: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
     return state[2], hash(state[1].tobytes())
+
+
+def _refusal(before: Any) -> str:
+    """Return why a function that was captured cannot be compiled, or nothing."""
+    if _numpy_draws() == before:
+        return ""
+    return (
+        "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from wg.random "
+        "instead"
+    )
 
 
 def _run(trace: CaptureTrace, function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:

@@ -23,6 +23,10 @@ class Runnable(Protocol):
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
         ...
 
+    def holds(self, place: int, array: np.ndarray) -> int:
+        """Return how many references to an array this object has, from having run on it."""
+        ...
+
 
 class Interpreted:
     """A graph that NumPy computes, operation by operation."""
@@ -33,6 +37,10 @@ class Interpreted:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
         return interpret(self.graph, arrays)
+
+    def holds(self, place: int, array: np.ndarray) -> int:
+        """Return how many references to an array this object has."""
+        return 0
 
 
 class CompileWarning(UserWarning):

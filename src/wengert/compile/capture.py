@@ -239,6 +239,10 @@ class CaptureTrace(Trace, capturing.Capture):
         """Make a Tensor from further out a tracer: what asks to record it means this capture."""
         self.bring(tensor)
 
+    def place_of(self, leaf: Any) -> int | None:
+        """Return which argument an object is, or None."""
+        return self._arguments.get(id(leaf)) if isinstance(leaf, (boxing.Tensor, np.ndarray)) else None
+
     def _source_of(self, tensor: Any, raw: np.ndarray) -> Source:
         if (place := self._arguments.get(id(tensor))) is not None:
             return ArgumentSource(place, raw)

@@ -188,6 +188,10 @@ class Executable:
             self._known[place], self._used[place] = array, used
             self._addresses[place] = used.__array_interface__["data"][0]
 
+    def holds(self, place: int, array: Array) -> int:
+        """Return how many references to an array this object has, from having run on it as an input."""
+        return (self._known[place] is array) + (self._used[place] is array)
+
     def _copy_back(self, arrays: Sequence[Array]) -> None:
         for home in self.homes:
             if home is not None and home in self._copied:

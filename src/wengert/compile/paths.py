@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from sys import getrefcount
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from ..core.pytree import Structure, flatten
 from ..core.recording import set_recording
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
-from .backends import prepare
+from .backends import Interpreted, prepare
 from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
 from .graph import Graph, Value
@@ -34,79 +33,62 @@ class Result(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """What a run does beside returning: Tensors that are written, and gradients that are set (None: taken away)."""
+    """What a run does beside returning.
+
+    Attributes:
+        writes: Tensors of outside that get new values.
+        gradients: Tensors that get a new `.grad`, or lose the one they had.
+        states: arrays that are kept from run to run, with their new values.
+        raws: what all these values are in the captured run.
+    """
 
     writes: list[tuple[Source, Value]]
-    states: list[tuple[np.ndarray, Value]]
     gradients: list[tuple[Source, Value | None]]
+    states: list[tuple[np.ndarray, Value]]
+    raws: dict[Value, np.ndarray]
 
 
-def settle(
-    trace: CaptureTrace, result: Any, arguments: dict[int, Any]
-) -> tuple[list[Any], list[Result], Structure, Effects]:
-    """End a captured run: make every Tensor what it is now; return the leaves of the result, their plans, their
-    structure, and what else was done.
-
-    `arguments` has the arguments themselves by the ids of what the function was given for them.
-    """
+def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
+    """Return what a captured function has returned, leaf by leaf, in which structure, and what else it has done."""
     leaves, structure = flatten(result)
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans = [_plan(trace, leaf, held) for leaf in leaves]
-    effects = Effects([], [], [])
-    finals: list[Callable[[], None]] = []
-    for brought in trace.brought:
-        _note_gradient(trace, brought, held, effects, finals)
-        _note_value(trace, brought, effects, finals)
+    effects = Effects([], [], [], {})
+    for brought in list(trace.brought):
+        if brought.source is not None:
+            _note_gradient(trace, brought, effects)
+            _note_value(trace, brought, effects)
     for array, cell in trace.states:
         final = cell.tensor._state
         if final.value is not trace.array(array)._state.value:
             effects.states.append((array, final.value))
-            finals.append(partial(np.copyto, array, _own(final.raw)))
-    outcomes = [
-        boxing.box(_own(leaf._state.raw)) if plan.kind == "output" else arguments.get(id(leaf), leaf)
-        for leaf, plan in zip(leaves, plans)
-    ]
-    for brought in trace.brought:
-        if type(brought.tensor) is boxing.Tracer:
-            node = brought.tensor._node if brought.fresh else brought.node
-            boxing.become(brought.tensor, boxing.box(brought.data, node))
-    before = set_recording(False)
-    try:
-        for final in finals:
-            final()
-    finally:
-        set_recording(before)
-    for action in trace.afterwards:
-        action()
-    for say, states in trace.reports:
-        say(*[boxing.box(state.raw) if isinstance(state, Captured) else state for state in states])
-    return outcomes, plans, structure, effects
+            effects.raws[final.value] = final.raw
+    for leaf, plan in zip(leaves, plans):
+        if plan.kind == "output":
+            effects.raws[plan.what] = leaf._state.raw if type(leaf) is boxing.Tracer else plan.what.constant
+    return plans, structure, effects
 
 
 def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought]) -> Result:
     if not isinstance(leaf, boxing.Tensor):
-        return Result("object", leaf)
+        place = trace.place_of(leaf)
+        return Result("object", leaf) if place is None else Result("argument", place)
     brought = held.get(id(leaf))
-    if brought is not None and not brought.fresh:
+    if brought is not None and brought.source is not None:
         return Result("held", brought.source)
     if type(leaf) is boxing.Tracer:
         if leaf._state.trace is not trace:
             raise leaked(leaf._state)
         return Result("output", leaf._state.value)
+    if (place := trace.place_of(leaf)) is not None:
+        return Result("argument", place)
     source = trace.source_of(leaf)
     return Result("held", source) if source is not None else Result("output", trace.constant(leaf))
 
 
-def _note_gradient(
-    trace: CaptureTrace, brought: Brought, held: dict[int, Brought], effects: Effects, finals: list[Any]
-) -> None:
-    tensor = brought.tensor
-    gradient = getattr(tensor, "_grad", None)
+def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
+    gradient = getattr(brought.tensor, "_grad", None)
     if gradient is brought.gradient and not brought.gradient_was_set:
-        return
-    if brought.fresh:
-        if type(gradient) is boxing.Tracer and id(gradient) not in held:
-            finals.append(_becoming(gradient, gradient._state.raw))
         return
     assert brought.source is not None
     if gradient is None:
@@ -114,20 +96,17 @@ def _note_gradient(
         return
     if type(gradient) is not boxing.Tracer:
         trace.bring(gradient)
-    if gradient._state.trace is not trace:
-        raise CompileError(f"wg.compile({trace.described}): a gradient that was set belongs to another transform")
-    effects.gradients.append((brought.source, gradient._state.value))
-    if id(gradient) not in held:
-        finals.append(_becoming(gradient, gradient._state.raw))
+    state = gradient._state
+    if state.trace is not trace:
+        raise leaked(state)
+    effects.gradients.append((brought.source, state.value))
+    effects.raws[state.value] = state.raw
 
 
-def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects, finals: list[Any]) -> None:
+def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
     tensor = brought.tensor
     state = tensor._state
     if state.value is brought.value:
-        return
-    if brought.fresh:
-        brought.data = _own(state.raw)
         return
     if tensor._node is not brought.inner:
         raise CompileError(
@@ -137,24 +116,39 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects, finals:
         )
     assert brought.source is not None
     effects.writes.append((brought.source, state.value))
-    raw = state.raw
-
-    def write() -> None:
-        boxing.operations.overwrite(tensor, boxing.box(raw), "compile")
-
-    finals.append(write)
+    effects.raws[state.value] = state.raw
 
 
-def _becoming(tensor: Any, raw: np.ndarray) -> Callable[[], None]:
-    def become() -> None:
-        boxing.become(tensor, boxing.box(_own(raw)))
+def undo(trace: CaptureTrace) -> None:
+    """Make all Tensors what they were before the captured run."""
+    for brought in reversed(trace.brought):
+        brought.restore()
 
-    return become
+
+def redo(effects: Effects, plans: Sequence[Result], arguments: Sequence[Any]) -> list[Any]:
+    """Do what a captured run has done, without a program; return the leaves of its result."""
+    before = set_recording(False)
+    try:
+        for source, value in effects.writes:
+            boxing.operations.overwrite(source.holder(arguments), boxing.box(effects.raws[value]), "compile")
+        for source, value in effects.gradients:
+            gradient = None if value is None else boxing.box(effects.raws[value].copy())
+            source.holder(arguments)._grad = gradient
+        for array, value in effects.states:
+            np.copyto(array, effects.raws[value])
+    finally:
+        set_recording(before)
+    return [
+        boxing.box(effects.raws[plan.what].copy()) if plan.kind == "output" else found(plan, arguments)
+        for plan in plans
+    ]
 
 
-def _own(raw: np.ndarray) -> np.ndarray:
-    """Return values in memory that nothing else shares."""
-    return raw.copy()
+def found(plan: Result, arguments: Sequence[Any]) -> Any:
+    """Return a leaf of the result that no program makes."""
+    if plan.kind == "argument":
+        return arguments[plan.what]
+    return plan.what.holder(arguments) if plan.kind == "held" else plan.what
 
 
 class Path:
@@ -174,6 +168,7 @@ class Path:
         derivative: Derivative | None,
     ) -> None:
         self.structure = structure
+        self.raws = {**trace.raws, **effects.raws}
         self.plans = plans
         self.effects = effects
         self.numbers = trace.numbers
@@ -197,6 +192,7 @@ class Path:
         on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
         self.on_tape = [on_tape.get(value) for value in outputs]
         reported = [[s.value if isinstance(s, Captured) else s for s in states] for _, states in trace.reports]
+        self.raws.update({s.value: s.raw for _, states in trace.reports for s in states if isinstance(s, Captured)})
         shown = [value for values in reported for value in values if isinstance(value, Value)]
         self.reports = list(zip([say for say, _ in trace.reports], reported))
         self.counts = (len(outputs), len(set_values), len(residuals))
@@ -232,6 +228,7 @@ class Path:
         self.asking = [prepare(graph) for graph, _ in self.questions]
         self.checking = [None if place is not None else prepare(graph) for place, graph, _ in self.checks]
         self.pulling = None if self.derivative is None else prepare(self.derivative.pullback)
+        self.programs = [p for p in (self.program, *self.asking, *self.checking) if p is not None]
 
     def check(self, arguments: Sequence[Any]) -> None:
         """Make sure that the program is for how things are now.
@@ -249,24 +246,30 @@ class Path:
             if (source.holder(arguments).grad is None) is not was_absent:
                 raise Changed("whether there are gradients already")
 
-    def run(self, arguments: Sequence[Any]) -> Any:
+    def run(self, arguments: Sequence[Any], raws: dict[Value, np.ndarray] | None = None) -> Any:
         """Run the program; return what the function returns.
+
+        Args:
+            arguments: the leaves of the function's arguments.
+            raws: for the run that follows the capture, what the inputs were there: nothing is drawn or asked again.
 
         Raises:
             Changed: the program is for another state of things, or another path; nothing has been done.
         """
-        self.check(arguments)
+        if raws is None:
+            self.check(arguments)
         for numbers in self.numbers:
             numbers.refresh()
-        arrays = [source.fetch(arguments) for source in self.sources]
-        for program, (_, expected) in zip(self.asking, self.questions):
-            if program.run(arrays)[0] != expected:
-                raise Changed("a decision")
-        for program, (place, _, check) in zip(self.checking, self.checks):
-            check(arrays[place] if place is not None else program.run(arrays)[0])
+        arrays = [
+            source.fetch(arguments) if raws is None or type(source) is not DrawSource else raws[value]
+            for source, value in zip(self.sources, self.graph.inputs)
+        ]
+        if raws is None:
+            self._ask(arrays)
         closing: list[Callable[[], None]] = []
         for source, place in self.written:
-            arrays[place], close = _writable(source.holder(arguments))
+            held = 1 + sum([program.holds(place, arrays[place]) for program in self.programs])
+            arrays[place], close = _writable(source.holder(arguments), held)
             if close is not None:
                 closing.append(close)
         try:
@@ -276,36 +279,45 @@ class Path:
                 close()
         return self._finish(arguments, arrays, outs)
 
+    def _ask(self, arrays: list[np.ndarray]) -> None:
+        for program, (_, expected) in zip(self.asking, self.questions):
+            if program.run(arrays)[0] != expected:
+                raise Changed("a decision")
+        for program, (place, _, check) in zip(self.checking, self.checks):
+            check(arrays[place] if place is not None else program.run(arrays)[0])
+
     def _finish(self, arguments: Sequence[Any], arrays: list[np.ndarray], outs: list[np.ndarray]) -> Any:
-        boxes = [boxing.box(out) for out in outs[: self.counts[0]]]
+        results, gradients, residuals = self.counts
+        boxes = [boxing.box(out) for out in outs[:results]]
         if self.derivative is not None:
-            first = self.counts[0] + self.counts[1]
-            self.put_on_tape(arguments, arrays, boxes, outs[first : first + self.counts[2]])
+            first = results + gradients
+            self.put_on_tape(arguments, arrays, boxes, outs[first : first + residuals])
         made = iter(boxes)
-        given = iter(outs[self.counts[0] :])
-        leaves: list[Any] = []
-        for kind, what in self.plans:
-            if kind == "output":
-                leaves.append(next(made))
-            else:
-                leaves.append(what.holder(arguments) if kind == "held" else what)
+        leaves = [next(made) if plan.kind == "output" else found(plan, arguments) for plan in self.plans]
+        given = iter(outs[results:])
         for source, value in self.effects.gradients:
             source.holder(arguments)._grad = None if value is None else boxing.box(next(given))
         for action in self.afterwards:
             action()
-        if self.reports:
-            shown = iter(outs[sum(self.counts) :])
-            for say, values in self.reports:
-                say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
+        shown = iter(outs[sum(self.counts) :])
+        for say, values in self.reports:
+            say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
         return self.structure.unflatten(leaves)
 
-
-    def first_run(self, arguments: Sequence[Any], boxes: list[Any], raws: dict[Value, np.ndarray]) -> None:
-        """Put what the captured run has returned onto the tape."""
-        assert self.derivative is not None
-        arrays = [raws[value] for value in self.graph.inputs]
-        kept = Graph(self.graph.name, self.graph.inputs, self.graph.equations, self.derivative.residuals)
-        self.put_on_tape(arguments, arrays, boxes, interpret(kept.without_dead_code(), arrays))
+    def redo(self, arguments: Sequence[Any]) -> list[Any]:
+        """Do what the captured run has done, without the program; return the leaves of its result."""
+        leaves = redo(self.effects, self.plans, arguments)
+        boxes = [leaf for leaf, plan in zip(leaves, self.plans) if plan.kind == "output"]
+        if self.derivative is not None:
+            kept = Graph(self.graph.name, self.graph.inputs, self.graph.equations, self.derivative.residuals)
+            arrays = [self.raws[value] for value in self.graph.inputs]
+            self.pulling = Interpreted(self.derivative.pullback)
+            self.put_on_tape(arguments, arrays, boxes, interpret(kept.without_dead_code(), arrays))
+        for action in self.afterwards:
+            action()
+        for say, values in self.reports:
+            say(*[boxing.box(self.raws[v]) if isinstance(v, Value) else v for v in values])
+        return leaves
 
     def put_on_tape(
         self, arguments: Sequence[Any], arrays: list[np.ndarray], boxes: list[Any], residuals: list[np.ndarray]
@@ -321,12 +333,15 @@ class Path:
         put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
 
 
-def _writable(tensor: Any) -> tuple[np.ndarray, Callable[[], None] | None]:
-    """Return an array with the Tensor's values that may be written in its place, and what to call afterwards."""
+def _writable(tensor: Any, held: int) -> tuple[np.ndarray, Callable[[], None] | None]:
+    """Return an array with the Tensor's values that may be written in its place, and what to call afterwards.
+
+    `held` is how many references to the array the caller has.
+    """
     if (
         type(tensor) is boxing.Tensor
         and getattr(tensor, "_alias", None) is None
-        and getrefcount(tensor._data) == UNSHARED + 1  # the list of arrays to run on has it
+        and getrefcount(tensor._data) == UNSHARED + held
     ):
         data = tensor._data
         if type(data) is np.ndarray and data.base is None and data.flags.writeable:
@@ -334,4 +349,4 @@ def _writable(tensor: Any) -> tuple[np.ndarray, Callable[[], None] | None]:
     return open_buffer(tensor)
 
 
-__all__ = ["Effects", "Path", "Result", "settle"]
+__all__ = ["Effects", "Path", "Result", "found", "redo", "survey", "undo"]
