@@ -10,15 +10,15 @@ from __future__ import annotations
 from ..kernels import Kernel
 from ..nests import Access
 from .convolution_code import float_dtype
-from .convolution_geometry import Convolution, Tap, window_taps
+from .convolution_geometry import Convolution, Tap
 from .convolution_product import After, Correlation, correlation_kernel, stored
 from .machine import Machine
 
 
-def convolution_kernel(shape: Convolution, machine: Machine, after: After | None = None) -> Kernel:
+def convolution_kernel(shape: Convolution, after: After | None, machine: Machine) -> Kernel:
     """Return the kernel of a convolution. Operands: input, weights, output, or what `after` says."""
     dtype = float_dtype(shape.dtype)
-    taps = window_taps(shape)
+    taps = shape.taps
     rows, columns = shape.out
     size = rows * columns
     target = Access(2, 0, (shape.filters * size, size, columns, 1))
@@ -69,7 +69,7 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
 def _phase_taps(shape: Convolution, row_phase: int, column_phase: int) -> tuple[Tap, ...]:
     """Return where the input elements of a phase find the cotangents that they contributed to."""
     taps = []
-    for tap in window_taps(shape):
+    for tap in shape.taps:
         row, column = row_phase - tap.row, column_phase - tap.column
         if row % shape.stride[0] == 0 and column % shape.stride[1] == 0:
             taps.append(Tap(row // shape.stride[0], column // shape.stride[1], tap.weight))

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..scalar_ir import DType
 
 Pair = tuple[int, int]
 
 
-class Windows(Protocol):
-    """What convolution and pooling have in common."""
+class Tap(NamedTuple):
+    """An element of the window: grid point (i, j) reads the source at (i * stride + row, j * stride + column)."""
 
-    @property
-    def window(self) -> Pair: ...
-    @property
-    def stride(self) -> Pair: ...
-    @property
-    def padding(self) -> tuple[Pair, Pair]: ...
-    @property
-    def dilation(self) -> Pair: ...
-    @property
-    def image(self) -> Pair: ...
+    row: int
+    column: int
+    weight: int
 
 
-def windows_extents(shape: Windows) -> Pair:
-    """Return how many places there are for the windows along each axis."""
+def window_places(image: Pair, window: Pair, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair) -> Pair:
+    """Return how many places there are for windows along each axis."""
     rows, columns = [
-        (extent + sum(padding) - dilation * (window - 1) - 1) // stride + 1
-        for extent, window, stride, padding, dilation in zip(
-            shape.image, shape.window, shape.stride, shape.padding, shape.dilation
-        )
+        (extent + sum(border) - spread * (width - 1) - 1) // step + 1
+        for extent, width, step, border, spread in zip(image, window, stride, padding, dilation)
     ]
     return rows, columns
 
@@ -60,7 +51,7 @@ class Convolution(NamedTuple):
     @property
     def out(self) -> Pair:
         """Extents of the output's two axes."""
-        return windows_extents(self)
+        return window_places(self.image, self.window, self.stride, self.padding, self.dilation)
 
     @property
     def depth(self) -> int:
@@ -73,18 +64,15 @@ class Convolution(NamedTuple):
         return self.filters // self.groups
 
     @property
+    def taps(self) -> tuple[Tap, ...]:
+        """What an output element reads of its input."""
+        return window_taps(self.window, self.padding, self.dilation)
+
+    @property
     def flops(self) -> int:
         """Arithmetic operations of the output, or of either gradient."""
         size = self.batch * self.filters * self.out[0] * self.out[1]
         return 2 * size * self.depth * self.window[0] * self.window[1]
-
-
-class Tap(NamedTuple):
-    """An element of the window: grid point (i, j) reads the source at (i * stride + row, j * stride + column)."""
-
-    row: int
-    column: int
-    weight: int
 
 
 class Planes(NamedTuple):
@@ -146,17 +134,12 @@ def planes_for(
     return Planes(channels, source, stride, rows, tuple(phases), low, high, pitch)
 
 
-def window_taps(shape: Windows) -> tuple[Tap, ...]:
+def window_taps(window: Pair, padding: tuple[Pair, Pair], dilation: Pair) -> tuple[Tap, ...]:
     """Return what an output element reads of its input, in the order of the window's elements."""
-    rows, columns = shape.window
     return tuple(
         [
-            Tap(
-                row * shape.dilation[0] - shape.padding[0][0],
-                column * shape.dilation[1] - shape.padding[1][0],
-                row * columns + column,
-            )
-            for row in range(rows)
-            for column in range(columns)
+            Tap(row * dilation[0] - padding[0][0], column * dilation[1] - padding[1][0], row * window[1] + column)
+            for row in range(window[0])
+            for column in range(window[1])
         ]
     )

@@ -76,7 +76,7 @@ def steps_for(name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[
         return None
     if name == "convolve":
         shape = _convolution(shapes[0], shapes[1], dtype, params)
-        return Steps((Recipe(convolution_kernel, (shape,)),), ((0, 1, 2),))
+        return Steps((Recipe(convolution_kernel, (shape, None)),), ((0, 1, 2),))
     if name == "convolve_transpose_x":
         images = (shapes[0][0], shapes[1][1] * params["groups"], *params["extents"])
         shape = _convolution(images, shapes[1], dtype, params)

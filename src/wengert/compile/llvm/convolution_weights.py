@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..kernels import Kernel
 from ..scalar_ir import DType
 from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for, round_up
-from .convolution_geometry import Convolution, Planes, planes_for, window_taps
+from .convolution_geometry import Convolution, Planes, planes_for
 from .convolution_planes import Line, write_copy, write_line
 from .machine import Machine
 from .vectors import SYMBOL, vector
@@ -110,7 +110,7 @@ def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
     """Choose bands, items in scratch, chunks and blocks of filters, from the sizes of the caches alone."""
     lanes, size = machine.lanes(dtype), dtype.itemsize
     rows, columns = shape.out
-    taps = window_taps(shape)
+    taps = shape.taps
     filters, pairs = _tile(shape.breadth, shape.depth * len(taps), machine)
     chunks = weight_chunks(shape)
     blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
@@ -149,7 +149,7 @@ class _Generator:
         self.machine = machine
         self.dtype = float_dtype(shape.dtype)
         self.division = _divide(shape, self.dtype, machine)
-        self.taps = window_taps(shape)
+        self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
 
     def kernel(self) -> Kernel:
@@ -362,9 +362,8 @@ def _store_some(code: PlaneCode, totals: str, width: int, count: int, target: st
         if count - place >= piece:
             order = ", ".join([f"i32 {place + lane}" for lane in range(piece)])
             of = f"<{piece} x {code.kind}>"
-            some = code.value(
-                f"shufflevector <{width} x {code.kind}> {totals}, <{width} x {code.kind}> poison, <{piece} x i32> <{order}>"
-            )
+            wide = f"<{width} x {code.kind}>"
+            some = code.value(f"shufflevector {wide} {totals}, {wide} poison, <{piece} x i32> <{order}>")
             at = code.at(target, (place, 1))
             there = code.value(f"load {of}, ptr {at}, align {code.dtype.itemsize}")
             before = code.value(f"select i1 %first, {of} zeroinitializer, {of} {there}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..kernels import Kernel
 from ..scalar_ir import DType
 from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for, round_up
-from .convolution_geometry import Pair, Planes, planes_for, window_taps, windows_extents
+from .convolution_geometry import Pair, Planes, planes_for, window_places, window_taps
 from .convolution_planes import write_copy
 from .machine import Machine
 from .pooling_pairs import pairs_fit, pairs_largest, pairs_transpose
@@ -47,7 +47,7 @@ class Pooling(NamedTuple):
     @property
     def out(self) -> Pair:
         """Extents of the output."""
-        return windows_extents(self)
+        return window_places(self.image, self.window, self.stride, self.padding, self.dilation)
 
 
 def max_pool_kernel(shape: Pooling, machine: Machine) -> Kernel:
@@ -167,7 +167,7 @@ class _Pool:
         self.shape = shape
         self.dtype = float_dtype(shape.dtype)
         self.code = code = PlaneCode(self.dtype, machine)
-        taps = window_taps(shape)
+        taps = window_taps(shape.window, shape.padding, shape.dilation)
         rows, columns = shape.out
         self.layout: Planes = planes_for(taps, 1, shape.image, shape.stride, rows, columns)
         self.runs = [self.layout.offset(tap) for tap in taps]

@@ -32,9 +32,10 @@ def write_back(code: PlaneCode, planes: Planes, source: str, target: str) -> Non
 def _covers(planes: Planes) -> bool:
     """Return whether every element of the image has its place in a plane."""
     height, width = planes.source
-    if len(planes.phases) < min(planes.stride[0], height) * min(planes.stride[1], width):
+    phases = [(r, c) for r in range(min(planes.stride[0], height)) for c in range(min(planes.stride[1], width))]
+    if not set(phases) <= set(planes.phases):
         return False
-    for row_phase, column_phase in planes.phases:
+    for row_phase, column_phase in phases:
         rows = (height - 1 - row_phase) // planes.stride[0] + 1
         columns = (width - 1 - column_phase) // planes.stride[1] + 1
         if planes.low[0] > 0 or rows - planes.low[0] > planes.height:

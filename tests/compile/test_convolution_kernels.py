@@ -1,0 +1,285 @@
+"""Kernels of convolutions: against direct sums in extended precision, between poisoned margins, for any division."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.compile.product_samples import Native
+from tests.compile.window_samples import (
+    Array,
+    Moves,
+    convolved,
+    convolved_back_to_input,
+    convolved_back_to_weight,
+    empty,
+    outcome,
+    random_moves,
+)
+from wengert.backend import convolution as eager
+from wengert.compile.kernels import Kernel
+from wengert.compile.llvm.convolution_product import After
+from wengert.compile.llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for
+from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
+from wengert.compile.nests import Access, Counter, Store
+from wengert.compile.scalar_ir import INT64, apply, input_scalar
+
+MACHINES = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
+SMALL_CACHES = AVX512._replace(level1=4096, level2=16384)  # so that small images are cut into bands
+
+
+class Case(NamedTuple):
+    """A convolution with its arrays: input, weights, and a cotangent of the output."""
+
+    moves: Moves
+    groups: int
+    x: Array
+    weight: Array
+    y: Array
+
+    @property
+    def params(self) -> dict[str, Any]:
+        rest = self.moves._asdict()
+        del rest["window"]
+        return {**rest, "groups": self.groups}
+
+    @property
+    def dtype(self) -> Any:
+        return self.x.dtype
+
+
+def case(
+    rng: np.random.Generator, moves: Moves, image: tuple[int, int], counts: tuple[int, int, int, int], dtype: str
+) -> Case:
+    """Return a convolution of random numbers; counts: batch, groups, channels and filters of a group."""
+    batch, groups, depth, breadth = counts
+    x = rng.standard_normal((batch, groups * depth, *image)).astype(dtype)
+    weight = rng.standard_normal((groups * breadth, depth, *moves.window)).astype(dtype)
+    y = rng.standard_normal((batch, groups * breadth, *moves.places(image))).astype(dtype)
+    return Case(moves, groups, x, weight, y)
+
+
+def random_case(rng: np.random.Generator, dtype: str) -> Case:
+    moves, image = random_moves(rng)
+    counts = [int(rng.integers(1, most + 1)) for most in (3, 3, 4, 11)]
+    return case(rng, moves, image, (counts[0], counts[1], counts[2], counts[3]), dtype)
+
+
+def forward(one: Case) -> Steps:
+    return _some(steps_for("convolve", (one.x.shape, one.weight.shape), one.dtype, one.params))
+
+
+def back_to_input(one: Case) -> Steps:
+    params = {**one.params, "extents": one.x.shape[2:]}
+    return _some(steps_for("convolve_transpose_x", (one.y.shape, one.weight.shape), one.dtype, params))
+
+
+def back_to_weight(one: Case) -> Steps:
+    params = {**one.params, "kernel": one.weight.shape[2:]}
+    return _some(steps_for("convolve_transpose_weight", (one.y.shape, one.x.shape), one.dtype, params))
+
+
+def _some(steps: Steps | None) -> Steps:
+    assert steps is not None
+    return steps
+
+
+class Compiled:
+    """Steps whose kernels are compiled, all in one module."""
+
+    def __init__(self, steps: list[Steps], machine: Machine) -> None:
+        self.kernels = [[recipe.kernel(machine) for recipe in one.recipes] for one in steps]
+        self.steps = steps
+        self.native = Native([kernel for kernels in self.kernels for kernel in kernels])
+
+    def run(self, number: int, inputs: list[Array], out: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return what one of the steps makes of its inputs."""
+        dtype = inputs[0].dtype
+        arrays = [*inputs, empty(out, dtype), empty((self.steps[number].temporary,), dtype)]
+        for kernel, places in zip(self.kernels[number], self.steps[number].operands):
+            given = [arrays[place] for place in places]
+            arrays[places[-1]] = outcome(self.native, kernel, given, len(given) - 1, rng)
+        return arrays[len(inputs)]
+
+
+def check(cases: list[Case], machine: Machine, rng: np.random.Generator) -> None:
+    """Compare outputs and both gradients with direct sums."""
+    steps = [make(one) for one in cases for make in (forward, back_to_input, back_to_weight)]
+    compiled = Compiled(steps, machine)
+    for number, one in enumerate(cases):
+        x, weight, y, moves, groups = one.x, one.weight, one.y, one.moves, one.groups
+        taps, image = moves.window[0] * moves.window[1], x.shape[2:]
+        out = compiled.run(3 * number, [x, weight], y.shape, rng)
+        near(out, convolved(x, weight, moves, groups), convolved(abs(x), abs(weight), moves, groups), weight[0].size)
+        out = compiled.run(3 * number + 1, [y, weight], x.shape, rng)
+        want, size = [
+            convolved_back_to_input(a, b, moves, groups, image) for a, b in ((y, weight), (abs(y), abs(weight)))
+        ]
+        near(out, want, size, taps * weight.shape[0] // groups)
+        out = compiled.run(3 * number + 2, [y, x], weight.shape, rng)
+        want, size = [convolved_back_to_weight(a, b, moves, groups) for a, b in ((y, x), (abs(y), abs(x)))]
+        near(out, want, size, y.size // y.shape[1])
+
+
+def near(out: Array, want: Array, size: Array, length: int) -> None:
+    """Demand that sums of so many products are as exact as they can be whatever their order."""
+    bound = (length + 1) * float(np.finfo(out.dtype).eps) * size
+    wrong = ~(np.abs(out - want) <= bound)
+    assert not wrong.any(), (np.argwhere(wrong)[:4], out[wrong][:4], want[wrong][:4])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_random_convolutions_are_direct_sums(machine: Machine, dtype: str) -> None:
+    rng = np.random.default_rng(7)
+    check([random_case(rng, dtype) for _ in range(5)], machine, rng)
+
+
+def test_bands_of_rows_make_no_difference() -> None:
+    rng = np.random.default_rng(11)
+    cases = [random_case(rng, "f4") for _ in range(3)]
+    cases += [case(rng, Moves((3, 3), padding=((1, 1), (1, 1))), (37, 18), (2, 1, 3, 9), "f4")]
+    cases += [case(rng, Moves((3, 2), (2, 1), ((2, 0), (0, 1)), (2, 1)), (31, 9), (1, 2, 2, 5), "f4")]
+    check(cases, SMALL_CACHES, rng)
+
+
+def test_shapes_of_models() -> None:
+    rng = np.random.default_rng(3)
+    same = Moves((3, 3), padding=((1, 1), (1, 1)))
+    cases = [
+        case(rng, same, (28, 28), (2, 1, 1, 16), "f4"),
+        case(rng, same, (14, 14), (2, 1, 16, 32), "f4"),
+        case(rng, same, (9, 9), (2, 12, 1, 1), "f4"),
+        case(rng, Moves((1, 1)), (7, 7), (2, 1, 40, 24), "f4"),
+        case(rng, Moves((1, 1), (2, 2)), (8, 8), (2, 1, 16, 24), "f4"),
+        case(rng, Moves((7, 7), (2, 2), ((3, 3), (3, 3))), (33, 33), (1, 1, 3, 8), "f4"),
+    ]
+    check(cases, AVX512, rng)
+
+
+def test_elements_that_no_window_meets_don_t_matter() -> None:
+    rng = np.random.default_rng(5)
+    one = case(rng, Moves((2, 2), (3, 3)), (9, 19), (2, 1, 2, 5), "f4")
+    met = np.zeros((9, 19), bool)
+    for _, place, _ in one.moves.elements((9, 19)):
+        met[place] = True
+    x = np.where(met, one.x, np.nan)
+    x[:, :, :, -1] = np.inf  # the last column belongs to no window
+    compiled = Compiled([forward(one), back_to_weight(one)], AVX512)
+    zeros = np.where(met, one.x, 0)
+    np.testing.assert_array_equal(
+        compiled.run(0, [x, one.weight], one.y.shape, rng), compiled.run(0, [zeros, one.weight], one.y.shape, rng)
+    )
+    np.testing.assert_array_equal(
+        compiled.run(1, [one.y, x], one.weight.shape, rng), compiled.run(1, [one.y, zeros], one.weight.shape, rng)
+    )
+
+
+def test_nan_at_an_edge_reaches_only_the_weights_that_meet_it() -> None:
+    rng = np.random.default_rng(6)
+    one = case(rng, Moves((1, 3)), (4, 21), (1, 1, 1, 2), "f4")
+    one.x[:, :, :, 0] = np.nan  # met by the first column of the window alone
+    compiled = Compiled([back_to_weight(one)], AVX512)
+    out = compiled.run(0, [one.y, one.x], one.weight.shape, rng)
+    assert np.isnan(out[..., 0]).all() and not np.isnan(out[..., 1:]).any()
+
+
+def fused(one: Case, rank: int) -> tuple[Recipe, list[Array], int]:
+    """Return a convolution with bias, rectifier, residual in place and a counter, and its operands."""
+    dtype = one.dtype
+    images, kernels = [a.shape if rank == 2 else (*a.shape[:2], a.shape[3]) for a in (one.x, one.weight)]
+    shape = one.y.shape if rank == 2 else (*one.y.shape[:2], one.y.shape[3])
+    strides = tuple([stride // dtype.itemsize for stride in np.empty(shape, dtype).strides])
+    value, bias, rest = [input_scalar(name, dtype) for name in ("product", "bias", "rest")]
+    column = input_scalar("column", INT64)
+    result = apply("maximum", value + bias, 0.0) + rest
+    after = After(
+        {
+            "bias": Access(3, 0, (0, 1, *[0] * rank)),
+            "rest": Access(4, 0, strides),
+            "column": Counter(rank + 1),
+        },
+        (
+            Store(Access(2, 0, strides), value),
+            Store(Access(4, 0, strides), apply("where", column < 3, result, rest)),
+        ),
+        (dtype,) * 5,
+    )
+    params = one.params if rank == 2 else {k: v[1:] if k != "groups" else v for k, v in one.params.items()}
+    return (
+        fused_convolution((images, kernels), dtype, params, after),
+        [
+            one.x,
+            one.weight,
+            empty(one.y.shape, dtype),
+            np.linspace(-1, 1, one.weight.shape[0]).astype(dtype),
+            one.y,
+        ],
+        rank,
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_epilogues(machine: Machine, rank: int) -> None:
+    rng = np.random.default_rng(13)
+    moves = Moves((3, 3) if rank == 2 else (1, 3), padding=((rank - 1, 0), (1, 1)))
+    one = case(rng, moves, (6 if rank == 2 else 1, 21), (2, 2, 3, 5), "f4")
+    recipe, arrays, _ = fused(one, rank)
+    kernel = recipe.kernel(machine)
+    native = Native([kernel])
+    addresses = [array.copy() for array in arrays]
+    native.run(kernel, [array.ctypes.data for array in addresses])
+    product, rest = addresses[2], addresses[4]
+    near(product, convolved(one.x, one.weight, moves, 2), convolved(abs(one.x), abs(one.weight), moves, 2), 27)
+    want = np.maximum(product + arrays[3][:, None, None], 0) + one.y
+    want[..., 3:] = one.y[..., 3:]
+    np.testing.assert_array_equal(rest, want)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_steps_are_those_of_the_primitives(rank: int) -> None:
+    rng = np.random.default_rng(17)
+    one = case(rng, Moves((1, 3), (1, 2), ((0, 0), (2, 1)), (1, 2)), (1, 30), (3, 2, 3, 4), "f8")
+    x, weight, y, params = one.x, one.weight, one.y, dict(one.params)
+    if rank == 1:
+        x, weight, y = x[:, :, 0], weight[:, :, 0], y[:, :, 0]
+        params = {k: v[1:] if k != "groups" else v for k, v in params.items()}
+    calls = {
+        "convolve": ([x, weight], params, eager.convolve(x, weight, **params)),
+        "convolve_transpose_x": (
+            [y, weight],
+            {**params, "extents": x.shape[2:]},
+            eager.convolve_transpose_x(y, weight, extents=x.shape[2:], **params),
+        ),
+        "convolve_transpose_weight": (
+            [y, x],
+            {**params, "kernel": weight.shape[2:]},
+            eager.convolve_transpose_weight(y, x, kernel=weight.shape[2:], **params),
+        ),
+    }
+    for name, (inputs, given, want) in calls.items():
+        steps = _some(steps_for(name, [array.shape for array in inputs], one.dtype, given))
+        out = Compiled([steps], AVX2).run(0, inputs, want.shape, rng)
+        np.testing.assert_allclose(out, want, rtol=0, atol=1000 * np.finfo(np.float64).eps)
+
+
+def test_what_has_no_kernel() -> None:
+    params: dict[str, Any] = {"stride": (1,) * 3, "padding": ((0, 0),) * 3, "dilation": (1,) * 3, "groups": 1}
+    volumes, kernels = (1, 1, 3, 3, 3), (1, 1, 2, 2, 2)
+    assert steps_for("convolve", (volumes, kernels), np.dtype("f4"), params) is None
+    assert steps_for("convolve", (volumes[1:], kernels[1:]), np.dtype("i8"), params) is None
+    assert steps_for("convolve", ((0, 1, 3, 3), (1, 1, 2, 2)), np.dtype("f4"), params) is None
+    assert steps_for("add", ((1, 1, 3, 3), (1, 1, 2, 2)), np.dtype("f4"), params) is None
+
+
+def test_equal_convolutions_have_equal_kernels() -> None:
+    rng = np.random.default_rng(19)
+    one = random_case(rng, "f4")
+
+    def kernels() -> list[Kernel]:
+        return [r.kernel(AVX512) for make in (forward, back_to_input, back_to_weight) for r in make(one).recipes]
+
+    assert kernels() == kernels()
