@@ -232,8 +232,9 @@ class _Generator:
         place = code.at(cotangents, (offset, 1))
         factors = [code.vector_at(code.at(place, (row, self.division.filter_size))) for row in range(count)]
         for pair, image in enumerate(images):
-            loaded = code.vector_at(code.at(image, (offset, 1)))
-            if mask is not None:
+            at = code.at(image, (offset, 1))
+            loaded = code.load(code.kind, code.lanes, at, mask if code.machine.masks else None)
+            if mask is not None and not code.machine.masks:
                 flags = vector("i1", code.lanes)
                 loaded = code.value(f"select {flags} {mask}, {code.of} {loaded}, {code.of} zeroinitializer")
             for row, factor in enumerate(factors):
