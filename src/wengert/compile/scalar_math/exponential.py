@@ -69,8 +69,11 @@ def _quadratic(r: Scalar) -> Scalar:
 
 def exp(x: Scalar) -> Scalar:
     """e^x."""
-    reduced = _reduce(_clamp(x, *EXP_RANGE[x.dtype]))
-    return _assemble(reduced.high, reduced.low, reduced.exponent)
+    lower, upper = EXP_RANGE[x.dtype]
+    # Results that underflow are slow to compute; those of masked scores, often half of all, are zero without it.
+    vanishes = x < lower
+    reduced = _reduce(where(x > upper, upper, where(vanishes, 0, x)))
+    return where(vanishes, 0, _assemble(reduced.high, reduced.low, reduced.exponent))
 
 
 def exp_of_word(high: Scalar, low: Scalar) -> Scalar:
