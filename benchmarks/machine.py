@@ -20,7 +20,7 @@ def describe(libraries: Iterable[str]) -> dict[str, str]:
     """Return the facts that belong beside the figures: the versions of NumPy and of the libraries among them."""
     facts = {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": f"{_processor()}, {_cores()} cores",
+        "processor": f"{_processor()}, {cores()} cores",
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: _version(name) for name in ["numpy", *libraries]},
@@ -41,7 +41,8 @@ def _processor() -> str:
     return platform.processor() or "unknown processor"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:

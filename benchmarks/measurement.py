@@ -89,14 +89,14 @@ class Measurement:
         row = Row(self.title, self.limit)
         samplers: dict[Engine, Callable[[], float]] = {}
         for engine in (WENGERT, self.baseline):
-            with reported(row, engine):
+            with reported(row.figures, engine):
                 samplers[engine] = self._sampler(engine, row)
         if len(samplers) == 2:
-            with reported(row, WENGERT):
+            with reported(row.figures, WENGERT):
                 self._compare(row, samplers.pop(WENGERT), samplers.pop(self.baseline), repetitions or self.repetitions)
         alone = [*samplers, *(engine for engine in (PYTORCH, *references) if engine is not self.baseline)]
         for engine in alone:
-            with reported(row, engine):
+            with reported(row.figures, engine):
                 sampler = samplers.get(engine) or self._sampler(engine, row)
                 median = harness.median(sampler, repetitions or self.reference_repetitions)
                 row.figures[engine.title] = self.style(median)
@@ -117,14 +117,14 @@ class Measurement:
 
 
 @contextmanager
-def reported(row: Row, engine: Engine) -> Iterator[None]:
+def reported(figures: dict[str, str], engine: Engine) -> Iterator[None]:
     """Enter why an engine has no figure: one engine's trouble is no other's."""
     try:
         yield
     except NotInstalled:
-        row.figures[engine.title] = "not installed"
+        figures[engine.title] = "not installed"
     except NotOffered:
-        row.figures[engine.title] = "not offered"
+        figures[engine.title] = "not offered"
     except Exception:
         traceback.print_exc()
-        row.figures[engine.title] = "failed"
+        figures[engine.title] = "failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
 from rich.text import Text
@@ -120,7 +120,14 @@ def markdown(layout: Layout, rows: Sequence[Row], facts: Mapping[str, str], comm
     return "\n".join(lines) + "\n"
 
 
-def ways_lines(rows: Iterable[Row]) -> list[str]:
+class Tried(Protocol):
+    """What has a title, and the medians of all ways that an engine has of writing the work."""
+
+    title: str
+    ways: dict[str, dict[str, str]]
+
+
+def ways_lines(rows: Iterable[Tried]) -> list[str]:
     """List in which ways the engines that have several did each piece of work, and what each way took."""
     lines: list[str] = []
     for row in rows:

@@ -1,0 +1,263 @@
+"""Measure `wg.compile` beside PyTorch eager, `torch.compile` and `jax.jit`: `python -m benchmarks.compiled`.
+
+A full run keeps its tables in `benchmarks/results/compiled.md`. It takes half an hour, most of which goes to
+`torch.compile`; `--section` and `--only` choose parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from benchmarks import contest, fresh, machine, roofline
+from benchmarks.contest import Contest, Standing
+from benchmarks.engines import JAX_STEPS, PYTORCH_STEPS, TORCH_COMPILE, WENGERT_COMPILE, WENGERT_STEPS, Engine
+from benchmarks.measurement import reported
+from benchmarks.models import COMPILED_WORKS, MANY, SMALL
+from benchmarks.report import format_bytes, format_seconds, markdown_row, ways_lines
+from benchmarks.suite import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+RIVALS = (PYTORCH_STEPS, TORCH_COMPILE, JAX_STEPS)
+ENTRANTS = (WENGERT_COMPILE, WENGERT_STEPS, *RIVALS)
+TITLES = {
+    "mlp-small": "MLP 64-32-10, batch 32, step of Adam",
+    "mlp-medium": "MLP 784-256-10, batch 64, step of Adam",
+    "mlp-large": "MLP 784-1024-1024-10, batch 128, step of Adam",
+    "cnn": "CNN on 28 x 28, 16 and 32 channels, batch 64, step of Adam",
+    "gpt": "GPT, 4 layers, 128 wide, 64 tokens, batch 16, step of Adam",
+    "chain": "300 operations on 10 float64 elements, gradient",
+    "lstm": "LSTM 64-128, 50 steps, batch 32, step of Adam",
+    "gmm": "Gaussian mixture of ADBench, 1,000 points, 25 components, float64, gradient",
+    "heat": "Heat equation, 512 x 512, 50 steps, gradient of the first field",
+    "hvp": "Hessian-vector product, MLP 784-256-10, batch 64",
+    "elementwise": "12 operations on 1,000,000 float32 elements, gradient",
+}
+COMPILED_LIMITS = {
+    **{"mlp-small": 0.25, "mlp-medium": 0.5, "mlp-large": 0.8, "cnn": 0.45, "gpt": 0.6},
+    **{"chain": 0.15, "lstm": 0.5, "gmm": 0.5, "heat": 0.5, "hvp": 0.5},
+}
+EAGER_LIMITS = {"elementwise": 0.8, "gpt": 1.0, "cnn": 0.8}
+FIRST_CALL_LIMIT, MEMORY_LIMIT, OVERHEAD_LIMIT = 0.3, 0.8, 15e-6
+FRESH_REPETITIONS = 3
+# A first call of torch.compile takes up to minutes; its spread is small beside its distance from the others.
+SLOW_REPETITIONS = 1
+LARGE = ("mlp-large", "cnn", "gpt", "heat")
+
+STEPS_NOTE = """\
+Ratio: Wengert's median over that of the best rival, which is in bold. Spread: the quartiles of the ratios of the
+rounds. Target: the limit times the best rival's median. All engines run in turn in one process, in repetitions of at
+least 20 ms, with default threads, the cycle collector on, from the same weights and data. Before anything is timed, the
+losses of 10 steps are compared with those of a run in float64, and gradients with PyTorch's; `benchmarks/agreement.py`
+derives how far rounding may take them. Where a library has several ways to write a piece of work, all are timed, and
+the table has the fastest. JAX's state is donated. Compilation is not in these figures."""
+EAGER_NOTE = "Ratio: Wengert's median, uncompiled, over that of PyTorch eager; otherwise as above."
+FIRST_NOTE = """\
+Each engine and work in a fresh process with empty caches, in the first of its ways: the first three calls, less what
+two cost once all is made, so that work put off to a later call counts. Ratio: to `jax.jit`. One sample of
+`torch.compile`, the median of three of the others."""
+MEMORY_NOTE = """\
+The most that was resident in those processes, over ten calls; processes that a compiler starts are not in it."""
+BEYOND_NOTE = """\
+The same less what was resident once the library was imported: data, and all that is loaded or compiled on first use."""
+OVERHEAD_NOTE = f"""\
+A step of SGD on {MANY} parameters of {SMALL} elements. What the kernels take of it is put at the time of the same step
+on one parameter of {MANY * SMALL:,} elements, less that on a single element, which is what a call takes. Kernels for
+many arrays do no less than those for one, so that what remains is, if anything, too much."""
+ROOFLINE_NOTE = """\
+Peak operations: the best product of square float32 matrices of 512 to 2,048, NumPy's or PyTorch's. Peak bandwidth: the
+best triad a = b + 3 c on arrays of 128 MiB, three passes counted. Roof: the larger of operations over peak operations
+and bytes over peak bandwidth. What fits caches may move more than the triad does."""
+
+
+@dataclass
+class Section:
+    """A table of the page, with what is said below it."""
+
+    title: str
+    heads: Sequence[str]
+    rows: list[list[str]]
+    note: str
+    lines: list[str] = field(default_factory=list)
+
+    def markdown(self) -> list[str]:
+        """Return the lines of the page."""
+        rule = ["---", *["---:"] * (len(self.heads) - 1)]
+        table = [markdown_row(self.heads), markdown_row(rule), *map(markdown_row, self.rows)]
+        return ["", f"## {self.title}", "", *table, "", self.note, *([""] if self.lines else []), *self.lines]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of all is measured, and how often."""
+
+    works: Sequence[str]
+    repetitions: int
+    tell: Callable[[str], None]
+
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Return the names that are wanted."""
+        return [name for name in names if name in self.works]
+
+
+def _timed(choice: Choice, limits: dict[str, float], title: str, note: str, engines: tuple[Engine, ...]) -> Section:
+    """Time works; the first engine is set beside those that are rivals of it."""
+    subject, *rest = engines
+    rivals = tuple(engine for engine in rest if engine in RIVALS)
+    others = tuple(engine for engine in rest if engine not in RIVALS)
+    standings: list[Standing] = []
+    for name in choice.of(limits):
+        choice.tell(f"{title}: {TITLES[name]}")
+        entry = Contest(TITLES[name], limits[name], name, subject, rivals, others)
+        standings.append(entry.run(choice.repetitions))
+    rows = [standing.cells(engines) for standing in standings]
+    heads = [*contest.HEADS, *(engine.title for engine in engines)]
+    return Section(title, heads, rows, note, ways_lines(standings))
+
+
+def steps(choice: Choice) -> list[Section]:
+    """Time compiled works beside all rivals."""
+    return [_timed(choice, COMPILED_LIMITS, "Compiled", STEPS_NOTE, ENTRANTS)]
+
+
+def eager(choice: Choice) -> list[Section]:
+    """Time uncompiled works beside PyTorch eager."""
+    return [_timed(choice, EAGER_LIMITS, "Eager", EAGER_NOTE, (WENGERT_STEPS, PYTORCH_STEPS))]
+
+
+def fresh_runs(choice: Choice) -> list[Section]:
+    """Measure first calls and peaks of memory, each in a process of its own."""
+    sections = {
+        "First calls": Section("First calls", _fresh_heads(), [], FIRST_NOTE),
+        "Peak memory": Section("Peak memory", _fresh_heads(), [], MEMORY_NOTE),
+        "Memory beyond the library": Section("Memory beyond the library", _fresh_heads(), [], BEYOND_NOTE),
+    }
+    for name in choice.of(COMPILED_LIMITS):
+        seconds = Standing(TITLES[name], FIRST_CALL_LIMIT, WENGERT_COMPILE, (JAX_STEPS,))
+        peaks, added = (
+            Standing(TITLES[name], limit, WENGERT_COMPILE, RIVALS, format_bytes) for limit in (MEMORY_LIMIT, None)
+        )
+        for engine in ENTRANTS:
+            choice.tell(f"Fresh process: {engine.title}, {TITLES[name]}")
+            with reported(seconds.figures, engine):
+                runs = [fresh.first_run(engine, name) for _ in range(_fresh_repetitions(engine))]
+                seconds.samples[engine] = [run.seconds for run in runs]
+                peaks.samples[engine] = [float(run.peak) for run in runs]
+                added.samples[engine] = [float(run.added) for run in runs]
+        peaks.figures = added.figures = seconds.figures
+        for section, standing in zip(sections.values(), (seconds, peaks, added), strict=True):
+            section.rows.append(standing.summary(ENTRANTS))
+    return list(sections.values())
+
+
+def _fresh_heads() -> list[str]:
+    return [*contest.SUMMARY_HEADS, *(engine.title for engine in ENTRANTS)]
+
+
+def _fresh_repetitions(engine: Engine) -> int:
+    return SLOW_REPETITIONS if engine is TORCH_COMPILE else FRESH_REPETITIONS
+
+
+def overhead(choice: Choice) -> list[Section]:
+    """Measure what a call with many parameters costs beyond its kernels."""
+    rows: list[list[str]] = []
+    names = ("many-parameters", "one-parameter", "one-tiny")
+    standings: dict[str, Standing] = {}
+    for name in names:
+        choice.tell(f"Cost of a call: {name}")
+        standings[name] = Contest(name, None, name, WENGERT_COMPILE, RIVALS, (WENGERT_STEPS,)).run(choice.repetitions)
+    for engine in ENTRANTS:
+        measured = [standing.samples.get(engine) for standing in standings.values()]
+        if any(samples is None for samples in measured):
+            rows.append([engine.title, *["–"] * len(names), standings[names[0]].figures.get(engine.title, "–")])
+            continue
+        many, one, tiny = (statistics.median(samples or []) for samples in measured)
+        beyond = max(many - max(one - tiny, 0.0), 0.0)
+        mark = (" ✓" if beyond <= OVERHEAD_LIMIT else " ✗") if engine is WENGERT_COMPILE else ""
+        rows.append([engine.title, *map(format_seconds, (many, one, tiny)), format_seconds(beyond) + mark])
+    heads = (
+        "engine",
+        f"{MANY} parameters",
+        "one parameter, as many elements",
+        "one element",
+        f"beyond the kernels (limit {format_seconds(OVERHEAD_LIMIT)})",
+    )
+    return [Section("Cost of a call", heads, rows, OVERHEAD_NOTE, ways_lines([standings[names[0]]]))]
+
+
+def roofs(choice: Choice) -> list[Section]:
+    """Measure the machine's peaks, and set the kernels of large works beside them."""
+    choice.tell("Roofline: peaks")
+    peaks = roofline.measure_peaks()
+    rows: list[list[str]] = []
+    for name in choice.of(LARGE):
+        choice.tell(f"Roofline: {TITLES[name]}")
+        with reported({}, WENGERT_COMPILE):
+            job = WENGERT_COMPILE.build(COMPILED_WORKS[name])
+            job.run()
+            rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)]
+    told = f"Peaks: {peaks.operations / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s."
+    lines = [told] if rows else [told, "", "No kernels: this version of Wengert tells of none."]
+    return [Section("Roofline", ("work", *roofline.HEADS), rows, ROOFLINE_NOTE, lines)]
+
+
+SECTIONS: dict[str, Callable[[Choice], list[Section]]] = {
+    "steps": steps,
+    "eager": eager,
+    "fresh": fresh_runs,
+    "overhead": overhead,
+    "roofline": roofs,
+}
+
+
+def page(sections: Iterable[Section], facts: dict[str, str]) -> str:
+    """Return the whole report."""
+    lines = [
+        "# Compiled: Wengert against PyTorch, torch.compile and JAX",
+        "",
+        "Written by `python -m benchmarks.compiled`.",
+    ]
+    lines += ["", *(f"- {name}: {fact}" for name, fact in facts.items())]
+    for section in sections:
+        lines += section.markdown()
+    return "\n".join(lines) + "\n"
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="leave out the other tables")
+    parser.add_argument("--only", action="append", choices=TITLES, metavar="NAME", help=", ".join(TITLES))
+    parser.add_argument("--repetitions", type=int, default=contest.REPETITIONS, metavar="N", help="rounds of each row")
+    parser.add_argument("--output", type=Path, help="where to keep the tables")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, and keep the tables."""
+    options = arguments()
+    facts = machine.describe(("wengert", "llvmlite", "torch", "jax", "jaxlib"))
+    sections: list[Section] = []
+    with Console(stderr=True).status("") as status:
+        choice = Choice(options.only or tuple(TITLES), options.repetitions, status.update)
+        for name in options.section or SECTIONS:
+            sections += SECTIONS[name](choice)
+    text = page(sections, facts)
+    print(text, end="")
+    output = options.output or (None if options.only or options.section else RESULTS / "compiled.md")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
