@@ -53,7 +53,7 @@ class Executable:
         self.inputs = graph.inputs
         self.homes = graph.homes
         program = Program(graph)
-        self._lock = Lock()
+        self.lock = Lock()
         self._steps = _with_homes(program)
         self._layout(program, self._steps)
         self._segments = self._build(program, self._steps, machine)
@@ -68,7 +68,7 @@ class Executable:
         self._fresh = [value for value, home in zip(steps.outputs, graph.homes) if home is None]
         for value in self._fresh:
             self._numbers[value] = len(self._numbers)
-        self._first_fresh = inputs
+        self.first_fresh = inputs
         for value, home in steps.homes.items():
             self._numbers[value] = home
         used = {value for step in steps.steps for value in (*step.reads, *step.writes, *step.memory)}
@@ -90,12 +90,12 @@ class Executable:
         native = sum([kind and not before for kind, before in zip(self._kinds, [False, *self._kinds])])
         self._shared = not all(self._kinds) or native > 1
         self._externals = self._arena_number + self._shared
-        self._addresses = Addresses(self._externals)
+        self.addresses = Addresses(self._externals)
         if self._shared:
             memory = np.empty(self._plan.size + ALIGNMENT, np.uint8)
             start = -memory.ctypes.data % ALIGNMENT
             self._arena: Any = memory[start : start + self._plan.size]
-            self._addresses[self._arena_number] = memory.ctypes.data + start
+            self.addresses[self._arena_number] = memory.ctypes.data + start
         segments: list[_Native | _Host] = []
         jobs: list[Job] = []
 
@@ -139,7 +139,7 @@ class Executable:
         first = len(self.inputs) + len(self._fresh)
         self._held = [np.ascontiguousarray(value.constant) for value in self._constants]
         for place, array in enumerate(self._held):
-            self._addresses[first + place] = array.ctypes.data
+            self.addresses[first + place] = array.ctypes.data
         self._known: list[Any] = [None] * len(self.inputs)
         self._used: list[Any] = [None] * len(self.inputs)
         self._copied: set[int] = set()
@@ -148,17 +148,17 @@ class Executable:
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
-        with self._lock:
+        with self.lock:
             if not all(map(is_, arrays, self._known)) or self._copied:
                 self._bind(arrays)
             fresh: list[Array] = []
-            for place, value in enumerate(self._fresh, self._first_fresh):
+            for place, value in enumerate(self._fresh, self.first_fresh):
                 array = np.empty(value.shape, value.dtype)
-                self._addresses[place] = array.__array_interface__["data"][0]
+                self.addresses[place] = array.__array_interface__["data"][0]
                 fresh.append(array)
             for segment in self._segments:
                 if type(segment) is _Native:
-                    segment.program.run(self._addresses)
+                    segment.program.run(self.addresses)
                 else:
                     self._compute(segment, fresh)  # type: ignore[arg-type]
             if self._copied:
@@ -186,7 +186,31 @@ class Executable:
             if not plain:
                 self._copied.add(place)
             self._known[place], self._used[place] = array, used
-            self._addresses[place] = used.__array_interface__["data"][0]
+            self.addresses[place] = used.__array_interface__["data"][0]
+
+    # For those who know what has changed since the last run.
+
+    @property
+    def is_one_native_call(self) -> bool:
+        """Whether nothing is left to the host, and nothing copied on the way in or out."""
+        return not self._copied and all([type(segment) is _Native for segment in self._segments])
+
+    def place(self, place: int, array: Array) -> bool:
+        """Take another array for an input; return False if it has to be copied first."""
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            return False
+        self._known[place] = self._used[place] = array
+        self.addresses[place] = array.__array_interface__["data"][0]
+        return True
+
+    def known(self, place: int) -> Array:
+        """Return the array that an input had in the last run."""
+        return self._known[place]
+
+    def execute(self) -> None:
+        """Run on the arrays that are in place, inputs and fresh outputs; with `lock` held."""
+        for segment in self._segments:
+            segment.program.run(self.addresses)  # type: ignore[union-attr]
 
     def holds(self, place: int, array: Array) -> int:
         """Return how many references to an array this object has, from having run on it as an input."""

@@ -18,18 +18,13 @@ from ..core.recording import set_recording
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
 from .backends import Interpreted, prepare
+from .binding import UNBOUND, Binding, bind
 from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
 from .graph import Graph, Value
 from .interpret import interpret
+from .results import Result, found
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
-
-
-class Result(NamedTuple):
-    """A leaf of what the function returns: an output of the program, a Tensor of outside, or any other object."""
-
-    kind: str
-    what: Any
 
 
 class Effects(NamedTuple):
@@ -144,11 +139,8 @@ def redo(effects: Effects, plans: Sequence[Result], arguments: Sequence[Any]) ->
     ]
 
 
-def found(plan: Result, arguments: Sequence[Any]) -> Any:
-    """Return a leaf of the result that no program makes."""
-    if plan.kind == "argument":
-        return arguments[plan.what]
-    return plan.what.holder(arguments) if plan.kind == "held" else plan.what
+_MOST_UNBOUND = 8
+"""Bindings that came to nothing before a path makes no more."""
 
 
 class Path:
@@ -217,6 +209,9 @@ class Path:
             for value, check in trace.checks
             if value.constant is None
         ]
+        self.binding: Binding | None = None
+        self.unbound = 0
+        self.tracking = [(s.tensor, s.tensor._node is None) for s in self.sources if type(s) is TensorSource]
         self.same: list[tuple[int, Any]] = []
         self.draws = any([type(source) is DrawSource for source in self.sources])
         self.program: Any = None
@@ -242,6 +237,9 @@ class Path:
         for condition in self.conditions:
             if not condition():
                 raise Changed("what the function closes over")
+        for tensor, was_untracked in self.tracking:
+            if (tensor._node is None) is not was_untracked:
+                raise Changed("which Tensors require grad")
         for source, was_absent in self.absent:
             if (source.holder(arguments).grad is None) is not was_absent:
                 raise Changed("whether there are gradients already")
@@ -256,10 +254,17 @@ class Path:
         Raises:
             Changed: the program is for another state of things, or another path; nothing has been done.
         """
+        binding, self.binding = self.binding, None
+        if binding is not None:
+            outcome = binding.run(arguments)
+            if outcome is not UNBOUND:
+                self.binding = binding
+                return outcome
+            self.unbound += 1
         if raws is None:
             self.check(arguments)
-        for numbers in self.numbers:
-            numbers.refresh()
+        if not all([numbers.refresh() for numbers in self.numbers]):
+            raise Changed("the kind of step that an optimiser takes")
         arrays = [
             source.fetch(arguments) if raws is None or type(source) is not DrawSource else raws[value]
             for source, value in zip(self.sources, self.graph.inputs)
@@ -277,7 +282,11 @@ class Path:
         finally:
             for close in closing:
                 close()
-        return self._finish(arguments, arrays, outs)
+        answer = self._finish(arguments, arrays, outs)
+        if raws is None and not closing and self.unbound < _MOST_UNBOUND:
+            del outs
+            self.binding = bind(self, arrays)
+        return answer
 
     def _ask(self, arrays: list[np.ndarray]) -> None:
         for program, (_, expected) in zip(self.asking, self.questions):
@@ -349,4 +358,4 @@ def _writable(tensor: Any, held: int) -> tuple[np.ndarray, Callable[[], None] | 
     return open_buffer(tensor)
 
 
-__all__ = ["Effects", "Path", "Result", "found", "redo", "survey", "undo"]
+__all__ = ["Effects", "Path", "redo", "survey", "undo"]

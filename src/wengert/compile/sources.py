@@ -207,14 +207,11 @@ class Numbers:
         self.dtype = dtype
         self.arrays = [np.array(number, dtype) for number in compute()]
 
-    def refresh(self) -> None:
-        """Compute them anew.
-
-        Raises:
-            Changed: there are more or fewer.
-        """
+    def refresh(self) -> bool:
+        """Compute them anew; return whether there are as many as before."""
         numbers = self.compute()
         if len(numbers) != len(self.arrays):
-            raise Changed("the numbers that a step depends on")
+            return False
         for array, number in zip(self.arrays, numbers):
             array[()] = number
+        return True

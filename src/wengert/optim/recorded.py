@@ -39,15 +39,12 @@ def _record_bucket(
 
     def constants() -> tuple[float, ...]:
         current = optimizer.update_of(group, bucket.count + 1)
+        if (current.rule, not current.coupled, current.shrink == 1) != kind:
+            return ()  # another step than the one that was recorded
         bucket.rescale(optimizer.units(group))
         return (current.coupled, current.shrink, *current.constants)
 
-    def is_of_the_kind() -> bool:
-        current = optimizer.update_of(group, bucket.count + 1)
-        return (current.rule, not current.coupled, current.shrink == 1) == kind
-
     kind = (update.rule, not update.coupled, update.shrink == 1)
-    recorder.conditions.append(is_of_the_kind)
     numbers = recorder.computed(constants, bucket.working_dtype)
     parts = [bucket.split_flat(bucket.state[name]) for name in optimizer.initial(group)]
     states = [[recorder.state(view) for view in views] for views in zip(*parts)] or [[] for _ in gradients]

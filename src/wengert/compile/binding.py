@@ -1,0 +1,138 @@
+"""Bindings: a program tied to the very objects that it last ran on, so that the next run finds them without looking.
+
+In a training loop nothing changes from step to step but values: the same Tensors hold the same arrays, gradients are
+written where the last ones were. A Binding makes sure of that by one native look, and runs; if anything is otherwise,
+it says so, and `Path.run` goes the long way.
+"""
+
+# The slots of Tensor are this module's business.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core import boxing
+from .executable import Executable
+from .llvm.watch import Watch
+from .results import found
+from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource
+
+if TYPE_CHECKING:
+    from .paths import Path
+
+_PERSISTENT = (TensorSource, ArraySource, NumberSource)
+UNBOUND = object()
+"""What `Binding.run` returns if something has changed."""
+
+
+class Binding:
+    """A path, its program, and the objects of its last run.
+
+    Args:
+        path: what was run.
+        program: its program.
+        arrays: what it ran on.
+    """
+
+    def __init__(self, path: Path, program: Executable, arrays: Sequence[np.ndarray]) -> None:
+        self._path = path
+        self._program = program
+        self._moving = [
+            (place, source) for place, source in enumerate(path.sources) if not isinstance(source, _PERSISTENT)
+        ]
+        closed_over = [(p, s.tensor) for p, s in enumerate(path.sources) if isinstance(s, TensorSource)]
+        self._kept = [(tensor, arrays[place]) for place, tensor in closed_over]
+        written = {place for _, place in path.written}
+        self._owners = [source.holder(()) for source, value in path.effects.gradients if value is not None]
+        self._gradients = [owner._grad for owner in self._owners]
+        self._buffers = [gradient._data for gradient in self._gradients]
+        watch = self._watch = Watch()
+        tensors = [tensor for _, tensor in closed_over]
+        cleared = [source.holder(()) for source, value in path.effects.gradients if value is None]
+        self.is_possible = (
+            watch.slots(tensors, boxing.Tensor, ("_data", "_node"))
+            and watch.slots([t for p, t in closed_over if p in written], boxing.Tensor, ("_alias",))
+            and watch.slots([*self._owners, *cleared], boxing.Tensor, ("_grad",))
+            and watch.slots(self._gradients, boxing.Tensor, ("_data", "_node", "_alias"))
+        )
+        # An array is held by its Tensor, by `_kept`, and twice by the program; a gradient by its owner and here.
+        watch.counts([arrays[place] for place in sorted(written)], 4)
+        watch.counts(self._gradients, 2)
+        watch.counts(self._buffers, 2)
+        watch.begin()
+        self._checks = [(place, check) for place, _, check in path.checks if place is not None]
+        results, gradients, _ = path.counts
+        self._results = range(program.first_fresh, program.first_fresh + results)
+        self._shapes = [(value.shape, value.dtype) for value in path.graph.outputs[:results]]
+        for place, buffer in enumerate(self._buffers):
+            program.addresses[program.first_fresh + results + place] = _address(buffer)
+
+    def run(self, arguments: Sequence[Any]) -> Any:
+        """Run the program; return what the function returns, or UNBOUND: nothing has been done."""
+        path = self._path
+        for condition in path.conditions:
+            if not condition():
+                return UNBOUND
+        if not self._watch.holds():
+            return UNBOUND
+        program = self._program
+        with program.lock:
+            if not self._place(arguments):
+                return UNBOUND
+            if not all([numbers.refresh() for numbers in path.numbers]):
+                return UNBOUND
+            for place, check in self._checks:
+                check(program.known(place))
+            addresses = program.addresses
+            outs: list[Any] = []
+            for place, (shape, dtype) in zip(self._results, self._shapes):
+                out = np.empty(shape, dtype)
+                addresses[place] = _address(out)
+                outs.append(boxing.box(out))
+            program.execute()
+        made = iter(outs)
+        leaves = [next(made) if plan.kind == "output" else found(plan, arguments) for plan in path.plans]
+        for action in path.afterwards:
+            action()
+        return path.structure.unflatten(leaves)
+
+    def _place(self, arguments: Sequence[Any]) -> bool:
+        """Tell the program where the inputs are that move from run to run."""
+        program = self._program
+        for place, source in self._moving:
+            array = source.fetch(arguments)
+            if array is not program.known(place) and not program.place(place, array):
+                return False
+        return True
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:
+    """Return a Binding for a path that was just run; None if it does what Bindings cannot."""
+    program = path.program
+    simple = (
+        isinstance(program, Executable)
+        and program.is_one_native_call
+        and path.derivative is None
+        and not path.questions
+        and not any(path.checking)
+        and not path.reports
+        and not path.absent
+        and not path.same
+        and all([isinstance(s, (*_PERSISTENT, ArgumentSource, DrawSource)) for s in path.sources])
+        and all([isinstance(s, TensorSource) for s, _ in (*path.effects.gradients, *path.effects.writes)])
+    )
+    if not simple:
+        return None
+    binding = Binding(path, program, arrays)
+    return binding if binding.is_possible else None
+
+
+__all__ = ["UNBOUND", "Binding", "bind"]

@@ -1,0 +1,129 @@
+"""Whether many objects are as they were: one native look at words of memory in place of as many steps of Python.
+
+A compiled training step must know, before each run, that hundreds of Tensors still hold the arrays that it was bound
+to, and that nobody else holds these. CPython keeps both where they can be read: an attribute in a slot is a pointer at
+a fixed distance from its object's address, and an object's reference count is the object's first word. Where that
+cannot be relied on (another interpreter, one without the GIL), `words_of` says so, and callers go the long way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..kernels import Kernel
+from .compiling import compile_kernels
+
+_WORD = 8
+_COUNT = 0xFFFF_FFFF
+"""The bits of the first word that count references; newer interpreters keep flags in the others."""
+
+_ALL = 0xFFFF_FFFF_FFFF_FFFF
+
+_SOURCE = """
+define void @NAME(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {
+entry:
+  %slot = getelementptr ptr, ptr %operands, i64 1
+  %rows = load ptr, ptr %operands
+  %verdict = load ptr, ptr %slot
+  store i64 0, ptr %verdict
+  br label %loop
+loop:
+  %i = phi i64 [ %begin, %entry ], [ %next, %agrees ]
+  %more = icmp slt i64 %i, %end
+  br i1 %more, label %look, label %done
+look:
+  %first = mul i64 %i, 3
+  %at = getelementptr i64, ptr %rows, i64 %first
+  %address = load ptr, ptr %at
+  %second = getelementptr i64, ptr %at, i64 1
+  %mask = load i64, ptr %second
+  %third = getelementptr i64, ptr %at, i64 2
+  %expected = load i64, ptr %third
+  %word = load i64, ptr %address
+  %masked = and i64 %word, %mask
+  %same = icmp eq i64 %masked, %expected
+  br i1 %same, label %agrees, label %differs
+agrees:
+  %next = add i64 %i, 1
+  br label %loop
+differs:
+  store i64 1, ptr %verdict
+  br label %done
+done:
+  ret void
+}
+"""
+
+
+@cache
+def _look() -> Any:
+    """Return the native function; it is called with the GIL held, so that nothing moves meanwhile."""
+    name = f"watch_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}"
+    kernel = Kernel(name, _SOURCE.replace("NAME", name), (), 1, 1)
+    address = compile_kernels([kernel])[name]
+    return ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+
+
+@cache
+def slot_offset(kind: type, name: str) -> int | None:
+    """Return how far from an object's address its slot of a name is; None if that cannot be found out."""
+    if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return None
+    sought = object()
+    holder = kind.__new__(kind)
+    setattr(holder, name, sought)
+    words = _read(id(holder), kind.__basicsize__ // _WORD)
+    places = [i for i, word in enumerate(words) if word == id(sought)]
+    if len(places) != 1 or _read(id(sought), 1)[0] & _COUNT != sys.getrefcount(sought) - 1:
+        return None
+    delattr(holder, name)
+    return places[0] * _WORD if _read(id(holder) + places[0] * _WORD, 1)[0] == 0 else None
+
+
+def _read(address: int, count: int) -> list[int]:
+    return list((ctypes.c_uint64 * count).from_address(address))
+
+
+class Watch:
+    """Words of memory that must stay what they are: slots of objects, and counts of references.
+
+    The objects must be kept alive by the owner of the Watch.
+    """
+
+    def __init__(self) -> None:
+        self._words: list[tuple[int, int, int]] = []
+        self._table = np.zeros((0, 3), np.uint64)
+        self._verdict = np.zeros(1, np.int64)
+        self._operands = np.zeros(2, np.uint64)
+
+    def slots(self, holders: Sequence[Any], kind: type, names: Sequence[str]) -> bool:
+        """Watch slots of objects of a class, as they are now; return False if that cannot be done here."""
+        offsets = [slot_offset(kind, name) for name in names]
+        if None in offsets:
+            return False
+        addresses = [id(holder) + offset for holder in holders for offset in offsets if offset is not None]
+        self._words += [(address, _ALL, _read(address, 1)[0]) for address in addresses]
+        return True
+
+    def counts(self, objects: Sequence[Any], expected: int) -> None:
+        """Watch that there are so many references to each of some objects."""
+        self._words += [(id(thing), _COUNT, expected) for thing in objects]
+
+    def begin(self) -> None:
+        """Begin to watch."""
+        self._table = np.array(self._words, np.uint64).reshape(-1, 3)
+        self._operands[:] = self._table.ctypes.data, self._verdict.ctypes.data
+        self._call = (self._operands.ctypes.data, 0, len(self._table), None)
+        self._native = _look()
+
+    def holds(self) -> bool:
+        """Return whether everything is as it was."""
+        self._native(*self._call)
+        return not self._verdict[0]
