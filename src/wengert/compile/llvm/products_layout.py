@@ -58,8 +58,16 @@ def _cost(planned: tuple[Product, Plan]) -> float:
         elements *= extent
     accesses = [store.target for store in product.stores]
     accesses += [access for access in product.inputs.values() if isinstance(access, Access)]
-    each = [1.5 / plan.lanes if access.strides[-1] in (0, 1) else 1.0 for access in accesses]
+    size = product.dtype.itemsize
+    each = [_access_cycles(access.strides[-1] * size, access.strides[-1], plan.lanes) for access in accesses]
     return plan.cycles + elements * sum(each)
+
+
+def _access_cycles(pitch: int, stride: int, lanes: int) -> float:
+    """Return about how many cycles an element of the epilogue's memory takes: those of one cache set are slow."""
+    if stride in (0, 1):
+        return 1.5 / lanes
+    return 8.0 if pitch % 4096 == 0 else 2.0 if pitch % 1024 == 0 else 1.0
 
 
 def _planned(product: Product, machine: Machine) -> Plan:

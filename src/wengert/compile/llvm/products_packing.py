@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .products_code import SIZES, Code
 from .vectors import spelled, vector
 
-
 MARGIN = 64
-"""Bytes before a packed panel that packing may write to."""
+"""Bytes before and after what is packed that packing may write to."""
 
 
 class Source(NamedTuple):
@@ -31,50 +31,57 @@ def packing(source: Source, lanes: int) -> str:
     return "gather"
 
 
-def pack_function(name: str, source: Source, lanes: int, vectors: int) -> tuple[list[str], Code]:
-    """Return the code of `void name(ptr from, ptr to, i64 first)`.
+class Packed(NamedTuple):
+    """What is packed to: `vectors` vectors for each k, of which `pitch` elements count; they may overlap the next."""
 
-    It writes, for each k, `vectors` vectors from the matrix whose first element is at `from`, from index `first` on.
+    lanes: int
+    vectors: int
+    pitch: int
+
+
+def pack_function(name: str, source: Source, packed: Packed) -> tuple[list[str], Code]:
+    """Return the code of `void name(ptr from, ptr to, i64 first, i64 depth)`.
+
+    It writes, for each k below `depth`, elements from the matrix whose first one is at `from`, from index `first` on.
     What would lie outside is zero, or any number of the matrix: it only meets sums that nobody looks at.
     """
     code = Code()
     if source.depth:
-        {"copy": _copy, "transpose": _transpose, "gather": _gather}[packing(source, lanes)](
-            code, source, lanes, vectors
-        )
-    return code.function(f"define private void {name}(ptr %from, ptr %to, i64 %first) noinline nounwind"), code
+        {"copy": _copy, "transpose": _transpose, "gather": _gather}[packing(source, packed.lanes)](code, source, packed)
+    head = f"define private void {name}(ptr %from, ptr %to, i64 %first, i64 %depth) noinline nounwind"
+    return code.function(head), code
 
 
-def _copy(code: Code, source: Source, lanes: int, vectors: int) -> None:
+def _copy(code: Code, source: Source, packed: Packed) -> None:
     """Write the packing of a matrix that is contiguous across k."""
-    width = lanes * vectors
+    lanes, vectors = packed.lanes, packed.vectors
     start = code.element(source.kind, "%from", ("%first", 1))
     left = code.add(source.extent, code.value("sub nsw i64 0, %first"))
-    full = code.compare(left, "sge", width)
+    full = code.compare(left, "sge", lanes * vectors)
     with code.when(full):
-        _copy_rows(code, source, lanes, start, [None] * vectors)
+        _copy_rows(code, source, packed, start, (None,) * vectors)
     with code.when(code.value(f"xor i1 {full}, true")):
         masks = [code.lane_mask(lanes, code.add(left, -column * lanes)) for column in range(vectors)]
-        _copy_rows(code, source, lanes, start, masks)
+        _copy_rows(code, source, packed, start, masks)
 
 
-def _copy_rows(code: Code, source: Source, lanes: int, start: str, masks: list[str | None] | list[str]) -> None:
-    width = lanes * len(masks)
-    with code.loop(0, source.depth) as k:
+def _copy_rows(code: Code, source: Source, packed: Packed, start: str, masks: Sequence[str | None]) -> None:
+    lanes = packed.lanes
+    with code.loop(0, "%depth") as k:
         read = code.element(source.kind, start, (k, source.step))
-        write = code.element(source.kind, "%to", (k, width))
+        write = code.element(source.kind, "%to", (k, packed.pitch))
         for column, mask in enumerate(masks):
             loaded = code.load(source.kind, lanes, code.element(source.kind, read, (column, lanes)), mask)
             code.store(source.kind, lanes, loaded, code.element(source.kind, write, (column, lanes)))
 
 
-def _transpose(code: Code, source: Source, lanes: int, vectors: int) -> None:
+def _transpose(code: Code, source: Source, packed: Packed) -> None:
     """Write the packing of a matrix that is contiguous along k: blocks of a vector's rows, turned over in registers.
 
     The last blocks, down and across, begin early, so that nothing beyond the end is read; what they repeat is written
     to the same place. Where a panel has fewer columns than a vector, a block begins before it: see `MARGIN`.
     """
-    width, piece = lanes * vectors, _piece(source, lanes)
+    lanes, width, piece = packed.lanes, packed.pitch, _piece(source, packed.lanes)
     with code.loop(0, width, lanes) as across:
         begin: str | int = 0
         if source.extent > lanes:
@@ -124,13 +131,13 @@ def _turned(code: Code, kind: str, lanes: int, rows: list[str], piece: int) -> l
     return joined
 
 
-def _gather(code: Code, source: Source, lanes: int, vectors: int) -> None:
+def _gather(code: Code, source: Source, packed: Packed) -> None:
     """Write the packing of a matrix that is contiguous along neither, element by element."""
-    width = lanes * vectors
+    width = packed.pitch
     with code.loop(0, width) as across:
         row = code.least(code.add("%first", across), source.extent - 1)
         read = code.element(source.kind, "%from", (row, source.stride))
         write = code.element(source.kind, "%to", (across, 1))
-        with code.loop(0, source.depth) as k:
+        with code.loop(0, "%depth") as k:
             loaded = code.load(source.kind, 1, code.element(source.kind, read, (k, source.step)))
             code.store(source.kind, 1, loaded, code.element(source.kind, write, (k, width)))

@@ -10,6 +10,10 @@ FEW_UNITS = 16
 """Units that a product should have, where it is large enough: with fewer, threads would have unequal shares."""
 TILE_OVERHEAD = 25
 """Cycles that a tile costs beyond its arithmetic and its stores."""
+DOT_ROWS = 2
+"""Rows of a tile of dot products."""
+DOT_OVERHEAD = 20
+"""Cycles that the end of a vector of dot products costs."""
 WORTHWHILE = 6000
 """Cycles of work that are worth another thread's while."""
 
@@ -46,7 +50,9 @@ class Plan(NamedTuple):
         lanes: elements of a vector, laid along columns.
         rows: of the result, cut into those of tiles.
         columns: of the result, in vectors, cut into those of panels.
+        depth: k, cut into parts that are gone through one after another, for all panels of a group.
         pack_left, pack_right: whether factors are copied into scratch.
+        dots: whether tiles are computed as dot products, with vectors along k.
         group: panels that are packed together, and that one unit goes through.
         cycles: what it costs, about.
     """
@@ -54,8 +60,10 @@ class Plan(NamedTuple):
     lanes: int
     rows: Split
     columns: Split
+    depth: Split
     pack_left: bool
     pack_right: bool
+    dots: bool
     group: int
     cycles: float
 
@@ -91,8 +99,27 @@ def plan_product(shape: Shape, batches: int, machine: Machine) -> Plan:
         group = min(columns.count, max(1, machine.level2 // 2 // max(1, packed)))
         while group > 1 and batches * rows.count * -(-columns.count // group) < FEW_UNITS:
             group = -(-group // 2)
-    plan = Plan(lanes, rows, columns, pack_left, pack_right, group, cycles)
-    return plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
+    depth = split(shape.depth, shape.depth + 1)
+    if pack_left:
+        depth = split(shape.depth, max(128, machine.level1 // 2 // (rows.largest * shape.itemsize)))
+    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, cycles)
+    plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
+    dots = _dot_plan(shape, batches, machine)
+    return plan if dots is None or plan.cycles <= dots.cycles else dots
+
+
+def _dot_plan(shape: Shape, batches: int, machine: Machine) -> Plan | None:
+    """Return how a product is computed as dot products; None if that can't be."""
+    lanes = max(1, machine.vector_bytes // shape.itemsize)
+    if lanes == 1 or not shape.left_step == shape.right_step == 1 or shape.depth < lanes:
+        return None
+    rows, columns = split(shape.rows, DOT_ROWS), split(-(-shape.columns // lanes), 1)
+    across = min(4, lanes)
+    each = -(-shape.depth // lanes) * max(rows.largest * across / 2, (rows.largest + across) / 2, 4)
+    each += rows.largest * DOT_OVERHEAD
+    cycles = batches * rows.count * columns.count * (TILE_OVERHEAD + lanes // across * each)
+    depth = split(shape.depth, shape.depth)
+    return Plan(lanes, rows, columns, depth, False, False, True, 1, cycles)
 
 
 def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float, Split, Split]:
@@ -115,8 +142,12 @@ def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float
 
 
 def tile_cycles(rows: int, vectors: int, depth: int) -> float:
-    """Return about how many cycles a tile takes: two multiply-adds or two loads in each; sums wait for each other."""
-    return depth * max(rows * vectors / 2, (rows + vectors) / 2, 4) + TILE_OVERHEAD + 1.5 * rows * vectors
+    """Return about how many cycles a tile takes.
+
+    In each there are two multiply-adds, or two loads; sums wait four cycles for each other; the right factor's vectors
+    come from the second level of cache.
+    """
+    return depth * max(rows * vectors / 2, (rows + vectors) / 2, 4, 2 * vectors) + TILE_OVERHEAD + 1.5 * rows * vectors
 
 
 def _worth_packing(shape: Shape, tiles: int, columns: Split, lanes: int, machine: Machine) -> bool:

@@ -15,10 +15,10 @@ class Tile(NamedTuple):
         kind: type of the elements.
         lanes: elements of a vector.
         rows, vectors: its size.
-        depth: extent of k.
         row_stride, left_step: of the left factor, along rows and along k, in elements.
-        right_step: of the right factor along k, in elements; along columns it is contiguous.
+        right_step, column_stride: of the right factor, along k and along columns.
         right_align: bytes that the addresses of the right factor's vectors are multiples of.
+        blocks: whether k comes in several parts, so that a tile goes on from what is stored.
         fma: whether a product and a sum are one instruction.
     """
 
@@ -26,35 +26,68 @@ class Tile(NamedTuple):
     lanes: int
     rows: int
     vectors: int
-    depth: int
     row_stride: int
     left_step: int
     right_step: int
+    column_stride: int
     right_align: int
+    blocks: bool
     fma: bool
 
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """Row and column of its vectors."""
+        return [(row, column) for row in range(self.rows) for column in range(self.vectors)]
 
-def tile_function(name: str, tile: Tile) -> tuple[list[str], Code]:
-    """Return the code of `void name(ptr a, ptr b, ptr c, i64 stride)`, which writes one tile of the product to c."""
+    @property
+    def vector(self) -> str:
+        """Type of its vectors."""
+        return vector(self.kind, self.lanes)
+
+
+ARGUMENTS = "ptr %a, ptr %b, ptr %c, i64 %stride, i64 %depth, i64 %start"
+"""Of functions that compute tiles: factors and result, the result's row stride, the extent of k in this part; and where
+this part begins (of tiles), or the first column (of dot products)."""
+
+
+def tile_function(name: str, tile: Tile, empty: bool) -> tuple[list[str], Code]:
+    """Return the code of `void name(ARGUMENTS)`, which writes a tile of the product; `empty` if no k is ever there."""
     code = Code()
-    cells = [(row, column) for row in range(tile.rows) for column in range(tile.vectors)]
-    results = {cell: "zeroinitializer" for cell in cells}
-    if tile.depth:
-        results = _accumulation(code, tile, cells)
-    place = "%c"
-    for row in range(tile.rows):
-        if row:
-            place = code.value(f"getelementptr inbounds {tile.kind}, ptr {place}, i64 %stride")
-        for column in range(tile.vectors):
-            to = code.element(tile.kind, place, (column, tile.lanes))
-            code.store(tile.kind, tile.lanes, results[row, column], to)
-    return code.function(f"define private void {name}(ptr %a, ptr %b, ptr %c, i64 %stride) noinline nounwind"), code
+    results = {cell: "zeroinitializer" for cell in tile.cells}
+    if not empty:
+        results = _accumulation(code, tile)
+    for cell, place in _places(code, tile).items():
+        code.store(tile.kind, tile.lanes, results[cell], place)
+    return code.function(f"define private void {name}({ARGUMENTS}) noinline nounwind"), code
 
 
-def _accumulation(code: Code, tile: Tile, cells: list[tuple[int, int]]) -> dict[tuple[int, int], str]:
+def _places(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
+    """Write addresses of the result's vectors."""
+    places, row = {}, "%c"
+    for cell in tile.cells:
+        if cell[1] == 0 and cell[0]:
+            row = code.value(f"getelementptr {tile.kind}, ptr {row}, i64 %stride")
+        places[cell] = code.element(tile.kind, row, (cell[1], tile.lanes))
+    return places
+
+
+def _beginnings(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
+    """Write what the sums begin with: zero, or what the part of k before has left."""
+    if not tile.blocks:
+        code.write("br label %loop")
+        return {cell: f"[ zeroinitializer, %{code.label} ]" for cell in tile.cells}
+    code.write(f"br i1 {code.compare('%start', 'eq', 0)}, label %loop, label %more")
+    code.start("more")
+    before = {cell: code.load(tile.kind, tile.lanes, at) for cell, at in _places(code, tile).items()}
+    code.write("br label %loop")
+    return {cell: f"[ zeroinitializer, %entry ], [ {name}, %more ]" for cell, name in before.items()}
+
+
+def _accumulation(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
     """Write the loop over k; return the names of the sums."""
     kind, lanes = tile.kind, tile.lanes
-    code.write("br label %loop")
+    beginnings = _beginnings(code, tile)
+    sources = ("entry", "more") if tile.blocks else ("entry",)
     code.start("loop")
     place = len(code.lines)
     right = [
@@ -66,27 +99,29 @@ def _accumulation(code: Code, tile: Tile, cells: list[tuple[int, int]]) -> dict[
         number = code.load(kind, 1, code.element(kind, "%left", (row, tile.row_stride)))
         left = code.splat(number, kind, lanes)
         for column in range(tile.vectors):
-            results[row, column] = _accumulate(code, tile, left, right[column], f"%sum{row}.{column}")
+            results[row, column] = accumulate(code, tile, left, right[column], f"%sum{row}.{column}")
     next_left = code.element(kind, "%left", (1, tile.left_step))
     next_right = code.element(kind, "%right", (1, tile.right_step))
     more = code.value("add nuw nsw i64 %k, 1")
-    code.write(f"br i1 {code.compare(more, 'ult', tile.depth)}, label %loop, label %done")
+    code.write(f"br i1 {code.compare(more, 'ult', '%depth')}, label %loop, label %done")
+    phis = [("%k", "i64", "0", more), ("%left", "ptr", "%a", next_left), ("%right", "ptr", "%b", next_right)]
     code.lines[place:place] = [
-        f"  %k = phi i64 [ 0, %entry ], [ {more}, %loop ]",
-        f"  %left = phi ptr [ %a, %entry ], [ {next_left}, %loop ]",
-        f"  %right = phi ptr [ %b, %entry ], [ {next_right}, %loop ]",
         *[
-            f"  %sum{row}.{column} = phi {vector(kind, lanes)} [ zeroinitializer, %entry ], "
-            f"[ {results[row, column]}, %loop ]"
-            for row, column in cells
+            f"  {name} = phi {of} {', '.join([f'[ {first}, %{source} ]' for source in sources])}, [ {after}, %loop ]"
+            for name, of, first, after in phis
+        ],
+        *[
+            f"  %sum{row}.{column} = phi {tile.vector} {first}, [ {results[row, column]}, %loop ]"
+            for (row, column), first in beginnings.items()
         ],
     ]
     code.start("done")
     return results
 
 
-def _accumulate(code: Code, tile: Tile, left: str, right: str, total: str) -> str:
-    of = vector(tile.kind, tile.lanes)
+def accumulate(code: Code, tile: Tile, left: str, right: str, total: str) -> str:
+    """Write the sum of a total and a product."""
+    of = tile.vector
     if tile.fma:
         return code.call(f"fma.{suffix(tile.kind, tile.lanes)}", of, [(of, left), (of, right), (of, total)])
     return code.value(f"fadd {of} {total}, {code.value(f'fmul {of} {left}, {right}')}")

@@ -1,0 +1,351 @@
+"""Writes kernels of matrix products: units of work, in which factors are packed, tiles computed and results stored."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+from ..kernels import Kernel
+from ..nests import Access, Store
+from .machine import Machine
+from .products_code import SIZES, Code
+from .products_dots import dot_function
+from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
+from .products_layout import Product
+from .products_packing import MARGIN, Packed, Source, pack_function
+from .products_plan import WORTHWHILE, Plan, Split
+from .products_tiles import Tile, tile_function
+from .vectors import SYMBOL, TYPES
+
+
+class _Scratch(NamedTuple):
+    """Where in its scratch memory, in bytes, a thread has the packed right factor, the left one, and a tile."""
+
+    right: int
+    left: int
+    tile: int
+    size: int
+
+
+class _Place(NamedTuple):
+    """Where a tile goes.
+
+    Attributes:
+        panel, within: its panel, and the panel's place in its group.
+        corner: indices of its first element.
+        rows, columns: its size, in rows and in vectors.
+        tile: address of its memory in scratch.
+        target, stride: where it is written, and from row to row.
+        through: whether that is scratch.
+    """
+
+    panel: str
+    within: str | int
+    corner: Corner
+    rows: str | int
+    columns: str | int
+    tile: str
+    target: str
+    stride: str | int
+    through: str
+
+
+class _Unit(NamedTuple):
+    """A unit of work in the making: names of its indices, and of the addresses that it works on."""
+
+    batch: tuple[str | int, ...]
+    tile: str | int
+    group: str | int
+    row: str | int
+    left: str
+    right: str
+
+
+class Generator:
+    """Writes one kernel."""
+
+    def __init__(self, product: Product, plan: Plan, machine: Machine) -> None:
+        self.product, self.plan, self.machine = product, plan, machine
+        self.kind = TYPES[product.dtype]
+        self.lanes = plan.lanes
+        self.height, self.width = plan.rows.largest, plan.columns.largest
+        self.left = Packed(self.lanes, -(-self.height // self.lanes), self.height)
+        self.right = Packed(self.lanes, self.width, self.width * self.lanes)
+        self.code = Code()
+        self.helpers: dict[str, list[str]] = {}
+        self.declarations: dict[str, None] = {}
+        self.stores = machine_stores(product.stores)
+        self.scratch = self._scratch()
+        self.masked = product.n % self.lanes != 0
+
+    def _scratch(self) -> _Scratch:
+        plan, size = self.plan, SIZES[self.kind]
+        right = plan.group * self._panel_bytes() + MARGIN if plan.pack_right else 0
+        left = self.left.pitch * plan.depth.largest * size + MARGIN if plan.pack_left else 0
+        tile = self._tile_bytes() * (plan.group if plan.depth.count > 1 else 1)
+        places = [0]
+        for part in (right, left, tile):
+            places.append(places[-1] + -(-part // 64) * 64)
+        return _Scratch(*places)
+
+    def _tile_bytes(self) -> int:
+        return self.height * self.width * self.lanes * SIZES[self.kind]
+
+    def kernel(self) -> Kernel:
+        """Return the kernel."""
+        product, plan = self.product, self.plan
+        batches = _count(product.batch)
+        units = batches * plan.rows.count * plan.groups if product.m and product.n else 0
+        if units:
+            self._units(plan.rows, plan.groups)
+        head = f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)"
+        lines = [line for helper in self.helpers.values() for line in helper]
+        lines += [line for _, line in self.code.text.tables.values()]
+        source = "\n".join([*lines, *self.code.function(head)])
+        digest = blake2b(source.encode(), digest_size=10).hexdigest()
+        name = f"{product.name}_{product.m}x{product.n}x{product.k}_{digest}"
+        self.declarations.update(self.code.text.declarations)
+        elements = batches * (product.m * product.k + product.k * product.n)
+        return Kernel(
+            name=name,
+            source=source.replace(SYMBOL, f"@{name}"),
+            declarations=tuple(self.declarations),
+            units=units,
+            grain=max(1, int(WORTHWHILE * max(1, units) / max(1.0, plan.cycles))),
+            scratch=self.scratch.size,
+            flops=2 * batches * product.m * product.n * product.k,
+            moved=elements * product.dtype.itemsize + sum([_bytes(product, store) for store in product.stores]),
+        )
+
+    def _units(self, rows: Split, groups: int) -> None:
+        """Write the loop over units of work."""
+        code, product, plan = self.code, self.product, self.plan
+        addresses = []
+        for position in range(len(product.operands)):
+            slot = code.element("ptr", "%operands", (position, 1))
+            addresses.append(code.value(f"load ptr, ptr {slot}, align 8"))
+        packed = code.value("alloca ptr"), code.value("alloca i64")
+        code.write(f"store ptr null, ptr {packed[0]}")
+        code.write(f"store i64 -1, ptr {packed[1]}")
+        epilogue = Epilogue(product.inputs, self.stores, product.operands, tuple(addresses))
+        with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
+            rest, tile = code.divide(unit, rows.count)
+            rest, group = code.divide(str(rest), groups)
+            batch: list[str | int] = []
+            for extent in reversed(product.batch):
+                rest, index = code.divide(str(rest), extent)
+                batch.insert(0, index)
+            row = _start(code, rows, tile)
+            left = self._factor(addresses, product.a, batch)
+            right = self._factor(addresses, product.b, batch)
+            at = _Unit(tuple(batch), tile, group, row, left, right)
+            if plan.pack_right:
+                self._pack_right(at, packed)
+            self._panels(at, epilogue)
+
+    def _factor(self, addresses: list[str], access: Access, batch: list[str | int]) -> str:
+        """Return the address of a factor's matrix of a batch."""
+        terms = [(index, stride) for index, stride in zip(batch, access.strides) if stride]
+        return self.code.element(self.kind, addresses[access.operand], (1, access.offset), *terms)
+
+    def _pack_right(self, at: _Unit, packed: tuple[str, str]) -> None:
+        """Write the packing of a group of panels, unless they are those of the unit before."""
+        code, product, plan = self.code, self.product, self.plan
+        name = f"{SYMBOL}.pack_right"
+        step, stride = product.b.strides[-2:]
+        source = Source(self.kind, product.k, product.n, step, stride)
+        self._helper(name, *pack_function(name, source, self.right))
+        first, last = self._span(at)
+        same = code.value(f"icmp ne ptr {at.right}, {code.value(f'load ptr, ptr {packed[0]}')}")
+        other = code.compare(first, "ne", code.value(f"load i64, ptr {packed[1]}"))
+        with code.when(code.value(f"or i1 {same}, {other}")):
+            code.write(f"store ptr {at.right}, ptr {packed[0]}")
+            code.write(f"store i64 {first}, ptr {packed[1]}")
+            with code.loop(first, last) as panel:
+                column = code.multiply(_start(code, plan.columns, panel), self.lanes)
+                to = self._panel(panel, first)
+                code.write(f"call void {name}(ptr {at.right}, ptr {to}, i64 {column}, i64 {product.k})")
+
+    def _span(self, at: _Unit) -> tuple[str | int, str | int]:
+        """Return the first panel of a group, and the one after its last."""
+        code, plan = self.code, self.plan
+        first = code.multiply(at.group, plan.group)
+        return first, code.least(code.add(first, plan.group), plan.columns.count)
+
+    def _panel(self, panel: str | int, first: str | int) -> str:
+        """Return the address of a packed panel."""
+        code = self.code
+        within = code.add(panel, code.multiply(first, -1))
+        return code.element("i8", "%scratch", (within, self._panel_bytes()), (self.scratch.right + MARGIN, 1))
+
+    def _panel_bytes(self) -> int:
+        return -(-self.product.k * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
+
+    def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
+        """Write what a unit does: all parts of k, for all panels of its group; and then what becomes of the tiles."""
+        code, plan = self.code, self.plan
+        first, last = self._span(at)
+        if plan.depth.count <= 1:
+            left = self._left(at, 0, self.product.k)
+            with code.loop(first, last) as panel:
+                place = self._place(at, panel, first, epilogue)
+                self._part(at, place, left, 0, self.product.k)
+                self._finish(place, epilogue)
+            return
+        with code.loop(0, plan.depth.count) as part:
+            start, depth = _start(code, plan.depth, part), _chosen(code, plan.depth, part)
+            left = self._left(at, start, depth)
+            with code.loop(first, last) as panel:
+                self._part(at, self._place(at, panel, first, epilogue), left, start, depth)
+        with code.loop(first, last) as panel:
+            self._finish(self._place(at, panel, first, epilogue), epilogue)
+
+    def _left(self, at: _Unit, start: str | int, depth: str | int) -> str:
+        """Return the address of the left factor's part for a unit's tiles, packed if that is the plan."""
+        code, product = self.code, self.product
+        stride, step = product.a.strides[-2:]
+        if not self.plan.pack_left:
+            return code.element(self.kind, at.left, (at.row, stride), (start, step))
+        name = f"{SYMBOL}.pack_left"
+        self._helper(name, *pack_function(name, Source(self.kind, product.k, product.m, step, stride), self.left))
+        source = code.element(self.kind, at.left, (start, step))
+        to = code.element("i8", "%scratch", (self.scratch.left, 1))
+        code.write(f"call void {name}(ptr {source}, ptr {to}, i64 {at.row}, i64 {depth})")
+        return to
+
+    def _place(self, at: _Unit, panel: str, first: str | int, epilogue: Epilogue) -> _Place:
+        """Return where a tile is written: where it belongs, or into scratch for the epilogue."""
+        code, plan, product = self.code, self.plan, self.product
+        column = code.multiply(_start(code, plan.columns, panel), self.lanes)
+        corner = Corner(at.batch, at.row, column)
+        columns, rows = _chosen(code, plan.columns, panel), _chosen(code, plan.rows, at.tile)
+        within = code.add(panel, code.multiply(first, -1))
+        number = within if plan.depth.count > 1 else 0
+        tile = code.element("i8", "%scratch", (number, self._tile_bytes()), (self.scratch.tile, 1))
+        place = _Place(panel, within, corner, rows, columns, tile, tile, self.width * self.lanes, "true")
+        if not epilogue.plain or plan.dots:
+            return place
+        store = epilogue.stores[0].target
+        terms = [(index, stride) for index, stride in zip(corner.indices, store.strides) if stride]
+        target = code.element(self.kind, epilogue.addresses[store.operand], (1, store.offset), *terms)
+        if not self.masked:
+            return place._replace(target=target, stride=store.strides[-2], through="false")
+        end = code.add(column, code.multiply(columns, self.lanes))
+        through = code.compare(end, "sgt", product.n)
+        stride = code.select(through, "i64", place.stride, store.strides[-2])
+        return place._replace(target=code.select(through, "ptr", tile, target), stride=stride, through=through)
+
+    def _part(self, at: _Unit, place: _Place, left: str, start: str | int, depth: str | int) -> None:
+        """Write the call that computes a tile, as far as a part of k goes."""
+        code, plan, product = self.code, self.plan, self.product
+        column = place.corner.column
+        if plan.dots:
+            right, start = at.right, column
+        elif plan.pack_right:
+            step = self.right.pitch * SIZES[self.kind]
+            where = ((place.within, self._panel_bytes()), (start, step), (self.scratch.right + MARGIN, 1))
+            right = code.element("i8", "%scratch", *where)
+        else:
+            right = code.element(self.kind, at.right, (column, 1), (start, product.b.strides[-2]))
+        given = f"ptr {left}, ptr {right}, ptr {place.target}, i64 {place.stride}, i64 {depth}, i64 {start}"
+        self._calls(at, place.panel, given)
+
+    def _finish(self, place: _Place, epilogue: Epilogue) -> None:
+        """Write the epilogue of a tile that is in scratch."""
+        if place.through == "true":
+            self._epilogue(epilogue, place.corner, place.rows, place.columns, place.tile)
+        elif place.through != "false":
+            with self.code.when(place.through):
+                self._epilogue(epilogue, place.corner, place.rows, place.columns, place.tile)
+
+    def _calls(self, at: _Unit, panel: str, given: str) -> None:
+        """Write the call of the function that computes tiles of the size at hand."""
+        code, plan = self.code, self.plan
+        for height in plan.rows.sizes:
+            for width in plan.columns.sizes:
+                flags = []
+                if len(plan.rows.sizes) > 1:
+                    relation = "slt" if height == self.height else "sge"
+                    flags.append(code.compare(at.tile, relation, plan.rows.longer))
+                if len(plan.columns.sizes) > 1:
+                    relation = "slt" if width == self.width else "sge"
+                    flags.append(code.compare(panel, relation, plan.columns.longer))
+                call = f"call void {self._tile_function(height, width)}({given})"
+                if not flags:
+                    code.write(call)
+                    continue
+                condition = flags[0] if len(flags) == 1 else code.value(f"and i1 {flags[0]}, {flags[1]}")
+                with code.when(condition):
+                    code.write(call)
+
+    def _tile_function(self, height: int, width: int) -> str:
+        """Return the symbol of the function that computes tiles of a size."""
+        name = f"{SYMBOL}.tile{height}x{width}"
+        if name in self.helpers:
+            return name
+        product, plan, size = self.product, self.plan, SIZES[self.kind]
+        (row_stride, left_step), (right_step, column_stride) = product.a.strides[-2:], product.b.strides[-2:]
+        align = size
+        if plan.pack_left:
+            row_stride, left_step = 1, self.left.pitch
+        if plan.pack_right:
+            right_step, align = self.right.pitch, min(64, size * self.lanes)
+        strides = row_stride, left_step, right_step, column_stride
+        tile = Tile(self.kind, self.lanes, height, width, *strides, align, plan.depth.count > 1, self.machine.fma)
+        if plan.dots:
+            self._helper(name, *dot_function(name, tile, product.k, product.n))
+        else:
+            self._helper(name, *tile_function(name, tile, product.k == 0))
+        return name
+
+    def _epilogue(self, epilogue: Epilogue, corner: Corner, rows: str | int, columns: str | int, tile: str) -> None:
+        """Write the epilogue of a tile in scratch."""
+        code, lanes = self.code, self.lanes
+        pitch = self.width * lanes
+        with code.loop(0, columns) as vector:
+            offset = code.multiply(vector, lanes)
+            column = code.add(corner.column, offset)
+            at = code.element(self.kind, tile, (offset, 1))
+            place = Corner(corner.batch, corner.row, column)
+            if not self.masked:
+                write_rows(code, epilogue, lanes, place, rows, at, pitch, None)
+                return
+            valid = code.add(self.product.n, code.multiply(column, -1))
+            if self.machine.masks:
+                write_rows(code, epilogue, lanes, place, rows, at, pitch, code.lane_mask(lanes, valid))
+                return
+            whole = code.compare(valid, "sge", lanes)
+            with code.when(whole):
+                write_rows(code, epilogue, lanes, place, rows, at, pitch, None)
+            with code.when(code.value(f"xor i1 {whole}, true")):
+                write_rows(code, epilogue, lanes, place, rows, at, pitch, code.lane_mask(lanes, valid))
+
+    def _helper(self, name: str, lines: list[str], code: Code) -> None:
+        self.helpers[name] = lines
+        self.declarations.update(code.text.declarations)
+
+
+def _count(extents: tuple[int, ...]) -> int:
+    count = 1
+    for extent in extents:
+        count *= extent
+    return count
+
+
+def _bytes(product: Product, store: Store) -> int:
+    return _count(product.batch) * product.m * product.n * product.operands[store.target.operand].itemsize
+
+
+def _start(code: Code, parts: Split, index: str | int) -> str | int:
+    """Return where a part of a cut extent begins."""
+    begin = code.multiply(index, parts.size)
+    if parts.longer in (0, parts.count):
+        return code.multiply(index, parts.largest)
+    return code.add(begin, code.least(index, parts.longer))
+
+
+def _chosen(code: Code, parts: Split, index: str | int) -> str | int:
+    """Return the size of a part of a cut extent."""
+    if len(parts.sizes) == 1:
+        return parts.largest
+    return code.select(code.compare(index, "slt", parts.longer), "i64", parts.size + 1, parts.size)
