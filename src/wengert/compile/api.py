@@ -9,6 +9,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,20 @@ from ..core.pytree import flatten
 from ..core.recording import is_recording
 from ..core.streams import rewind, states
 from ..core.tracing import open_traces
+from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning
 from .capture import CaptureTrace
 from .derivative import derive
-from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .paths import Path, survey, undo
-from .reach import Reach, checker
-from .sources import Changed, CompileError
+from .reach import Reach
+from .sources import ArraySource, Changed, CompileError
+from .ties import broken, checker
 
 _MOST_PATHS = 24
 """Programs for one kind of arguments after which a function that keeps changing is run as it is."""
 _MOST_UNSETTLED = 2
 """Runs that may leave new Tensors behind before a function is run as it is."""
+_ARRAYS = (boxing.Tensor, np.ndarray)
 _HASHABLE: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.dtype, type)
 
 
@@ -62,7 +65,8 @@ class Compiled:
         if self._given_up or open_traces() or capturing.current() is not None:
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
-        key = (structure, is_recording(), settings.default_dtype, *[_kind_of(leaf) for leaf in leaves])
+        kinds = [_kind_of(leaf) for leaf in leaves]
+        key = (structure, is_recording(), settings.default_dtype, _repeated(leaves), *kinds)
         paths = self._paths.get(key)
         past = None
         if paths:
@@ -74,41 +78,43 @@ class Compiled:
                 except Changed:
                     if path.draws and past is not None:
                         rewind(past)
-        return self._captured(key, leaves, structure)
+        return self._captured(key, leaves, structure, (args, kwargs))
 
-    def _captured(self, key: Any, leaves: list[Any], structure: Any) -> Any:
+    def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any) -> Any:
         """Run the function as it is, and keep what it does as a program."""
         paths = self._paths.setdefault(key, [])
         if len(paths) >= _MOST_PATHS:
             self._give_up(f"it has changed {len(paths)} times what it does for arguments of the same kind")
             return _called(self.function, leaves, structure)
-        self._kept.extend([leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))])
-        reach = Reach([self.function])
+        objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
+        self._kept.extend(objects)
+        reach = Reach([self.function, *objects])
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
         before = _numpy_draws()
-        result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure))
-        reason = _refusal(before)
+        result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure, given))
+        reason = _refusal(before) or reach.unsteady()
         plans, form, effects = survey(trace, result)
         undo(trace)
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
         path = Path(trace, plans, form, effects, derivative)
+        reason = reason or _altered(leaves, structure, given)
         places = trace.leaks(leaves)
-        if places:
+        read = [source.array for source in path.sources if type(source) is ArraySource]
+        ties = reach.ties(used, read)
+        change = broken(ties)
+        if places or change:
             # What is kept from now on (say, parameters that were made in the first run) is there in the next.
             self._unsettled += 1
             if self._unsettled > _MOST_UNSETTLED:
-                reason = reason or (
-                    f"{places[0]} is kept somewhere, in an attribute, a global or a list, where later runs would not "
-                    "bring it up to date. Return it, or write it with copy_() into a Tensor that stays"
-                )
-        if reason or places:
+                reason = reason or _consequence(places, change)
+        if reason or places or change:
             if reason:
                 self._give_up(reason)
             return form.unflatten(path.redo(leaves))
-        path.conditions.append(checker(reach.ties(used)))
+        path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]
         path.prepare()
         paths.insert(0, path)
@@ -136,9 +142,37 @@ def _refusal(before: Any) -> str:
     )
 
 
-def _run(trace: CaptureTrace, function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:
-    result = _called(function, leaves, structure)
+def _consequence(places: list[str], change: str) -> str:
+    """Say why a function that leaves something behind in every run cannot be compiled."""
+    if places:
+        return (
+            f"{places[0]} is kept somewhere, in an attribute, a global or a list, where later runs would not bring it "
+            "up to date. Return it, or write it with copy_() into a Tensor that stays"
+        )
+    return (
+        f"it changes {change} in every run, and a compiled function does not run its Python code again. Keep such "
+        "things in Tensors, or do them outside"
+    )
+
+
+def _run(trace: CaptureTrace, function: Callable[..., Any], leaves: Sequence[Any], structure: Any, given: Any) -> Any:
+    lends = any([type(leaf) is boxing.BorrowedTensor for leaf in leaves])
+    args, kwargs = structure.unflatten(leaves) if lends else given
+    result = function(*args, **kwargs)
+    if lends and (reason := _altered(leaves, structure, (args, kwargs))):
+        raise CompileError(f"wg.compile({trace.described}): {reason}, or pass Tensors in place of NumPy's arrays")
     return result, derive(trace, result)
+
+
+def _altered(leaves: Sequence[Any], structure: Any, given: Any) -> str:
+    """Return what a function did to the lists and dicts that it was given, or nothing."""
+    now, form = flatten(given)
+    if form == structure and len(now) == len(leaves) and all(map(is_, now, leaves)):
+        return ""
+    return (
+        "it changes a list, a dict or another container that it is given, which a compiled function does not. Return "
+        "what is new"
+    )
 
 
 def _called(function: Callable[..., Any], leaves: Sequence[Any], structure: Any) -> Any:
@@ -156,7 +190,16 @@ def _kind_of(leaf: Any) -> Any:
         return (leaf.shape, leaf.dtype)
     if kind is boxing.BorrowedTensor:
         return (leaf.shape, leaf.dtype, True)
-    return (kind, leaf) if isinstance(leaf, _HASHABLE) else (kind, id(leaf))
+    if not isinstance(leaf, _HASHABLE):
+        return (kind, id(leaf))
+    return (kind, leaf) if leaf else (kind, leaf, repr(leaf))  # -0.0 equals 0.0
+
+
+def _repeated(leaves: Sequence[Any]) -> Any:
+    """Return which Tensors and arrays are given more than once; None where none is, as nearly always."""
+    places: dict[int, int] = {}
+    pattern = [places.setdefault(id(leaf), i) for i, leaf in enumerate(leaves) if isinstance(leaf, _ARRAYS)]
+    return None if len(places) == len(pattern) else tuple(pattern)
 
 
 def compile(function: Callable[..., Any] | None = None) -> Any:

@@ -1,51 +1,58 @@
 """What a function can reach without being handed it: Tensors and plain values that it closes over, and by which way.
 
-A compiled program is good only as long as the way to every Tensor that it uses still leads there, and the plain values
-that the code reads are what they were. `Ties` are those conditions, checked before every run.
+A compiled program is good only as long as the way to every Tensor that it uses still leads there, and what else code reads
+is what it was. `Ties` are those conditions, checked before every run.
 """
 
 from __future__ import annotations
 
 import functools
+import io
+import random
+import sys
 import types
+from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import boxing
 from ..core.tape import PACKAGE
+from .ties import Tie, contents_of
 
-_PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None))
+_PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIMIT = 200_000
 """Objects after which the search gives up: what was not found is taken to stay where it is."""
+_SETTLED = frozenset((*sys.stdlib_module_names, "numpy", "scipy", "llvmlite", "safetensors", "rich"))
+"""Where code lives whose own state is none of the function's."""
+_OPEN = frozenset(("getattr", "vars", "__dict__", "dir", "attrgetter"))
+"""Who names one of these may read any attribute."""
+_REGISTRIES = frozenset(("_parameter_names", "_buffer_names", "_module_names"))
+"""Attributes of modules that change only with what the instance holds."""
 
 
-class Tie(NamedTuple):
-    """One step on a way: what a container holds under a key. Kinds: "cell", "item" (of a dict or list)."""
+class Edge(NamedTuple):
+    """A step from one object to another.
 
-    kind: str
-    container: Any
-    key: Any
-    value: Any
+    Attributes:
+        name: what code has to name to take it; None if it need not.
+        child: the id of the other object, None for plain values.
+        tie: what must hold for the step to lead there still; None if it always does.
+    """
 
-    def holds(self) -> bool:
-        """Return whether it still is so: the same object, or an equal plain value."""
-        try:
-            found = self.container.cell_contents if self.kind == "cell" else self.container[self.key]
-        except (ValueError, LookupError):
-            return False
-        if found is self.value:
-            return True
-        return isinstance(found, _PLAIN) and type(found) is type(self.value) and bool(found == self.value)
+    name: str | None
+    child: int | None
+    tie: Tie | None
 
 
 class Reach:
     """Everything that is reachable from some roots.
 
-    Plain attributes of instances are tied if code names them; a class that is marked `records_itself` leaves word with
-    the capture of what its instances do in Python, and is left alone.
+    What code names on its way from the roots is tied to what it is now: plain values, the contents of containers, of
+    arrays that no operation reads anew. Of the rest, the ways to Tensors that are used are tied. A class that is marked
+    `records_itself` leaves word with the capture of what its instances do in Python, and is left alone.
 
     Attributes:
         tensors: the Tensors by id.
@@ -55,22 +62,42 @@ class Reach:
     def __init__(self, roots: Iterable[Any]) -> None:
         self.tensors: dict[int, Any] = {}
         self.arrays: dict[int, Any] = {}
+        self._contents: dict[int, Any] = {}
+        self._streams: list[tuple[Any, str]] = []
+        self._iterators: list[Any] = []
         self._ways: dict[int, tuple[int, Tie | None]] = {}
-        self._plain: list[tuple[int, Tie]] = []
-        self._names: set[str] = set()
-        self._instances: list[tuple[int, dict[str, Any]]] = []
+        self._edges: dict[int, list[Edge]] = {}
+        self._wholes: dict[int, Tie] = {}
+        self._codes: dict[int, types.CodeType] = {}
+        self._closed: set[int] = set()
+        self._modules: list[types.ModuleType] = []
         self._alive: list[Any] = []
         self._queue: deque[Any] = deque()
-        for root in roots:
+        self._roots = list(roots)
+        self._python_stream = hash(random.getstate())
+        for root in self._roots:
             self._meet(root, 0, None)
-        while self._queue and len(self._ways) < _LIMIT:
-            self._look_into(self._queue.popleft())
+        self._walk()
 
-    def _meet(self, value: Any, parent: int, tie: Tie | None) -> None:
+    def _walk(self) -> None:
+        names: set[str] = set()
+        known = 0
+        while len(self._ways) < _LIMIT:
+            while self._queue and len(self._ways) < _LIMIT:
+                self._look_into(self._queue.popleft())
+            if known == len(self._codes) + len(self._modules):
+                break
+            known = len(self._codes) + len(self._modules)
+            names = {name for code in self._codes.values() for name in _names_in(code)}
+            for module in self._modules:
+                self._look_into_module(module, names)
+
+    def _meet(self, value: Any, parent: int, tie: Tie | None, name: str | None = None) -> None:
         if isinstance(value, _PLAIN):
             if tie is not None:
-                self._plain.append((parent, tie))
+                self._edges.setdefault(parent, []).append(Edge(name, None, tie))
             return
+        self._edges.setdefault(parent, []).append(Edge(name, id(value), tie))
         if id(value) in self._ways:
             return
         self._ways[id(value)] = (parent, tie)
@@ -79,8 +106,11 @@ class Reach:
             self.tensors[id(value)] = value
         elif isinstance(value, np.ndarray):
             self.arrays[id(value)] = value
+            self._contents[id(value)] = contents_of(value)
         else:
             self._queue.append(value)
+
+    # ------------------------------------------------------------------ what objects hold
 
     def _look_into(self, value: Any) -> None:
         kind: Any = type(value)
@@ -92,25 +122,40 @@ class Reach:
         elif isinstance(value, functools.partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 self._meet(part, id(value), None)
-        elif isinstance(value, dict):
-            for key, item in list(value.items()):
-                self._meet_item(item, value, key)
-        elif isinstance(value, (list, tuple, deque)):
-            for place, item in enumerate(value):
-                self._meet_item(item, value, place)
-        elif isinstance(value, (set, frozenset)):
-            for item in value:
-                self._meet(item, id(value), None)
-        elif not isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
+        elif isinstance(value, (dict, list, tuple, deque, set, frozenset)):
+            self._look_into_container(value)
+        elif isinstance(value, types.ModuleType):
+            self._modules.append(value)
+        elif isinstance(value, type):
+            self._look_into_class(value)
+        elif isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+            self._streams.append((value, _stream_state(value)))
+        elif hasattr(kind, "__next__") and not isinstance(value, io.IOBase):
+            self._iterators.append(value)
+        elif not isinstance(value, types.BuiltinFunctionType):
             self._look_into_instance(value)
 
-    def _meet_item(self, item: Any, container: Any, key: Any) -> None:
-        # Plain items of containers are data more often than settings; those of functions and instances are tied.
-        if not isinstance(item, _PLAIN):
-            self._meet(item, id(container), None if type(container) is tuple else Tie("item", container, key, item))
+    def _look_into_container(self, value: Any) -> None:
+        if isinstance(value, dict):
+            self._wholes[id(value)] = Tie("dict", value, None, (tuple(value), tuple(value.values())))
+            items = list(value.items())
+        elif isinstance(value, (set, frozenset)):
+            self._wholes[id(value)] = Tie("set", value, None, frozenset(value))
+            items = [(None, item) for item in value]
+        else:
+            if not isinstance(value, tuple):
+                self._wholes[id(value)] = Tie("sequence", value, None, tuple(value))
+            items = list(enumerate(value))
+        for key, item in items:
+            if not isinstance(item, _PLAIN):
+                tied = not isinstance(value, (tuple, set, frozenset))
+                self._meet(item, id(value), Tie("item", value, key, item) if tied else None)
+        if type(value) not in (dict, list, tuple, set, frozenset, deque):
+            self._look_into_instance(value)
 
     def _look_into_function(self, function: types.FunctionType) -> None:
         parent = id(function)
+        self._codes[parent] = function.__code__
         for cell in function.__closure__ or ():
             try:
                 content = cell.cell_contents
@@ -120,56 +165,160 @@ class Reach:
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._meet(default, parent, None)
         if function.__code__.co_filename.startswith(PACKAGE):
-            return  # the library's own globals are no business of the user's
-        names = _names_in(function.__code__)
-        self._names |= names
+            self._closed.add(parent)  # the library's own globals are no business of the user's
+            return
         scope = function.__globals__
-        for name in names:
+        for name in _names_in(function.__code__):
             if name in scope:
                 self._meet(scope[name], parent, Tie("item", scope, name, scope[name]))
 
+    def _look_into_module(self, module: types.ModuleType, names: set[str]) -> None:
+        if _home_of(module.__name__) in _SETTLED or (getattr(module, "__file__", None) or "").startswith(PACKAGE):
+            return
+        scope = vars(module)
+        foreign = "site-packages" in (getattr(module, "__file__", None) or "")
+        known = {edge.name for edge in self._edges.get(id(module), ())}
+        for name in names & scope.keys():
+            value = scope[name]
+            if name not in known and (not foreign or isinstance(value, (*_PLAIN, boxing.Tensor, np.ndarray))):
+                self._meet(value, id(module), Tie("item", scope, name, value), name)
+
+    def _look_into_class(self, kind: type) -> None:
+        for base in kind.__mro__:
+            if _home_of(base.__module__) in _SETTLED:
+                continue
+            ours = sys.modules[base.__module__].__file__ or ""
+            for name, member in list(vars(base).items()):
+                function = getattr(member, "__func__", getattr(member, "fget", getattr(member, "func", member)))
+                # Python calls most methods with such names itself, without their being named.
+                needed = None if name.startswith("__") and name != "__init__" else name
+                if isinstance(function, types.FunctionType):
+                    self._meet(function, id(kind), None, needed)
+                elif needed is not None and not ours.startswith(PACKAGE) and not hasattr(member, "__get__"):
+                    self._meet(member, id(kind), Tie("item", vars(base), name, member), name)
+
     def _look_into_instance(self, value: Any) -> None:
+        kind: Any = type(value)
+        if _home_of(kind.__module__) in _SETTLED and kind not in (types.SimpleNamespace, Namespace):
+            return
+        parent = id(value)
         held = getattr(value, "__dict__", None)
         if isinstance(held, dict):
-            self._ways.setdefault(id(held), (id(value), None))
-            if not getattr(type(value), "records_itself", False):
-                self._instances.append((id(value), held))
+            self._wholes[parent] = Tie("size", held, None, len(held))
             for name, item in list(held.items()):
-                if not isinstance(item, _PLAIN):
-                    self._meet(item, id(value), Tie("item", held, name, item))
-            for base in type(value).__mro__:
-                for name, member in vars(base).items():
-                    if isinstance(member, types.FunctionType) and (name == "__call__" or not name.startswith("__")):
-                        self._names |= _names_in(member.__code__)
-        for base in type(value).__mro__:
-            for name in vars(base).get("__slots__", ()):
-                item = getattr(value, name, None) if name != "__weakref__" else None
-                self._meet(item, id(value), None)
+                if name not in _REGISTRIES:
+                    # Submodules are called without being named, by what goes through the registry.
+                    needed = None if name in held.get("_module_names", ()) else name
+                    self._meet(item, parent, Tie("item", held, name, item), needed)
+        for base in kind.__mro__:
+            slots = vars(base).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__weakref__", "__dict__") and hasattr(value, name) and not hasattr(value, "_source"):
+                    item = getattr(value, name)
+                    self._meet(item, parent, Tie("attribute", value, name, item), name)
+        if getattr(kind, "records_itself", False):
+            self._closed.add(parent)
+        else:
+            self._meet(kind, parent, None)
 
     # ------------------------------------------------------------------ conditions
 
-    def ties(self, used: Iterable[Any]) -> list[Tie]:
-        """Return what must stay as it is for code that uses these objects, and reads plain values on the way."""
+    def ties(self, used: Iterable[Any], read: Iterable[Any] = ()) -> list[Tie]:
+        """Return what must stay as it is for code that uses these Tensors, and has these arrays `read` in every run."""
         found: dict[tuple[int, Any], Tie] = {}
-        relevant: set[int] = set()
         for value in used:
-            place = id(value)
-            while place in self._ways and place not in relevant:
-                relevant.add(place)
-                place, tie = self._follow(place)
-                if tie is not None:
-                    found[(id(tie.container), tie.key)] = tie
-        for _, tie in self._plain:
+            for tie in self._way_to(value):
+                found[(id(tie.container), tie.key)] = tie
+        named, ties = self._named()
+        for tie in ties:
             found[(id(tie.container), tie.key)] = tie
-        for _, held in self._instances:
-            for name, item in held.items():
-                if name in self._names and isinstance(item, _PLAIN) and not name.startswith("__"):
-                    found[(id(held), name)] = Tie("item", held, name, item)
+        again = {id(array) for array in read}
+        for place, array in self.arrays.items():
+            if place in named and place not in again:
+                found[(place, None)] = Tie("array", array, None, self._contents[place])
         return list(found.values())
 
-    def _follow(self, place: int) -> tuple[int, Tie | None]:
-        parent, tie = self._ways[place]
-        return parent, tie
+    def _way_to(self, value: Any) -> list[Tie]:
+        ties: list[Tie] = []
+        place = id(value)
+        while place in self._ways:
+            if place in self._closed and place not in self._codes:
+                ties.clear()  # what is arranged within is the object's own business
+            place, tie = self._ways[place]
+            if tie is not None:
+                ties.append(tie)
+        return ties
+
+    def _named(self) -> tuple[set[int], list[Tie]]:
+        """Return what code names on its way from the roots, and all ties on such ways."""
+        met: set[int] = set()
+        names: set[str] = set()
+        ties: list[Tie] = []
+        blocked: dict[str, list[Edge]] = {}
+        waiting: list[Edge] = list(self._edges.get(0, ()))
+        opened = False
+        while waiting:
+            edge = waiting.pop()
+            if edge.name is not None and edge.name not in names and not opened:
+                blocked.setdefault(edge.name, []).append(edge)
+                continue
+            if edge.tie is not None:
+                ties.append(edge.tie)
+            child = edge.child
+            if child is None or child in met:
+                continue
+            met.add(child)
+            if child in self._wholes:
+                ties.append(self._wholes[child])
+            code = self._codes.get(child)
+            if code is not None:
+                new = _names_in(code) - names
+                names |= new
+                waiting += [edge for name in new for edge in blocked.pop(name, ())]
+                if child not in self._closed and not opened and new & _OPEN:
+                    opened = True
+                    waiting += [edge for edges in blocked.values() for edge in edges]
+                    blocked.clear()
+            elif child in self._closed:
+                continue
+            waiting += self._edges.get(child, ())
+        return met, ties
+
+    def unsteady(self) -> str | None:
+        """Return what the function has drawn from, or changed, since the search, that no program could do again."""
+        named, _ = self._named()
+        for iterator in self._iterators:
+            if id(iterator) in named:
+                return (
+                    f"it goes on with an iterator (a {type(iterator).__name__}) from call to call, which a compiled "
+                    "function does not. Pass what the iterator yields as an argument"
+                )
+        if hash(random.getstate()) != self._python_stream or any(
+            [_stream_state(stream) != state for stream, state in self._streams]
+        ):
+            return (
+                "it draws random numbers that would be the same in every run, from the module random or a generator "
+                "of NumPy's. Draw from wg.random, or pass them as arguments"
+            )
+        for place, array in self.arrays.items():
+            if place in named and contents_of(array) != self._contents[place]:
+                return (
+                    f"it writes to an array of NumPy's, of shape {array.shape}, which a compiled function does not. "
+                    "Make it a Tensor"
+                )
+        return None
+
+
+def _home_of(module: Any) -> str:
+    """Return the package at the root of a module's name."""
+    return str(module).partition(".")[0]
+
+
+def _stream_state(stream: Any) -> str:
+    if isinstance(stream, random.Random):
+        return str(hash(stream.getstate()))
+    state = stream.get_state() if isinstance(stream, np.random.RandomState) else stream.bit_generator.state
+    return repr(state if not isinstance(state, tuple) else (state[2], state[1].tobytes()))
 
 
 def _names_in(code: types.CodeType) -> set[str]:
@@ -181,30 +330,4 @@ def _names_in(code: types.CodeType) -> set[str]:
     return names
 
 
-def checker(ties: list[Tie]) -> Callable[[], bool]:
-    """Return a function that says whether all ties hold, as quick as Python can be where nothing has changed."""
-    scope: dict[str, Any] = {}
-    terms: list[str] = []
-    for i, tie in enumerate(ties):
-        scope[f"c{i}"], scope[f"v{i}"] = tie.container, tie.value
-        if tie.kind == "cell":
-            terms.append(f"c{i}.cell_contents is v{i}")
-        else:
-            scope[f"k{i}"] = tie.key
-            terms.append(f"c{i}[k{i}] is v{i}")
-    names = ", ".join(scope)
-    condition = " and ".join(terms) or "True"
-    source = f"def bound({names}):\n    def unchanged():\n        return {condition}\n    return unchanged\n"
-    made: dict[str, Any] = {}
-    exec(compile(source, "<conditions of a compiled function>", "exec"), made)  # noqa: S102 - made of our own text
-    quick: Callable[[], bool] = made["bound"](**scope)
-
-    def unchanged() -> bool:
-        try:
-            if quick():
-                return True
-        except (ValueError, LookupError):
-            return False
-        return all([tie.holds() for tie in ties])
-
-    return unchanged
+__all__ = ["Reach"]
