@@ -13,16 +13,16 @@ import math
 from ..kernels import Kernel
 from ..nests import Access, Nest
 from .machine import Machine
-from .nests_body import Body
+from .nests_body import Body, Loop
 from .nests_memory import Instance
-from .nests_plan import TILE, Plan, cost_of, plan_nest
+from .nests_plan import OPERATIONS_PER_CYCLE, TILE, Plan, cost_of, plan_nest
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
 """Nanoseconds of work that are worth another thread's while."""
 CYCLES_PER_NANOSECOND = 3.5
-OPERATIONS_PER_CYCLE, BYTES_PER_CYCLE = 2.5, 12.0
-"""Measured on kernels that are bound by arithmetic, and by memory."""
+BYTES_PER_CYCLE = 12.0
+"""Measured on kernels that are bound by memory."""
 UNIT_CYCLES = 5.0
 
 
@@ -55,16 +55,8 @@ def _units(body: Body) -> None:
     entry, text = body.stack[0], body.text
     unit = Region(text, "unit")
     body.stack.append(unit)
-    there = _decode(body, unit)
-    over = text.label()
-    if there is not None:
-        begin = text.label()
-        unit.write(f"br i1 {there}, label %{begin}, label %{over}")
-        unit.start(begin)
-    _unit(body, unit)
-    if there is not None:
-        unit.write(f"br label %{over}")
-        unit.start(over)
+    _decode(body, unit)
+    _walk(body, 0)
     body.stack.pop()
     entry.write("br label %unit")
     entry.lines.append("unit:")
@@ -76,27 +68,66 @@ def _units(body: Body) -> None:
     entry.lines.extend(["done:", "  ret void"])
 
 
-def _unit(body: Body, unit: Region) -> None:
-    """Write what a unit does: all phases, for whole blocks and for the last one."""
-    plan, text = body.plan, body.text
-    if plan.lane_axis is None or plan.lanes == 1:
+def _walk(body: Body, axis: int) -> None:
+    """Write what a unit does: a walk along the outer axes that it takes itself, and all phases for each index."""
+    plan = body.plan
+    if axis == len(plan.extents):
+        _blocks(body)
+        return
+
+    def inside(_: list[str]) -> list[str]:
+        _walk(body, axis + 1)
+        return []
+
+    if axis == plan.tiled:
+        unit, start = body.stack[-1], str(body.index[axis])
+        after = unit.value(f"add i64 {start}, {TILE}")
+        stop = unit.call("smin.i64", "i64", [("i64", after), ("i64", str(plan.extents[axis]))])
+        body.loop(axis, start, stop, 1, [], inside)
+    elif axis < len(plan.extents) - plan.within or plan.extents[axis] <= 1:
+        _walk(body, axis + 1)
+    elif axis != plan.lane_axis:
+        body.loop(axis, "0", str(plan.extents[axis]), 1, [], inside)
+    else:
+        _walk_lanes(body, axis, inside)
+
+
+def _walk_lanes(body: Body, axis: int, inside: Loop) -> None:
+    """Write a unit's own walk along the axis of lanes: whole blocks, then the ragged one."""
+    plan = body.plan
+    whole = plan.blocks if plan.shared or not plan.ragged else plan.blocks - 1
+    if whole > 1:
+        body.loop(axis, "0", str(whole * plan.block), plan.block, [], inside)
+    else:
+        _phases(body, _vectors(plan, plan.block))
+    if whole < plan.blocks:
+        body.index[axis] = whole * plan.block
+        _phases(body, _vectors(plan, plan.ragged))
+        body.index[axis] = 0
+
+
+def _blocks(body: Body) -> None:
+    """Write all phases for the current outer index: for whole blocks and for the last one, where both occur."""
+    plan, text, region = body.plan, body.text, body.stack[-1]
+    axis = plan.lane_axis
+    if axis is None:
         _phases(body, [Instance(0, None, 0)])
     elif plan.shared:
-        left = unit.value(f"sub i64 {plan.nest.outer[-1]}, {body.index[plan.lane_axis]}")
-        _phases(body, [Instance(0, body.first_lanes(unit, left), 0)])
-    elif plan.ragged == 0 or plan.blocks == 1:
+        left = region.value(f"sub i64 {plan.nest.outer[-1]}, {body.index[axis]}")
+        _phases(body, [Instance(0, body.first_lanes(region, left), 0)])
+    elif plan.blocks == 1:
         _phases(body, _vectors(plan, plan.ragged or plan.block))
+    elif plan.ragged == 0 or plan.within:
+        _phases(body, _vectors(plan, plan.block))
     else:
         whole, part, join = text.label(), text.label(), text.label()
-        last = unit.value(f"icmp eq i64 {body.index[plan.lane_axis]}, {(plan.blocks - 1) * plan.block}")
-        unit.write(f"br i1 {last}, label %{part}, label %{whole}")
-        before = dict(unit.values)
+        last = region.value(f"icmp eq i64 {body.index[axis]}, {(plan.blocks - 1) * plan.block}")
+        region.write(f"br i1 {last}, label %{part}, label %{whole}")
         for label, extent in ((whole, plan.block), (part, plan.ragged)):
-            unit.values = dict(before)
-            unit.start(label)
+            region.start(label)
             _phases(body, _vectors(plan, extent))
-            unit.write(f"br label %{join}")
-        unit.start(join)
+            region.write(f"br label %{join}")
+        region.start(join)
 
 
 def _vectors(plan: Plan, extent: int) -> list[Instance]:
@@ -108,33 +139,24 @@ def _vectors(plan: Plan, extent: int) -> list[Instance]:
 
 
 def _phases(body: Body, instances: list[Instance]) -> None:
+    region = body.stack[-1]
+    before = dict(region.values)
     for number in range(len(body.plan.phases)):
         body.run_phase(number, instances)
+    region.values = before  # what the phases computed may stand in a branch, and be out of date after it
 
 
-def _decode(body: Body, unit: Region) -> str | None:
-    """Write the outer indices of a unit; return whether there is such a unit, if that is not certain."""
+def _decode(body: Body, unit: Region) -> None:
+    """Write the outer indices of a unit."""
     plan, rest = body.plan, "%unit.index"
-    looping = [axis for axis, extent in enumerate(plan.extents) if extent > 1]
-    for axis, extent in enumerate(plan.extents):
-        body.levels[axis] = 1
-        if extent <= 1:
-            body.index[axis] = 0
-            del body.levels[axis]
-    within = ""
-    if plan.tiled is not None:
-        within, rest = _split(unit, rest, TILE)
+    looping = [axis for axis, extent in enumerate(plan.unit_extents) if extent > 1]
+    for axis in range(len(plan.extents)):
+        body.index[axis] = 0
     for axis in reversed(looping):
-        extent = plan.extents[axis] if axis != plan.tiled else -(-plan.extents[axis] // TILE)
-        index, rest = _split(unit, rest, extent) if axis != looping[0] else (rest, rest)
-        if axis == plan.lane_axis:
-            index = unit.value(f"mul i64 {index}, {plan.block}")
-        if axis == plan.tiled:
-            index = unit.value(f"add i64 {unit.value(f'mul i64 {index}, {TILE}')}, {within}")
-        body.index[axis] = index
-    if plan.tiled is None or plan.extents[plan.tiled] % TILE == 0:
-        return None
-    return unit.value(f"icmp ult i64 {body.index[plan.tiled]}, {plan.extents[plan.tiled]}")
+        body.levels[axis] = 1
+        index, rest = _split(unit, rest, plan.unit_extents[axis]) if axis != looping[0] else (rest, rest)
+        size = plan.block if axis == plan.lane_axis else TILE if axis == plan.tiled else 1
+        body.index[axis] = unit.value(f"mul i64 {index}, {size}") if size > 1 else index
 
 
 def _split(unit: Region, rest: str, extent: int) -> tuple[str, str]:

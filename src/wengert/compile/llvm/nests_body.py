@@ -46,6 +46,7 @@ class Body(Memory):
         """Write a phase, for vectors of the lane axis (lanes along an outer axis) that `instances` name."""
         self.phase_number, self.lowered = number, self.plan.phases[number]
         phase = self.lowered.phase
+        self.floor = len(self.stack) - 1
         self.outer_rank = len(self.plan.nest.outer)
         self.lane_axis = self.plan.lane_axis
         if self.plan.nest.lanes == "inner":
@@ -225,11 +226,12 @@ class Body(Memory):
         header, leave, index = text.label(), text.label(), text.name()
         region = Region(text, header)
         phis = [text.name() for _ in carried]
+        outside = dict(self.levels), dict(self.index)
         self.levels[axis], self.index[axis] = len(self.stack), index
         self.stack.append(region)
         finals = body(phis)
         self.stack.pop()
-        del self.levels[axis], self.index[axis]
+        self.levels, self.index = outside
         following = region.value(f"add nuw nsw i64 {index}, {step}")
         more = region.value(f"icmp slt i64 {following}, {stop}")
         region.write(f"br i1 {more}, label %{header}, label %{leave}")

@@ -38,6 +38,7 @@ class Memory:
     def __init__(self, plan: Plan, text: Text) -> None:
         self.plan, self.text = plan, text
         self.stack: list[Region] = [Region(text, "entry")]
+        self.floor = 1
         self.levels: dict[int, int] = {}
         self.index: dict[int, str | int] = {}
         self.lowered: Lowered = plan.phases[0]
@@ -95,8 +96,8 @@ class Memory:
         """Return the region that a Scalar is computed in, and what its value is filed under there."""
         bits = self.lowered.axes[scalar]
         level = self._level(bits)
-        if level == 0 and scalar in self.lowered.memory:
-            level = 1
+        if level < self.floor and scalar in self.lowered.memory:
+            level = self.floor
         return self.stack[level], (self.phase_number, scalar, self._place(bits, instance))
 
     def get(self, scalar: Scalar, instance: Instance, lanes: int) -> str:

@@ -42,6 +42,10 @@ TILE = 16
 """Rows that a tile has along the axis on which an access is dense that jumps along the lanes."""
 LINE = 64
 """Bytes of a line of the cache."""
+UNIT, WORTH_DIVIDING, FEWEST_UNITS = 600.0, 20_000.0, 32
+"""Cycles that a unit had better have; cycles from which on, and units into which, a kernel is worth dividing."""
+OPERATIONS_PER_CYCLE = 2.5
+"""Measured on kernels that are bound by arithmetic."""
 DEEP = 200
 """Bodies of more operations hide their latency from the processor's look-ahead: vectors are doubled instead."""
 
@@ -99,8 +103,8 @@ class Plan(NamedTuple):
         ragged: elements of the last block if it is not a whole one, else 0.
         shared: ragged blocks run the same code as whole ones, under a mask.
         extents: of the outer axes, counted in blocks along the lane axis.
-        tiled: the outer axis whose indices come in tiles of TILE, each tile next to itself in memory where an access
-            along the lane axis jumps; None for none.
+        within: how many of the last outer axes a unit walks by itself.
+        tiled: an outer axis that units walk in tiles of TILE; None for none.
     """
 
     nest: Nest
@@ -113,15 +117,26 @@ class Plan(NamedTuple):
     ragged: int
     shared: bool
     extents: tuple[int, ...]
+    within: int = 0
     tiled: int | None = None
 
     @property
-    def units(self) -> int:
-        """How many units of work there are; with tiles, some may have nothing to do."""
-        extents = list(self.extents)
+    def unit_extents(self) -> tuple[int, ...]:
+        """Along each outer axis, how many places of units there are."""
+        extents = [*self.extents[: len(self.extents) - self.within], *[min(e, 1) for e in self.inner_extents]]
         if self.tiled is not None:
-            extents[self.tiled] = _whole_up(extents[self.tiled], TILE) * TILE
-        return math.prod(extents)
+            extents[self.tiled] = _whole_up(extents[self.tiled], TILE)
+        return tuple(extents)
+
+    @property
+    def inner_extents(self) -> tuple[int, ...]:
+        """Extents of the outer axes that a unit walks by itself."""
+        return self.extents[len(self.extents) - self.within :]
+
+    @property
+    def units(self) -> int:
+        """How many units of work there are."""
+        return math.prod(self.unit_extents)
 
 
 def plan_nest(nest: Nest, machine: Machine) -> Plan:
@@ -139,7 +154,8 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
         lanes *= 2
     lanes = min(lanes, _power_above(extent))
     if not outer_lanes or lanes == 1:
-        return Plan(nest, machine, phases, lanes, None, 1, 1, 0, False, nest.outer)
+        plan = Plan(nest, machine, phases, lanes, None, 1, 1, 0, False, nest.outer)
+        return plan._replace(within=_axes_within(plan))
     operations = sum([cost_of(lowered) for lowered in phases])
     vectors = _whole_up(extent, lanes)
     shared = masked_cheaply(machine) and operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
@@ -148,9 +164,35 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
     block = lanes * unroll
     blocks = _whole_up(extent, block)
     extents = (*nest.outer[:-1], blocks)
-    return Plan(
-        nest, machine, phases, lanes, len(nest.outer) - 1, block, blocks, extent % block, shared, extents, tiled
-    )
+    ragged = extent % block
+    plan = Plan(nest, machine, phases, lanes, len(nest.outer) - 1, block, blocks, ragged, shared, extents, 0, tiled)
+    return plan if tiled is not None else plan._replace(within=_axes_within(plan))
+
+
+def _axes_within(plan: Plan) -> int:
+    """Return how many outer axes a unit walks: enough to hide what a unit costs, but leaving units to divide."""
+    cycles, units = _cycles_of_unit(plan), math.prod(plan.extents)
+    divided = cycles * units > WORTH_DIVIDING
+    count = 0
+    for extent in reversed(plan.extents):
+        if units <= 1 or cycles >= UNIT or (divided and units // extent < FEWEST_UNITS):
+            break
+        count, cycles, units = count + 1, cycles * extent, units // extent
+    return count
+
+
+def _cycles_of_unit(plan: Plan) -> float:
+    """Estimate what the phases take for one outer index, or one block of them."""
+    cycles = 0.0
+    for lowered in plan.phases:
+        inner = lowered.phase.inner
+        count = math.prod(inner)
+        if plan.lane_axis is not None:
+            count *= plan.block // plan.lanes
+        elif inner and inner[-1]:
+            count = count // inner[-1] * _whole_up(inner[-1], plan.lanes)
+        cycles += (count + 1) * cost_of(lowered) / OPERATIONS_PER_CYCLE
+    return cycles
 
 
 def _tiled_axis(nest: Nest) -> int | None:
