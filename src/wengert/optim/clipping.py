@@ -47,18 +47,52 @@ def clip_grad_norm_(
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be positive, and it is {norm_type}")
     gradients = _gradients(parameters)
+    if Tensor.recorder() is not None:
+        return _clip_recorded(gradients, max_norm, norm_type, error_if_nonfinite)
     total = _joint_norm([np.asarray(g._raw()) for g in gradients], norm_type)
-    if error_if_nonfinite and not isfinite(total):
-        raise ValueError(
-            f"clip_grad_norm_: the norm of the gradients is {total}; nothing has been scaled. "
-            "error_if_nonfinite=False scales anyway"
-        )
+    if error_if_nonfinite:
+        _demand_finite(np.asarray(total))
     factor = max_norm / (total + 1e-6)
     # A factor that is NaN must reach the gradients: they hold a NaN, and clipping shall not hide it.
     if not factor >= 1:
         _rewrite(gradients, _Scaled(factor))
     dtype = np.result_type(*[g.dtype for g in gradients]) if gradients else None
     return wg.tensor(total, dtype)
+
+
+def _clip_recorded(gradients: list[Tensor], max_norm: float, p: float, error_if_nonfinite: bool) -> Tensor:
+    """Do the same with operations, where no value is known yet: in a function that is being compiled."""
+    with wg.no_grad():
+        total = _norm_of_tensors(gradients, p)
+        if error_if_nonfinite:
+            total.examine(_demand_finite)
+        factor = max_norm / (total + 1e-6)
+        factor = wg.where(factor >= 1, 1.0, factor)
+        for gradient in {id(g): g for g in gradients}.values():
+            gradient.copy_(gradient * wg.astype(factor, gradient.dtype))
+        return wg.astype(total, np.result_type(*[g.dtype for g in gradients])) if gradients else total
+
+
+def _norm_of_tensors(gradients: list[Tensor], p: float) -> Tensor:
+    sizes = [wg.abs(wg.astype(g, np.float64)) for g in gradients if g.size]
+    if not sizes:
+        return wg.tensor(0.0, np.float64)
+    largest = wg.max(wg.stack([wg.max(size) for size in sizes]))
+    if p == inf:
+        return largest
+    # Powers of the sizes themselves might leave the range, of single precision's never at p = 2.
+    in_range = p == 2 and all(g.dtype.itemsize < 8 for g in gradients)
+    unit = 1.0 if in_range else wg.where(wg.isfinite(largest) & (largest > 0), largest, 1.0)
+    total = sum([wg.sum((size / unit) ** p) for size in sizes])
+    return unit * total ** (1 / p)  # type: ignore[operator]
+
+
+def _demand_finite(total: np.ndarray) -> None:
+    if not np.isfinite(total):
+        raise ValueError(
+            f"clip_grad_norm_: the norm of the gradients is {total}; nothing has been scaled. "
+            "error_if_nonfinite=False scales anyway"
+        )
 
 
 class _Scaled:
