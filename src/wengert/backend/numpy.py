@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,17 +40,35 @@ globals().update(
     }
 )
 
-_SPECIAL = ("erf", "erfc", "erfinv", "expit", "gammaln", "digamma", "log_expit", "logit", "ndtr", "polygamma", "xlogy")
+_SPECIAL = ("erf", "erfc", "erfinv", "gammaln", "digamma", "log_expit", "logit", "ndtr", "polygamma", "xlogy")
 _HALF, _SINGLE, _DOUBLE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 
 
 def __getattr__(name: str) -> Any:
     if name in _SPECIAL:
-        import scipy.special
-
-        function = globals()[name] = _narrow(getattr(scipy.special, name))
+        function = globals()[name] = _of_scipy(name)
         return function
     raise AttributeError(f"the NumPy backend has no function {name!r}")
+
+
+@cache
+def _of_scipy(name: str) -> Any:
+    import scipy.special
+
+    return _narrow(getattr(scipy.special, name))
+
+
+_VECTORS = 2048
+
+
+def expit(x: Array) -> Array:
+    """Logistic function; of many float32 through NumPy's exponential, which is vectorised and SciPy's is not."""
+    if type(x) is not np.ndarray or x.dtype is not _SINGLE or x.size < _VECTORS:
+        return _of_scipy("expit")(x)
+    with np.errstate(over="ignore", under="ignore"):  # an infinite exponential is a logistic function of zero
+        out = np.exp(np.negative(x))
+        out += 1
+        return np.reciprocal(out, out)
 
 
 def _narrow(function: Any) -> Any:
