@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from operator import is_
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning
 from .capture import CaptureTrace
 from .derivative import derive
+from .explanation import Explanation, ProgramReport, merged
 from .paths import Path, survey, undo
 from .reach import Reach
 from .sources import ArraySource, Changed, CompileError
@@ -44,13 +47,15 @@ class Compiled:
         function: the function as it was written.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], explain: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self._paths: dict[Any, list[Path]] = {}
         self._kept: list[Any] = []
         self._unsettled = 0
-        self._given_up = False
+        self._given_up = ""
+        self._explaining = explain
+        self._reports: list[tuple[ProgramReport, Path]] = []
 
     def __repr__(self) -> str:
         count = sum([len(paths) for paths in self._paths.values()])
@@ -69,19 +74,22 @@ class Compiled:
         key = (structure, is_recording(), settings.default_dtype, _repeated(leaves), *kinds)
         paths = self._paths.get(key)
         past = None
+        reason = ""
         if paths:
             for path in paths:
                 if path.draws and past is None:
                     past = states()
                 try:
                     return path.run(leaves)
-                except Changed:
+                except Changed as changed:
+                    reason = reason or str(changed)
                     if path.draws and past is not None:
                         rewind(past)
-        return self._captured(key, leaves, structure, (args, kwargs))
+        return self._captured(key, leaves, structure, (args, kwargs), reason)
 
-    def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any) -> Any:
+    def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
+        start = perf_counter()
         paths = self._paths.setdefault(key, [])
         if len(paths) >= _MOST_PATHS:
             self._give_up(f"it has changed {len(paths)} times what it does for arguments of the same kind")
@@ -104,25 +112,59 @@ class Compiled:
         places = trace.leaks(leaves)
         read = [source.array for source in path.sources if type(source) is ArraySource]
         ties = reach.ties(used, read)
-        change = broken(ties)
-        if places or change:
+        change_here = broken(ties)
+        if places or change_here:
             # What is kept from now on (say, parameters that were made in the first run) is there in the next.
             self._unsettled += 1
             if self._unsettled > _MOST_UNSETTLED:
-                reason = reason or _consequence(places, change)
-        if reason or places or change:
+                reason = reason or _consequence(places, change_here)
+        if reason or places or change_here:
             if reason:
                 self._give_up(reason)
             return form.unflatten(path.redo(leaves))
         path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]
+        captured = perf_counter()
         path.prepare()
         paths.insert(0, path)
+        why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
+        self._note(why, leaves, path, (captured - start, perf_counter() - captured))
         raws, path.raws = path.raws, {}
         return path.run(leaves, raws)
 
+    def _why(self, key: Any, change: str) -> str:
+        """Return why a first program for arguments of a kind was made."""
+        return "the first call" if len(self._paths) == 1 else "the first call with arguments of this kind"
+
+    def _note(self, why: str, leaves: Sequence[Any], path: Path, seconds: tuple[float, float]) -> None:
+        report = ProgramReport(
+            number=len(self._reports) + 1,
+            reason=why,
+            arguments=", ".join([_shown(leaf) for leaf in leaves]),
+            operations=path.operations,
+            capture_seconds=seconds[0],
+            compile_seconds=seconds[1],
+            questions=path.answers(),
+        )
+        self._reports.append((report, path))
+        if self._explaining:
+            path.time_next_run()
+            report.kernels = merged(path.kernels())
+            sys.stderr.write(f"compile({self._name}): {report}\n")
+
+    def explain(self) -> Explanation:
+        """Return what this function consists of: programs, why each was made, kernels, bytes; printed, it is a report.
+
+        Times of kernels are of the last run whose kernels were timed: with `explain=True`, the first one after each
+        program was made; afterwards, ask `explain()` and the next run will be.
+        """
+        for report, path in self._reports:
+            report.kernels = merged(path.kernels())
+            path.time_next_run()
+        return Explanation(self._name, [report for report, _ in self._reports], self._given_up)
+
     def _give_up(self, reason: str) -> None:
-        self._given_up = True
+        self._given_up = reason
         warnings.warn(f"wg.compile({self._name}): run as it is from now on: {reason}", CompileWarning, stacklevel=4)
 
 
@@ -202,16 +244,22 @@ def _repeated(leaves: Sequence[Any]) -> Any:
     return None if len(places) == len(pattern) else tuple(pattern)
 
 
-def compile(function: Callable[..., Any] | None = None) -> Any:
+def _shown(leaf: Any) -> str:
+    if isinstance(leaf, _ARRAYS):
+        return f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
+    return repr(leaf) if isinstance(leaf, _HASHABLE) else f"a {type(leaf).__name__}"
+
+
+def compile(function: Callable[..., Any] | None = None, *, explain: bool = False) -> Any:
     """Return a function that does the same as native code.
 
     Args:
         function: any function of Tensors, arrays and other objects, in any nesting.
     """
     if function is None:
-        return compile
+        return functools.partial(compile, explain=explain)
     if not callable(function):
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise CompileError(f"compile: the body of {function.__name__} runs after the call has returned; compile parts")
-    return Compiled(function)
+    return Compiled(function, explain)

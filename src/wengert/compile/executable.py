@@ -54,6 +54,8 @@ class Executable:
         self.homes = graph.homes
         program = Program(graph)
         self.lock = Lock()
+        self.timed = False
+        self._seconds: dict[int, list[float]] = {}
         self._steps = _with_homes(program)
         self._layout(program, self._steps)
         self._segments = self._build(program, self._steps, machine)
@@ -158,9 +160,10 @@ class Executable:
                 fresh.append(array)
             for segment in self._segments:
                 if type(segment) is _Native:
-                    segment.program.run(self.addresses)
+                    self._run_native(segment)
                 else:
                     self._compute(segment, fresh)  # type: ignore[arg-type]
+            self.timed = False
             if self._copied:
                 self._copy_back(arrays)
         if len(fresh) == len(self.homes):
@@ -210,7 +213,26 @@ class Executable:
     def execute(self) -> None:
         """Run on the arrays that are in place, inputs and fresh outputs; with `lock` held."""
         for segment in self._segments:
-            segment.program.run(self.addresses)  # type: ignore[union-attr]
+            self._run_native(segment)  # type: ignore[arg-type]
+        self.timed = False
+
+    def _run_native(self, segment: _Native) -> None:
+        if self.timed:
+            self._seconds[id(segment)] = [timing.busy for timing in segment.program.profile(self.addresses)]
+        else:
+            segment.program.run(self.addresses)
+
+    def kernels(self) -> list[tuple[str, int, int, float | None]]:
+        """Return name, arithmetic operations, bytes moved and seconds (if they were taken) of all that is run."""
+        entries: list[tuple[str, int, int, float | None]] = []
+        for segment in self._segments:
+            if isinstance(segment, _Native):
+                seconds = self._seconds.get(id(segment)) or [None] * len(segment.kernels)
+                entries += [(k.name, k.flops, k.moved, taken) for k, taken in zip(segment.kernels, seconds)]
+            else:
+                assert segment.step.equation is not None
+                entries.append((f"host: {segment.step.equation.primitive.name}", 0, 0, None))
+        return entries
 
     def holds(self, place: int, array: Array) -> int:
         """Return how many references to an array this object has, from having run on it as an input."""

@@ -21,6 +21,7 @@ from .backends import Interpreted, prepare
 from .binding import UNBOUND, Binding, bind
 from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
+from .executable import Executable
 from .graph import Graph, Value
 from .interpret import interpret
 from .results import Result, found
@@ -160,6 +161,7 @@ class Path:
         derivative: Derivative | None,
     ) -> None:
         self.structure = structure
+        self.operations = len(trace.equations)
         self.raws = {**trace.raws, **effects.raws}
         self.plans = plans
         self.effects = effects
@@ -224,6 +226,24 @@ class Path:
         self.checking = [None if place is not None else prepare(graph) for place, graph, _ in self.checks]
         self.pulling = None if self.derivative is None else prepare(self.derivative.pullback)
         self.programs = [p for p in (self.program, *self.asking, *self.checking) if p is not None]
+
+    def answers(self) -> list[str]:
+        """Return, for people, what Python code asked on this path, where, and what it was told."""
+        return [f"{graph.name.partition(', asked at ')[2]} asked and got {value}" for graph, value in self.questions]
+
+    def kernels(self) -> list[tuple[str, int, int, float | None]]:
+        """Return name, arithmetic operations, bytes moved and seconds (if they were taken) of what a run runs."""
+        entries: list[tuple[str, int, int, float | None]] = []
+        for program in (self.program, self.pulling):
+            if isinstance(program, Executable):
+                entries += program.kernels()
+        return entries
+
+    def time_next_run(self) -> None:
+        """Have the kernels of the next run timed."""
+        for program in (self.program, self.pulling):
+            if isinstance(program, Executable):
+                program.timed = True
 
     def check(self, arguments: Sequence[Any]) -> None:
         """Make sure that the program is for how things are now.
