@@ -11,18 +11,16 @@ import hashlib
 import math
 
 from ..kernels import Kernel
-from ..nests import Access, Nest
+from ..nests import Nest
 from .machine import Machine
 from .nests_body import Body, Loop
 from .nests_memory import Instance
-from .nests_plan import OPERATIONS_PER_CYCLE, TILE, Plan, cost_of, plan_nest
+from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, cost_of, plan_nest
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
 """Nanoseconds of work that are worth another thread's while."""
 CYCLES_PER_NANOSECOND = 3.5
-BYTES_PER_CYCLE = 12.0
-"""Measured on kernels that are bound by memory."""
 UNIT_CYCLES = 5.0
 
 
@@ -188,9 +186,7 @@ def _work(plan: Plan) -> tuple[int, int]:
         phase = lowered.phase
         flops += outer * math.prod(phase.inner) * (cost_of(lowered) + len(phase.reductions))
         extents = (*plan.nest.outer, *phase.inner)
-        accesses = [source for source in phase.inputs.values() if isinstance(source, Access)]
-        accesses += [store.target for store in phase.stores]
-        for access in accesses:
+        for access in accesses_of(phase):
             operand = plan.nest.operands[access.operand]
             if not operand.scratch:
                 met = [extent for extent, stride in zip(extents, access.strides) if stride or access.picks]

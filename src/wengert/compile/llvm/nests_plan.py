@@ -44,8 +44,8 @@ LINE = 64
 """Bytes of a line of the cache."""
 UNIT, WORTH_DIVIDING, FEWEST_UNITS = 600.0, 20_000.0, 32
 """Cycles that a unit had better have; cycles from which on, and units into which, a kernel is worth dividing."""
-OPERATIONS_PER_CYCLE = 2.5
-"""Measured on kernels that are bound by arithmetic."""
+OPERATIONS_PER_CYCLE, BYTES_PER_CYCLE = 2.5, 12.0
+"""Measured on kernels that are bound by arithmetic, and by memory."""
 DEEP = 200
 """Bodies of more operations hide their latency from the processor's look-ahead: vectors are doubled instead."""
 
@@ -187,12 +187,24 @@ def _cycles_of_unit(plan: Plan) -> float:
     for lowered in plan.phases:
         inner = lowered.phase.inner
         count = math.prod(inner)
+        moved = count * plan.block * sum([_size(plan.nest, access) for access in accesses_of(lowered.phase)])
         if plan.lane_axis is not None:
             count *= plan.block // plan.lanes
         elif inner and inner[-1]:
             count = count // inner[-1] * _whole_up(inner[-1], plan.lanes)
-        cycles += (count + 1) * cost_of(lowered) / OPERATIONS_PER_CYCLE
+        cycles += max((count + 1) * cost_of(lowered) / OPERATIONS_PER_CYCLE, moved / BYTES_PER_CYCLE)
     return cycles
+
+
+def _size(nest: Nest, access: Access) -> int:
+    operand = nest.operands[access.operand]
+    return 0 if operand.scratch else operand.dtype.itemsize
+
+
+def accesses_of(phase: Phase) -> list[Access]:
+    """Return everything that a phase loads and stores."""
+    loads = [source for source in phase.inputs.values() if isinstance(source, Access)]
+    return [*loads, *[store.target for store in phase.stores]]
 
 
 def _tiled_axis(nest: Nest) -> int | None:
@@ -201,8 +213,7 @@ def _tiled_axis(nest: Nest) -> int | None:
     if nest.outer[lane] <= TILE // 2:
         return None
     for phase in nest.phases:
-        loads = [source for source in phase.inputs.values() if isinstance(source, Access)]
-        for access in (*loads, *[store.target for store in phase.stores]):
+        for access in accesses_of(phase):
             size = nest.operands[access.operand].dtype.itemsize
             for axis in range(lane):
                 dense = 0 < abs(access.strides[axis]) * size <= LINE // 4
