@@ -18,12 +18,16 @@ from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_
 from .convolution_geometry import Convolution, Planes, planes_for
 from .convolution_planes import Line, write_copy, write_line
 from .machine import Machine
-from .vectors import SYMBOL, vector
+from .vectors import SYMBOL, spelled, vector
 
 PARTIAL_BYTES = 4 * 1024 * 1024
 """Most memory that chunks may take for sums of their own."""
 MOST_CHUNKS = 16
 WANTED_UNITS = 8
+MOST_JOINED = 7
+"""Vectors of an image, at most, for rows to be put together: each has a mask of its own."""
+STEPS = 128
+"""Vectors that a register tile is summed over before its lanes are added up, if there are as many."""
 BLOCK_VECTORS = 16
 """Vectors of a unit of work of the kernel that adds up chunks."""
 
@@ -36,9 +40,11 @@ class _Division(NamedTuple):
         bands: items of an image.
         filters, pairs: the register tile.
         block, blocks: filters of a unit, and how many such blocks a group has.
+        channel_blocks: into how many equal parts the channels of a group are divided.
         together: items in scratch at a time.
         chunks: how many parts the items are divided into.
         lanes: of a vector.
+        joined: whether vectors run over the ends of rows, so short are these.
     """
 
     planes: Planes
@@ -47,9 +53,11 @@ class _Division(NamedTuple):
     pairs: int
     block: int
     blocks: int
+    channel_blocks: int
     together: int
     chunks: int
     lanes: int
+    joined: bool
 
     @property
     def plane_size(self) -> int:
@@ -58,20 +66,31 @@ class _Division(NamedTuple):
 
     @property
     def filter_size(self) -> int:
-        """Elements of scratch for an item's cotangents of one filter."""
-        return self.planes.rows * self.planes.pitch
+        """Elements of scratch for an item's cotangents of one filter: zeros follow them, as far as vectors reach."""
+        size = self.planes.rows * self.planes.pitch
+        return round_up(size, self.lanes) if self.joined else size
 
     @property
     def cotangent_size(self) -> int:
         """Elements of scratch for an item's cotangents."""
         return self.block * self.filter_size
 
+    @property
+    def item_size(self) -> int:
+        """Elements of scratch for an item."""
+        return self.plane_size + self.cotangent_size
+
+    @property
+    def steps(self) -> int:
+        """Vectors of an item, for each filter."""
+        return -(-self.filter_size // self.lanes)
+
 
 def weight_chunks(shape: Convolution) -> int:
     """Return how many chunks the images' rows are divided into, each with sums of its own."""
     weights = shape.filters * shape.depth * shape.window[0] * shape.window[1]
-    rows = max(shape.batch, shape.batch * shape.out[0] // 8)
-    return max(1, min(MOST_CHUNKS, rows, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
+    steps = shape.batch * shape.out[0] * -(-shape.out[1] // 16)  # whatever the vectors: no machine is known here
+    return max(1, min(MOST_CHUNKS, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
 
 
 def weight_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
@@ -107,38 +126,53 @@ def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
 
 
 def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
-    """Choose bands, items in scratch, chunks and blocks of filters, from the sizes of the caches alone."""
+    """Choose all that from the sizes of the caches and of the vectors alone."""
     lanes, size = machine.lanes(dtype), dtype.itemsize
     rows, columns = shape.out
-    taps = shape.taps
-    filters, pairs = _tile(shape.breadth, shape.depth * len(taps), machine)
+    filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
     chunks = weight_chunks(shape)
     blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
-    block = round_up(-(-shape.breadth // blocks), filters)
+    joined = _is_joined(shape, lanes)
+    first = machine.level1 * 5 // 8 // size  # what a row of register tiles may have of the first cache
+    least_pitch = 0 if joined else round_up(columns, lanes)
     bands = 0
     while True:
         bands += 1
-        planes = planes_for(
-            taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, round_up(columns, lanes)
-        )
+        planes = planes_for(shape.taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, least_pitch)
         items = shape.batch * -(-rows // planes.rows)
-        tile = filters * planes.rows * planes.pitch * size
-        item = (planes.size + lanes + block * planes.rows * planes.pitch) * size
-        fits = tile <= machine.level1 * 5 // 8 and item <= machine.level2 // 2
-        if planes.rows == 1 or (fits and items >= chunks):
+        tile = filters * planes.rows * planes.pitch
+        if planes.rows == 1 or (tile <= first and items >= chunks):
             break
-    together = max(1, min(items, machine.level1 * 5 // 8 // tile, machine.level2 // 2 // item))
-    return _Division(
-        planes,
-        -(-rows // planes.rows),
-        filters,
-        pairs,
-        min(block, shape.breadth),
-        -(-shape.breadth // block),
-        together,
-        chunks,
-        lanes,
-    )
+    bands = -(-rows // planes.rows)
+    block = min(round_up(-(-shape.breadth // blocks), filters), shape.breadth)
+    division = _Division(planes, bands, filters, pairs, block, 0, 1, 1, chunks, lanes, joined)
+    wanted = max(1, min(-(-items // chunks), first // tile, -(-STEPS // division.steps)))
+    return _fitted(division, shape, wanted, machine.level2 // 2 // size)
+
+
+def _is_joined(shape: Convolution, lanes: int) -> bool:
+    """Return whether an image's cotangents are so few that its rows are put together, with what lies between them."""
+    rows, columns = shape.out
+    pitch = planes_for(shape.taps, 1, shape.image, shape.stride, rows, columns).pitch
+    vectors = -(-((rows - 1) * pitch + columns) // lanes)
+    return vectors <= MOST_JOINED and vectors < rows * -(-columns // lanes)
+
+
+def _fitted(division: _Division, shape: Convolution, wanted: int, most: int) -> _Division:
+    """Divide filters and channels into blocks until as many items as are wanted fit into scratch."""
+    parts = [count for count in range(1, shape.depth + 1) if shape.depth % count == 0]
+    while wanted * division.item_size > most:
+        fewer = parts.index(division.channel_blocks) + 1
+        if division.plane_size >= division.cotangent_size and fewer < len(parts) and division.planes.channels >= 16:
+            channels = shape.depth // parts[fewer]
+            planes = division.planes._replace(channels=channels)
+            division = division._replace(planes=planes, channel_blocks=parts[fewer])
+        elif division.block > 4 * division.filters:
+            division = division._replace(block=round_up(-(-division.block // 2), division.filters))
+        else:
+            break
+    together = max(1, min(wanted, most // division.item_size))
+    return division._replace(blocks=-(-shape.breadth // division.block), together=together)
 
 
 class _Generator:
@@ -151,39 +185,43 @@ class _Generator:
         self.division = _divide(shape, self.dtype, machine)
         self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
+        self.block_pairs = self.pairs // self.division.channel_blocks
 
     def kernel(self) -> Kernel:
         """Return the kernel. Operands: input, output's cotangent, sums of the chunks."""
         shape, division, parts = self.shape, self.division, Parts()
         planes = division.planes
         runs = [
-            channel * planes.channel_size + planes.offset(tap) for channel in range(shape.depth) for tap in self.taps
+            channel * planes.channel_size + planes.offset(tap)
+            for channel in range(planes.channels)
+            for tap in self.taps
         ]
         parts.table("runs", runs)
         heights = {division.filters, shape.breadth % division.filters} - {0}
-        widths = {division.pairs, self.pairs % division.pairs} - {0}
+        widths = {division.pairs, self.block_pairs % division.pairs} - {0}
         given = "ptr %runs, ptr %planes, ptr %cotangents, ptr %sums, i64 %item, i64 %count, i1 %first"
         for filters in sorted(heights):
             for pairs in sorted(widths):
                 head = f"private void {SYMBOL}.tile{filters}x{pairs}({given}) noinline nounwind"
                 parts.add(head, self._tile_code(filters, pairs))
-        given = "ptr %operands, i64 %chunk, i64 %group, i64 %block, ptr %scratch"
+        given = "ptr %operands, i64 %chunk, i64 %group, i64 %channels, i64 %block, ptr %scratch"
         parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
         code = PlaneCode(self.dtype, self.machine)
         with code.when(code.compare("%begin", "slt", "%end")):
-            code.fill("%scratch", division.together * (division.plane_size + division.cotangent_size))
+            code.fill("%scratch", division.together * division.item_size)
             with code.loop("%begin", "%end") as unit:
                 rest, block = code.divide(unit, division.blocks)
+                rest, channels = code.divide(str(rest), division.channel_blocks)
                 chunk, group = code.divide(str(rest), shape.groups)
-                given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {block}, ptr %scratch"
+                given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {channels}, i64 {block}, ptr %scratch"
                 code.write(f"call void {SYMBOL}.unit({given})")
         parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
-        units = division.chunks * shape.groups * division.blocks
+        units = division.chunks * shape.groups * division.channel_blocks * division.blocks
         elements = shape.batch * (
             shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
         )
         work = Work(shape.flops, elements * self.dtype.itemsize)
-        scratch = division.together * (division.plane_size + division.cotangent_size) + division.lanes
+        scratch = division.together * division.item_size + division.lanes
         grain = grain_for(units, work)
         return parts.kernel("convolution_weights", units, grain, scratch * self.dtype.itemsize, work)
 
@@ -200,12 +238,24 @@ class _Generator:
                 last = code.least(code.value(f"sub i64 {last}, {code.multiply(band, rows)}"), rows)
             images = [code.at(run, (item, division.plane_size)) for run in runs]
             cotangents = code.at("%cotangents", (item, division.cotangent_size))
-            with code.sums(0, last, sums.names) as (row, inner):
-                offset = code.multiply(row, division.planes.pitch)
-                inner.results = self._row(code, images, cotangents, offset, inner.names)
-            sums.results = inner.results
+            if division.joined:
+                sums.results = self._joined(code, images, cotangents, sums.names)
+            else:
+                with code.sums(0, last, sums.names) as (row, inner):
+                    offset = code.multiply(row, division.planes.pitch)
+                    inner.results = self._row(code, images, cotangents, offset, inner.names)
+                sums.results = inner.results
         self._store(code, filters, pairs, sums.results)
         return code
+
+    def _joined(self, code: PlaneCode, images: list[str], cotangents: str, sums: list[str]) -> list[str]:
+        """Write the sum over all rows of an image; return the sums' new names."""
+        pitch, (rows, columns) = self.division.planes.pitch, self.shape.out
+        for start in range(0, (rows - 1) * pitch + columns, code.lanes):
+            there = [place % pitch < columns and place < rows * pitch for place in range(start, start + code.lanes)]
+            mask = None if all(there) else spelled("i1", [str(one).lower() for one in there])
+            sums = self._step(code, images, cotangents, start, sums, mask)
+        return sums
 
     def _row(self, code: PlaneCode, images: list[str], cotangents: str, offset: Index, sums: list[str]) -> list[str]:
         """Write the sum over a row of an item; return the sums' new names."""
@@ -258,9 +308,9 @@ class _Generator:
         items = shape.batch * division.bands
         size = shape.filters * self.pairs
         first_filter = code.multiply("%block", division.block)
-        sums = code.at(
-            code.operand(2), ("%chunk", size), ("%group", shape.breadth * self.pairs), (first_filter, self.pairs)
-        )
+        first_channel = code.multiply("%channels", division.planes.channels)
+        row = code.add(code.multiply("%group", shape.breadth), first_filter)
+        sums = code.at(code.operand(2), ("%chunk", size), (row, self.pairs), (first_channel, len(self.taps)))
         filters = code.least(code.value(f"sub i64 {shape.breadth}, {first_filter}"), division.block)
         begin = code.divide(str(code.multiply("%chunk", items)), division.chunks)[0]
         last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
@@ -269,20 +319,26 @@ class _Generator:
         with code.loop(begin, end, division.together) as item:
             count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
             with code.loop(0, count) as place:
-                self._copy(code, code.value(f"add nsw i64 {item}, {place}"), place, cotangents, first_filter, filters)
+                self._copy(
+                    code,
+                    code.value(f"add nsw i64 {item}, {place}"),
+                    place,
+                    cotangents,
+                    (first_channel, first_filter, filters),
+                )
             first = code.compare(item, "eq", begin)
             self._tiles(code, cotangents, sums, filters, f"i64 {item}, i64 {count}, i1 {first}")
         return code
 
-    def _copy(
-        self, code: PlaneCode, item: str, place: str, cotangents: str, first_filter: Index, filters: Index
-    ) -> None:
-        """Write the copy of an item to scratch."""
+    def _copy(self, code: PlaneCode, item: str, place: str, cotangents: str, parts: tuple[Index, Index, Index]) -> None:
+        """Write the copy of an item to scratch: from the first channel, and of some filters from the first one."""
+        first_channel, first_filter, filters = parts
         shape, division, planes = self.shape, self.division, self.division.planes
         image, band = code.divide(item, division.bands)
         row = code.multiply(band, planes.rows)
-        size = shape.depth * shape.image[0] * shape.image[1]
-        source = code.at(code.operand(0), (image, shape.groups * size), ("%group", size))
+        channel = code.add(code.multiply("%group", shape.depth), first_channel)
+        channel = code.add(code.multiply(image, shape.channels), channel)
+        source = code.at(code.operand(0), (channel, shape.image[0] * shape.image[1]))
         target = code.at("%scratch", (place, division.plane_size))
         write_copy(code, planes, source, target, row, division.bands * planes.rows - 1)
         rows, columns = shape.out
@@ -313,11 +369,11 @@ class _Generator:
     def _tile_row(self, code: PlaneCode, row: Index, filters: int, cotangents: str, sums: str, given: str) -> None:
         source = code.at(cotangents, (row, self.division.filter_size))
         target = code.at(sums, (row, self.pairs))
-        whole = self.pairs // self.division.pairs * self.division.pairs
+        whole = self.block_pairs // self.division.pairs * self.division.pairs
         with code.loop(0, whole, self.division.pairs) as pair:
             self._call(code, filters, self.division.pairs, pair, source, target, given)
-        if whole < self.pairs:
-            self._call(code, filters, self.pairs - whole, whole, source, target, given)
+        if whole < self.block_pairs:
+            self._call(code, filters, self.block_pairs - whole, whole, source, target, given)
 
     def _call(
         self, code: PlaneCode, filters: int, pairs: int, pair: Index, source: str, target: str, given: str
