@@ -18,7 +18,7 @@ import numpy as np
 from ..core import boxing
 from .executable import Executable
 from .llvm.watch import Watch
-from .results import found
+from .results import assembled
 from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ class Binding:
                 addresses[place] = _address(out)
                 outs.append(boxing.box(out))
             program.execute()
-        made = iter(outs)
-        leaves = [next(made) if plan.kind == "output" else found(plan, arguments) for plan in path.plans]
+        leaves = assembled(path.plans, outs, arguments)
         for action in path.afterwards:
             action()
         return path.structure.unflatten(leaves)

@@ -24,7 +24,7 @@ from .derivative import Call, Derivative, put_on_tape
 from .executable import Executable
 from .graph import Graph, Value
 from .interpret import interpret
-from .results import Result, found
+from .results import Result, assembled
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
 
 
@@ -48,7 +48,11 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
     """Return what a captured function has returned, leaf by leaf, in which structure, and what else it has done."""
     leaves, structure = flatten(result)
     held = {id(brought.tensor): brought for brought in trace.brought}
-    plans = [_plan(trace, leaf, held) for leaf in leaves]
+    plans: list[Result] = []
+    seen: dict[int, int] = {}
+    for number, leaf in enumerate(leaves):
+        first = seen.setdefault(id(leaf), number) if isinstance(leaf, boxing.Tensor) else number
+        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held))
     effects = Effects([], [], [], {})
     for brought in list(trace.brought):
         if brought.source is not None:
@@ -103,6 +107,11 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None
     tensor = brought.tensor
     state = tensor._state
     if state.value is brought.value:
+        if tensor._node is not brought.inner:
+            raise CompileError(
+                f"wg.compile({trace.described}): requires_grad of a Tensor that was made outside of the function is "
+                "changed in it. Change it outside"
+            )
         return
     if tensor._node is not brought.inner:
         raise CompileError(
@@ -134,10 +143,8 @@ def redo(effects: Effects, plans: Sequence[Result], arguments: Sequence[Any]) ->
             np.copyto(array, effects.raws[value])
     finally:
         set_recording(before)
-    return [
-        boxing.box(effects.raws[plan.what].copy()) if plan.kind == "output" else found(plan, arguments)
-        for plan in plans
-    ]
+    made = [boxing.box(effects.raws[plan.what].copy()) for plan in plans if plan.kind == "output"]
+    return assembled(plans, made, arguments)
 
 
 _MOST_UNBOUND = 8
@@ -321,8 +328,7 @@ class Path:
         if self.derivative is not None:
             first = results + gradients
             self.put_on_tape(arguments, arrays, boxes, outs[first : first + residuals])
-        made = iter(boxes)
-        leaves = [next(made) if plan.kind == "output" else found(plan, arguments) for plan in self.plans]
+        leaves = assembled(self.plans, boxes, arguments)
         given = iter(outs[results:])
         for source, value in self.effects.gradients:
             source.holder(arguments)._grad = None if value is None else boxing.box(next(given))

@@ -7,14 +7,24 @@ from typing import Any, NamedTuple
 
 
 class Result(NamedTuple):
-    """A leaf of what the function returns: an output of the program, a Tensor of outside, an argument, or any other object."""
+    """A leaf of what the function returns: an output of the program, a Tensor of outside ("held"), an
+    argument by its place, an earlier leaf by its place ("same"), or any other object."""
 
     kind: str
     what: Any
 
 
-def found(plan: Result, arguments: Sequence[Any]) -> Any:
-    """Return a leaf of the result that no program makes."""
-    if plan.kind == "argument":
-        return arguments[plan.what]
-    return plan.what.holder(arguments) if plan.kind == "held" else plan.what
+def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """Return the leaves of the result, given the outputs of the program in order, and the arguments."""
+    made = iter(outputs)
+    leaves: list[Any] = []
+    for kind, what in plans:
+        if kind == "output":
+            leaves.append(next(made))
+        elif kind == "argument":
+            leaves.append(arguments[what])
+        elif kind == "held":
+            leaves.append(what.holder(arguments))
+        else:
+            leaves.append(leaves[what] if kind == "same" else what)
+    return leaves

@@ -70,6 +70,7 @@ class Bucket:
         "state",
         "units",
     )
+    records_itself = True
 
     def __init__(self, parameters: Sequence[Tensor], state: dict[str, np.ndarray], count: int = 0) -> None:
         self.parameters = list(parameters)
