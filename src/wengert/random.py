@@ -102,7 +102,13 @@ class Generator:
             raise ValueError(
                 f"random.seed: a seed is a non-negative integer or a sequence of them, not {seed!r}"
             ) from error
-        self._source = np.random.Generator(np.random.PCG64(sequence))
+        bits = np.random.PCG64(sequence)
+        if hasattr(self, "_source"):
+            # In place: a compiled function that draws goes on with the same object.
+            capturing.note_unrepeatable("seeds a random generator")
+            self._source.bit_generator.state = bits.state
+        else:
+            self._source = np.random.Generator(bits)
 
     def __repr__(self) -> str:
         return f"Generator({type(self._source.bit_generator).__name__} at {id(self):#x})"
@@ -120,6 +126,7 @@ class Generator:
         >>> wg.random.set_state(state); wg.random.rand().item() == first
         True
         """
+        capturing.note_unrepeatable("asks for the state of a random generator")
         state: dict[str, Any] = dict(self._source.bit_generator.state)
         counter, increment = state["state"]["state"], state["state"]["inc"]
         words = [*divmod(counter, _WORD), *divmod(increment, _WORD), state["has_uint32"], state["uinteger"]]
@@ -140,6 +147,7 @@ class Generator:
         high, low, increment_high, increment_low, has_half, half = (int(word) for word in array)
         if not increment_low & 1 or has_half > 1 or half >= 2**32:
             raise ValueError("random.set_state: these words are not a state of PCG64")
+        capturing.note_unrepeatable("sets the state of a random generator")
         self._source.bit_generator.state = {
             "bit_generator": "PCG64",
             "state": {"state": high * _WORD + low, "inc": increment_high * _WORD + increment_low},
@@ -307,6 +315,7 @@ class Generator:
         if isinstance(x, boxing.Tensor):
             x.copy_(self.permutation(x))
         else:
+            capturing.note_unrepeatable("shuffles an array or a list")
             self._source.shuffle(x)
 
     def choice(

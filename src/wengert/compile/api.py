@@ -103,6 +103,8 @@ class Compiled:
         before = _numpy_draws()
         result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure, given))
         reason = _refusal(before) or reach.unsteady()
+        if trace.deeds:
+            reason = f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside"
         plans, form, effects = survey(trace, result)
         undo(trace)
         used = [b.tensor for b in trace.brought if not b.fresh]

@@ -74,8 +74,8 @@ class Captured(State):
 
     @property
     def varies(self) -> bool:
-        """Always: another run has other values."""
-        return True
+        """Whether another run has other values."""
+        return self.value.constant is None
 
     @property
     def is_differentiated(self) -> bool:
@@ -132,6 +132,7 @@ class CaptureTrace(Trace, capturing.Capture):
         states: arrays that are written from run to run, with what they are at the end.
         conditions: functions that must return True before a run, else the function has changed.
         afterwards: functions to be called after every run.
+        deeds: what it did that only its Python code can do again.
     """
 
     __slots__ = (
@@ -145,6 +146,7 @@ class CaptureTrace(Trace, capturing.Capture):
         "afterwards",
         "brought",
         "checks",
+        "deeds",
         "conditions",
         "decisions",
         "equations",
@@ -168,6 +170,7 @@ class CaptureTrace(Trace, capturing.Capture):
         self.states: list[tuple[np.ndarray, Cell]] = []
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
+        self.deeds: list[str] = []
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[np.ndarray, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}
@@ -366,6 +369,8 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def decide(self, state: Captured, what: str) -> Any:
         """Let Python code depend on one boolean or integer: a later run must find the same, or takes another path."""
+        if state.value.constant is not None:
+            return state.raw
         if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
             raise CompileError(
                 f"wg.compile({self.described}): {what} was asked for of a {state.dtype} Tensor of shape {state.shape} "
@@ -386,6 +391,10 @@ class CaptureTrace(Trace, capturing.Capture):
         """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
         states = [tensor._state if self.follows(tensor) else tensor for tensor in tensors]
         self.reports.append((say, states))
+
+    def unrepeatable(self, deed: str) -> None:
+        """Take note that the function does something that only its Python code can do again."""
+        self.deeds.append(deed)
 
     def follows(self, tensor: Any) -> bool:
         """Return whether a Tensor is a tracer of this capture."""

@@ -66,6 +66,10 @@ class Capture:
         """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
         raise NotImplementedError
 
+    def unrepeatable(self, deed: str) -> None:
+        """Take note that the function does something that only its Python code can do again; `deed` says what."""
+        raise NotImplementedError
+
     def follows(self, tensor: Any) -> bool:
         """Return whether a Tensor is a tracer of this capture."""
         raise NotImplementedError
@@ -134,6 +138,13 @@ def raw_of(tensor: Any) -> Any:
         return tensor._data
     bring(tensor)
     return tensor._raw()
+
+
+def note_unrepeatable(deed: str) -> None:
+    """Let no function be compiled that does such a thing; `deed` says what it does."""
+    capture = _current.get()
+    if capture is not None:
+        capture.unrepeatable(deed)
 
 
 def examine(tensor: Any, check: Callable[[np.ndarray], None]) -> None:

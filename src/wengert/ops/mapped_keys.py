@@ -25,6 +25,10 @@ _ALL = builtins.slice(None)
 
 def holds_mapped(key: Any) -> bool:
     """Return whether a key has a part that a transform follows and that stands for several values."""
+    if capturing.engaged:
+        for part in key if type(key) is tuple else (key,):
+            if isinstance(part, boxing.Tensor):
+                capturing.bring(part)
     if type(key) is tuple:
         return any([is_tracer(part) and part._state.varies for part in key])
     return is_tracer(key) and key._state.varies
