@@ -111,8 +111,9 @@ def _blocks(body: Body) -> None:
     if axis is None:
         _phases(body, [Instance(0, None, 0)])
     elif plan.shared:
-        left = region.value(f"sub i64 {plan.nest.outer[-1]}, {body.index[axis]}")
-        _phases(body, [Instance(0, body.first_lanes(region, left), 0)])
+        home = body.stack[body.levels[axis]]  # where values that vary along the lanes alone are computed, too
+        left = home.value(f"sub i64 {plan.nest.outer[-1]}, {body.index[axis]}")
+        _phases(body, [Instance(0, body.first_lanes(home, left), 0)])
     elif plan.blocks == 1:
         _phases(body, _vectors(plan, plan.ragged or plan.block))
     elif plan.ragged == 0 or plan.within:
