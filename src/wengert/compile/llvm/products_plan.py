@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from .machine import Machine
 
-FEW_UNITS = 16
+CACHE_LINE = 64
+"""Bytes that are fetched together."""
+FEW_UNITS = 8
 """Units that a product should have, where it is large enough: with fewer, threads would have unequal shares."""
 TILE_OVERHEAD = 25
 """Cycles that a tile costs beyond its arithmetic and its stores."""
@@ -54,6 +56,7 @@ class Plan(NamedTuple):
         pack_left, pack_right: whether factors are copied into scratch.
         dots: whether tiles are computed as dot products, with vectors along k.
         group: panels that are packed together, and that one unit goes through.
+        stack: tiles, one below another, that one unit goes through.
         cycles: what it costs, about.
     """
 
@@ -65,12 +68,18 @@ class Plan(NamedTuple):
     pack_right: bool
     dots: bool
     group: int
+    stack: int
     cycles: float
 
     @property
     def groups(self) -> int:
         """How many groups of panels there are."""
         return -(-self.columns.count // self.group)
+
+    @property
+    def stacks(self) -> int:
+        """How many stacks of tiles there are."""
+        return -(-self.rows.count // self.stack)
 
 
 class Shape(NamedTuple):
@@ -93,16 +102,17 @@ def plan_product(shape: Shape, batches: int, machine: Machine) -> Plan:
     cycles, rows, columns = _tiles(shape.rows, vectors, shape.depth, machine)
     pack_left = shape.left_step != 1 and columns.count > 1
     pack_right = _worth_packing(shape, rows.count, columns, lanes, machine)
-    packed = shape.depth * columns.largest * lanes * shape.itemsize
-    group = 1
-    if pack_left or packed > machine.level1 // 2:
-        group = min(columns.count, max(1, machine.level2 // 2 // max(1, packed)))
-        while group > 1 and batches * rows.count * -(-columns.count // group) < FEW_UNITS:
-            group = -(-group // 2)
+    packed = max(1, shape.depth * columns.largest * lanes * shape.itemsize)
+    stack = 1
+    if pack_left and shape.left_row == 1 and rows.longer == 0 and rows.count % 2 == 0:
+        stack = 2 if 2 * rows.size * shape.itemsize <= CACHE_LINE else 1
+    group = min(columns.count, max(1, machine.level2 // 2 // packed))
+    while group > 1 and batches * rows.count // stack * -(-columns.count // group) < FEW_UNITS:
+        group = -(-group // 2)
     depth = split(shape.depth, shape.depth + 1)
     if pack_left:
-        depth = split(shape.depth, max(128, machine.level1 // 2 // (rows.largest * shape.itemsize)))
-    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, cycles)
+        depth = split(shape.depth, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
+    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, stack, cycles)
     plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
     dots = _dot_plan(shape, batches, machine)
     return plan if dots is None or plan.cycles <= dots.cycles else dots
@@ -119,7 +129,7 @@ def _dot_plan(shape: Shape, batches: int, machine: Machine) -> Plan | None:
     each += rows.largest * DOT_OVERHEAD
     cycles = batches * rows.count * columns.count * (TILE_OVERHEAD + lanes // across * each)
     depth = split(shape.depth, shape.depth)
-    return Plan(lanes, rows, columns, depth, False, False, True, 1, cycles)
+    return Plan(lanes, rows, columns, depth, False, False, True, 1, 1, cycles)
 
 
 def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float, Split, Split]:

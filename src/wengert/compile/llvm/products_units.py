@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -69,7 +70,9 @@ class Generator:
         self.kind = TYPES[product.dtype]
         self.lanes = plan.lanes
         self.height, self.width = plan.rows.largest, plan.columns.largest
-        self.left = Packed(self.lanes, -(-self.height // self.lanes), self.height)
+        rows = plan.stack * self.height
+        lanes = rows if rows in (2, 4, 8) else self.lanes
+        self.left = Packed(lanes, -(-rows // lanes), rows)
         self.right = Packed(self.lanes, self.width, self.width * self.lanes)
         self.code = Code()
         self.helpers: dict[str, list[str]] = {}
@@ -82,7 +85,7 @@ class Generator:
         plan, size = self.plan, SIZES[self.kind]
         right = plan.group * self._panel_bytes() + MARGIN if plan.pack_right else 0
         left = self.left.pitch * plan.depth.largest * size + MARGIN if plan.pack_left else 0
-        tile = self._tile_bytes() * (plan.group if plan.depth.count > 1 else 1)
+        tile = self._tile_bytes() * (plan.group * plan.stack if plan.depth.count > 1 else 1)
         places = [0]
         for part in (right, left, tile):
             places.append(places[-1] + -(-part // 64) * 64)
@@ -95,9 +98,9 @@ class Generator:
         """Return the kernel."""
         product, plan = self.product, self.plan
         batches = _count(product.batch)
-        units = batches * plan.rows.count * plan.groups if product.m and product.n else 0
+        units = batches * plan.stacks * plan.groups if product.m and product.n else 0
         if units:
-            self._units(plan.rows, plan.groups)
+            self._units(plan.stacks, plan.groups)
         head = f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)"
         lines = [line for helper in self.helpers.values() for line in helper]
         lines += [line for _, line in self.code.text.tables.values()]
@@ -117,7 +120,7 @@ class Generator:
             moved=elements * product.dtype.itemsize + sum([_bytes(product, store) for store in product.stores]),
         )
 
-    def _units(self, rows: Split, groups: int) -> None:
+    def _units(self, stacks: int, groups: int) -> None:
         """Write the loop over units of work."""
         code, product, plan = self.code, self.product, self.plan
         addresses = []
@@ -129,13 +132,14 @@ class Generator:
         code.write(f"store i64 -1, ptr {packed[1]}")
         epilogue = Epilogue(product.inputs, self.stores, product.operands, tuple(addresses))
         with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
-            rest, tile = code.divide(unit, rows.count)
+            rest, stack = code.divide(unit, stacks)
             rest, group = code.divide(str(rest), groups)
             batch: list[str | int] = []
             for extent in reversed(product.batch):
                 rest, index = code.divide(str(rest), extent)
                 batch.insert(0, index)
-            row = _start(code, rows, tile)
+            tile = code.multiply(stack, plan.stack)
+            row = _start(code, plan.rows, tile)
             left = self._factor(addresses, product.a, batch)
             right = self._factor(addresses, product.b, batch)
             at = _Unit(tuple(batch), tile, group, row, left, right)
@@ -182,23 +186,42 @@ class Generator:
         return -(-self.product.k * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
 
     def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
-        """Write what a unit does: all parts of k, for all panels of its group; and then what becomes of the tiles."""
+        """Write what a unit does: all parts of k, for its tiles, panel by panel; and then what becomes of the tiles."""
         code, plan = self.code, self.plan
-        first, last = self._span(at)
         if plan.depth.count <= 1:
             left = self._left(at, 0, self.product.k)
-            with code.loop(first, last) as panel:
-                place = self._place(at, panel, first, epilogue)
-                self._part(at, place, left, 0, self.product.k)
+            for tile, place in self._tiles(at, epilogue):
+                self._part(tile, place, self._below(left, tile, at), 0, self.product.k)
                 self._finish(place, epilogue)
             return
         with code.loop(0, plan.depth.count) as part:
             start, depth = _start(code, plan.depth, part), _chosen(code, plan.depth, part)
             left = self._left(at, start, depth)
+            for tile, place in self._tiles(at, epilogue):
+                self._part(tile, place, self._below(left, tile, at), start, depth)
+        for _, place in self._tiles(at, epilogue):
+            self._finish(place, epilogue)
+
+    def _tiles(self, at: _Unit, epilogue: Epilogue) -> Iterator[tuple[_Unit, _Place]]:
+        """Write the loop over the tiles of a unit."""
+        code = self.code
+        first, last = self._span(at)
+        if self.plan.stack == 1:
             with code.loop(first, last) as panel:
-                self._part(at, self._place(at, panel, first, epilogue), left, start, depth)
-        with code.loop(first, last) as panel:
-            self._finish(self._place(at, panel, first, epilogue), epilogue)
+                yield at, self._place(at, panel, first, 0, epilogue)
+            return
+        with code.loop(0, self.plan.stack) as number:
+            row = code.add(at.row, code.multiply(number, self.height))
+            tile = at._replace(tile=code.add(at.tile, number), row=row)
+            with code.loop(first, last) as panel:
+                yield tile, self._place(tile, panel, first, code.multiply(number, self.plan.group), epilogue)
+
+    def _below(self, left: str, tile: _Unit, at: _Unit) -> str:
+        """Return the address of the left factor for one of a unit's tiles."""
+        if tile is at:
+            return left
+        down = self.code.add(tile.row, self.code.multiply(at.row, -1))
+        return self.code.element(self.kind, left, (down, 1 if self.plan.pack_left else self.product.a.strides[-2]))
 
     def _left(self, at: _Unit, start: str | int, depth: str | int) -> str:
         """Return the address of the left factor's part for a unit's tiles, packed if that is the plan."""
@@ -213,14 +236,14 @@ class Generator:
         code.write(f"call void {name}(ptr {source}, ptr {to}, i64 {at.row}, i64 {depth})")
         return to
 
-    def _place(self, at: _Unit, panel: str, first: str | int, epilogue: Epilogue) -> _Place:
+    def _place(self, at: _Unit, panel: str, first: str | int, before: str | int, epilogue: Epilogue) -> _Place:
         """Return where a tile is written: where it belongs, or into scratch for the epilogue."""
         code, plan, product = self.code, self.plan, self.product
         column = code.multiply(_start(code, plan.columns, panel), self.lanes)
         corner = Corner(at.batch, at.row, column)
         columns, rows = _chosen(code, plan.columns, panel), _chosen(code, plan.rows, at.tile)
         within = code.add(panel, code.multiply(first, -1))
-        number = within if plan.depth.count > 1 else 0
+        number = code.add(within, before) if plan.depth.count > 1 else 0
         tile = code.element("i8", "%scratch", (number, self._tile_bytes()), (self.scratch.tile, 1))
         place = _Place(panel, within, corner, rows, columns, tile, tile, self.width * self.lanes, "true")
         if not epilogue.plain or plan.dots:
