@@ -337,9 +337,21 @@ class Memory:
                 operands = [("ptr", pointer), ("i32", str(dtype.itemsize)), (flags, mask), (kind, filled)]
                 loaded = region.call(f"masked.load.{suffix(stored, lanes)}.p0", kind, operands)
             return region.shuffle(loaded, stored, lanes, reverse) if stride == -1 else loaded
-        if access.inside or isinstance(instance.active, str):
+        varied = any([condition.strides[self.lane_axis or 0] for condition in access.inside])
+        if varied or isinstance(instance.active, str):
             return self._gather(region, access, dtype, instance, pointer, (uniform, mask, filled))
-        return self._load_lanes(region, access, dtype, instance, pointer)
+        if uniform is None:
+            return self._load_lanes(region, access, dtype, instance, pointer)
+        there, join, before = self.text.label(), self.text.label(), region.label
+        region.write(f"br i1 {uniform}, label %{there}, label %{join}")
+        region.start(there)
+        known = dict(region.values)
+        loaded = self._load_lanes(region, access, dtype, instance, pointer)
+        region.values = known
+        region.write(f"br label %{join}")
+        last = region.label
+        region.start(join)
+        return region.value(f"phi {kind} [ {filled}, %{before} ], [ {loaded}, %{last} ]")
 
     def _gather(
         self,
