@@ -15,7 +15,8 @@ from ..scalar_ir import DType
 from .convolution import convolution_kernel, input_gradient_kernel
 from .convolution_geometry import Convolution, Pair
 from .convolution_product import After
-from .convolution_weights import total_kernel, weight_chunks, weight_gradient_kernel
+from .convolution_weights import total_kernel, weight_gradient_kernel
+from .convolution_weights_plan import weight_chunks
 from .machine import Machine
 from .pooling import (
     Pooling,

@@ -10,87 +10,18 @@ chunks, each has sums of its own, which a second kernel adds in order: the bits 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ..kernels import Kernel
 from ..scalar_ir import DType
-from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for, round_up
-from .convolution_geometry import Convolution, Planes, planes_for
+from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for
+from .convolution_geometry import Convolution
 from .convolution_planes import Line, write_copy, write_line
+from .convolution_weights_plan import divide_weights
 from .machine import Machine
 from .vectors import SYMBOL, spelled, vector
 
-PARTIAL_BYTES = 4 * 1024 * 1024
-"""Most memory that chunks may take for sums of their own."""
-MOST_CHUNKS = 16
-WANTED_UNITS = 8
-MOST_JOINED = 7
-"""Vectors of an image, at most, for rows to be put together: each has a mask of its own."""
-STEPS = 128
-"""Vectors that a register tile is summed over before its lanes are added up, if there are as many."""
 BLOCK_VECTORS = 16
 """Vectors of a unit of work of the kernel that adds up chunks."""
-
-
-class _Division(NamedTuple):
-    """How the work is divided.
-
-    Attributes:
-        planes: what is copied of the input for an item.
-        bands: items of an image.
-        filters, pairs: the register tile.
-        block, blocks: filters of a unit, and how many such blocks a group has.
-        channel_blocks: into how many equal parts the channels of a group are divided.
-        together: items in scratch at a time.
-        chunks: how many parts the items are divided into.
-        lanes: of a vector.
-        joined: whether vectors run over the ends of rows, so short are these.
-    """
-
-    planes: Planes
-    bands: int
-    filters: int
-    pairs: int
-    block: int
-    blocks: int
-    channel_blocks: int
-    together: int
-    chunks: int
-    lanes: int
-    joined: bool
-
-    @property
-    def plane_size(self) -> int:
-        """Elements of scratch for an item's planes: vectors may be read past their end."""
-        return round_up(self.planes.size + self.lanes, 16)
-
-    @property
-    def filter_size(self) -> int:
-        """Elements of scratch for an item's cotangents of one filter: zeros follow them, as far as vectors reach."""
-        size = self.planes.rows * self.planes.pitch
-        return round_up(size, self.lanes) if self.joined else size
-
-    @property
-    def cotangent_size(self) -> int:
-        """Elements of scratch for an item's cotangents."""
-        return self.block * self.filter_size
-
-    @property
-    def item_size(self) -> int:
-        """Elements of scratch for an item."""
-        return self.plane_size + self.cotangent_size
-
-    @property
-    def steps(self) -> int:
-        """Vectors of an item, for each filter."""
-        return -(-self.filter_size // self.lanes)
-
-
-def weight_chunks(shape: Convolution) -> int:
-    """Return how many chunks the images' rows are divided into, each with sums of its own."""
-    weights = shape.filters * shape.depth * shape.window[0] * shape.window[1]
-    steps = shape.batch * shape.out[0] * -(-shape.out[1] // 16)  # whatever the vectors: no machine is known here
-    return max(1, min(MOST_CHUNKS, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
 
 
 def weight_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
@@ -101,80 +32,6 @@ def weight_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
     return _Generator(shape, machine).kernel()
 
 
-def _tile(filters: int, pairs: int, machine: Machine) -> tuple[int, int]:
-    """Return the register tile that takes the least time."""
-    best = (float("inf"), 0, 1, 1)
-    for height in range(1, min(filters, 6) + 1):
-        for width in range(1, min(pairs, 12) + 1):
-            if height * width + height + 1 <= machine.vector_registers:
-                cycles = sum(
-                    [
-                        times * more_times * _tile_cycles(down, across, machine)
-                        for across, times in ((width, pairs // width), (pairs % width, 1))
-                        for down, more_times in ((height, filters // height), (filters % height, 1))
-                    ]
-                )
-                best = min(best, (cycles, -width * height, height, width))
-    return best[2], best[3]
-
-
-def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
-    if not filters or not pairs:
-        return 0.0
-    loads = filters + pairs * (2 if machine.vector_bytes >= 64 else 1)
-    return max(filters * pairs / 2, loads / 2, 4)
-
-
-def _divide(shape: Convolution, dtype: DType, machine: Machine) -> _Division:
-    """Choose all that from the sizes of the caches and of the vectors alone."""
-    lanes, size = machine.lanes(dtype), dtype.itemsize
-    rows, columns = shape.out
-    filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
-    chunks = weight_chunks(shape)
-    blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
-    joined = _is_joined(shape, lanes)
-    first = machine.level1 * 5 // 8 // size  # what a row of register tiles may have of the first cache
-    least_pitch = 0 if joined else round_up(columns, lanes)
-    bands = 0
-    while True:
-        bands += 1
-        planes = planes_for(shape.taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, least_pitch)
-        items = shape.batch * -(-rows // planes.rows)
-        tile = filters * planes.rows * planes.pitch
-        if planes.rows == 1 or (tile <= first and items >= chunks):
-            break
-    bands = -(-rows // planes.rows)
-    block = min(round_up(-(-shape.breadth // blocks), filters), shape.breadth)
-    division = _Division(planes, bands, filters, pairs, block, 0, 1, 1, chunks, lanes, joined)
-    wanted = max(1, min(-(-items // chunks), first // tile, -(-STEPS // division.steps)))
-    return _fitted(division, shape, wanted, machine.level2 // 2 // size)
-
-
-def _is_joined(shape: Convolution, lanes: int) -> bool:
-    """Return whether an image's cotangents are so few that its rows are put together, with what lies between them."""
-    rows, columns = shape.out
-    pitch = planes_for(shape.taps, 1, shape.image, shape.stride, rows, columns).pitch
-    vectors = -(-((rows - 1) * pitch + columns) // lanes)
-    return vectors <= MOST_JOINED and vectors < rows * -(-columns // lanes)
-
-
-def _fitted(division: _Division, shape: Convolution, wanted: int, most: int) -> _Division:
-    """Divide filters and channels into blocks until as many items as are wanted fit into scratch."""
-    parts = [count for count in range(1, shape.depth + 1) if shape.depth % count == 0]
-    while wanted * division.item_size > most:
-        fewer = parts.index(division.channel_blocks) + 1
-        if division.plane_size >= division.cotangent_size and fewer < len(parts) and division.planes.channels >= 16:
-            channels = shape.depth // parts[fewer]
-            planes = division.planes._replace(channels=channels)
-            division = division._replace(planes=planes, channel_blocks=parts[fewer])
-        elif division.block > 4 * division.filters:
-            division = division._replace(block=round_up(-(-division.block // 2), division.filters))
-        else:
-            break
-    together = max(1, min(wanted, most // division.item_size))
-    return division._replace(blocks=-(-shape.breadth // division.block), together=together)
-
-
 class _Generator:
     """Writes the kernel that sums over the items of chunks."""
 
@@ -182,7 +39,7 @@ class _Generator:
         self.shape = shape
         self.machine = machine
         self.dtype = float_dtype(shape.dtype)
-        self.division = _divide(shape, self.dtype, machine)
+        self.division = divide_weights(shape, self.dtype, machine)
         self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
         self.block_pairs = self.pairs // self.division.channel_blocks
@@ -199,7 +56,10 @@ class _Generator:
         parts.table("runs", runs)
         heights = {division.filters, shape.breadth % division.filters} - {0}
         widths = {division.pairs, self.block_pairs % division.pairs} - {0}
-        given = "ptr %runs, ptr %planes, ptr %cotangents, ptr %sums, i64 %item, i64 %count, i1 %first"
+        for pairs in sorted(widths):
+            head = f"private void {SYMBOL}.totals{pairs}(ptr %vectors, ptr %sums, i64 %rows, i1 %first)"
+            parts.add(f"{head} noinline nounwind", self._totals_code(pairs))
+        given = "ptr %runs, ptr %planes, ptr %cotangents, ptr %vectors, ptr %sums, i64 %item, i64 %count, i1 %first"
         for filters in sorted(heights):
             for pairs in sorted(widths):
                 head = f"private void {SYMBOL}.tile{filters}x{pairs}({given}) noinline nounwind"
@@ -221,7 +81,7 @@ class _Generator:
             shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
         )
         work = Work(shape.flops, elements * self.dtype.itemsize)
-        scratch = division.together * division.item_size + division.lanes
+        scratch = division.vectors + division.filters * division.pairs * division.lanes
         grain = grain_for(units, work)
         return parts.kernel("convolution_weights", units, grain, scratch * self.dtype.itemsize, work)
 
@@ -245,7 +105,10 @@ class _Generator:
                     offset = code.multiply(row, division.planes.pitch)
                     inner.results = self._row(code, images, cotangents, offset, inner.names)
                 sums.results = inner.results
-        self._store(code, filters, pairs, sums.results)
+        for place, result in enumerate(sums.results):
+            code.store(code.kind, code.lanes, result, code.at("%vectors", (place, code.lanes)))
+        given = f"ptr %vectors, ptr %sums, i64 {filters}, i1 %first"
+        code.write(f"call void {SYMBOL}.totals{pairs}({given})")
         return code
 
     def _joined(self, code: PlaneCode, images: list[str], cotangents: str, sums: list[str]) -> list[str]:
@@ -292,14 +155,19 @@ class _Generator:
                 new[cell] = code.multiply_add(factor, loaded, sums[cell])
         return new
 
-    def _store(self, code: PlaneCode, filters: int, pairs: int, sums: list[str]) -> None:
-        """Write the lanes' totals, added to what is there unless it is the first time."""
-        for row in range(filters):
+    def _totals_code(self, pairs: int) -> PlaneCode:
+        """Return the code that adds up the lanes of a register tile's sums, and adds to what is there but at first."""
+        code = PlaneCode(self.dtype, self.machine)
+        with code.loop(0, "%rows") as row:
             for first in range(0, pairs, code.lanes):
-                group = sums[row * pairs + first : row * pairs + min(pairs, first + code.lanes)]
-                totals, width = totals_of(code, group)
+                places = range(first, min(pairs, first + code.lanes))
+                loaded = [
+                    code.vector_at(code.at("%vectors", (row, pairs * code.lanes), (n, code.lanes))) for n in places
+                ]
+                totals, width = totals_of(code, loaded)
                 target = code.at("%sums", (row, self.pairs), (first, 1))
-                _store_some(code, totals, width, len(group), target)
+                _store_some(code, totals, width, len(loaded), target)
+        return code
 
     def _unit_code(self) -> PlaneCode:
         """Return the code that does a unit of work: filling scratch and summing, in turns."""
@@ -379,9 +247,10 @@ class _Generator:
         self, code: PlaneCode, filters: int, pairs: int, pair: Index, source: str, target: str, given: str
     ) -> None:
         runs = code.element("i32", f"{SYMBOL}.runs", (pair, 1))
+        vectors = code.at("%scratch", (self.division.vectors, 1))
         sums = code.at(target, (pair, 1))
         name = f"{SYMBOL}.tile{filters}x{pairs}"
-        code.write(f"call void {name}(ptr {runs}, ptr %scratch, ptr {source}, ptr {sums}, {given})")
+        code.write(f"call void {name}(ptr {runs}, ptr %scratch, ptr {source}, ptr {vectors}, ptr {sums}, {given})")
 
 
 def totals_of(code: PlaneCode, vectors: Sequence[str]) -> tuple[str, int]:
