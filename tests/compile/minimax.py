@@ -129,6 +129,10 @@ def _relative(q: Any) -> Any:
     return 1 / _scaled_complement(q)
 
 
+def _log_complement(x: Any) -> Any:
+    return mp.log(mp.erfc(x))
+
+
 FITS: dict[str, Fit] = {
     "exponential": Fit(_exponential, "-0.347", "0.347", lambda r: r * r / mp.exp(r), dict(float32=5, float64=10)),
     "sine": Fit(_sine, 0, "0.65", lambda z: z, dict(float32=4, float64=6)),
@@ -138,6 +142,7 @@ FITS: dict[str, Fit] = {
     "arctangent": Fit(_arctangent, 0, "0.1716", lambda z: z, dict(float32=5, float64=12)),
     "arcsine": Fit(_arcsine, 0, "0.25", lambda z: z, dict(float32=5, float64=13)),
     "error function": Fit(_error_function, 0, "0.25", lambda z: mpf(1), dict(float32=5, float64=10)),
+    "log complement": Fit(_log_complement, "0.5", 4, lambda x: mp.erfc(x) / mp.erf(x), dict(float32=8)),
     "cube root": Fit(mp.cbrt, 1, 8, lambda m: 1 / mp.cbrt(m), dict(float64=4)),
     "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=24)),
     "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=11)),

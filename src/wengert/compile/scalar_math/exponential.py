@@ -76,6 +76,14 @@ def exp(x: Scalar) -> Scalar:
     return where(vanishes, 0, _assemble(reduced.high, reduced.low, reduced.exponent))
 
 
+def exp_moderate(x: Scalar) -> Scalar:
+    """e^x where it is a normal number, to 2 units in the last place: for arguments known to be bounded."""
+    ln2_high, ln2_low = LN2[x.dtype]
+    multiple, exponent = nearest_integer(x * LOG2_E)
+    rest = fma(multiple, -ln2_low, fma(multiple, -ln2_high, x))
+    return (1 + (rest + _quadratic(rest))) * power_of_two(exponent)
+
+
 def exp_of_word(high: Scalar, low: Scalar) -> Scalar:
     """e^(high + low) for a double word, whatever its low part where the high part alone overflows or vanishes."""
     lower, upper = EXP_RANGE[high.dtype]
@@ -153,4 +161,4 @@ def tanh(x: Scalar) -> Scalar:
     return copysign(minus / (minus + 2), x)
 
 
-__all__ = ["cosh", "exp", "exp2", "exp_of_word", "expm1", "sinh", "tanh"]
+__all__ = ["cosh", "exp", "exp2", "exp_moderate", "exp_of_word", "expm1", "sinh", "tanh"]
