@@ -47,7 +47,9 @@ def compiled(graph: Graph) -> Executable:
     return build(graph, host_machine())
 
 
-def assert_close(got: Array, want: Array, roundings: float = 32.0, scale: float = 0.0, note: str = "") -> None:
+def assert_close(
+    got: Array, want: Array, roundings: float = 32.0, scale: float = 0.0, note: str = "", eps: float = 0.0
+) -> None:
     """Check shape, dtype, special values exactly, and numbers up to so many roundings of the largest magnitude."""
     assert (got.shape, got.dtype) == (want.shape, want.dtype), (note, got.shape, got.dtype, want.shape, want.dtype)
     if want.dtype.kind not in "fc":
@@ -58,19 +60,25 @@ def assert_close(got: Array, want: Array, roundings: float = 32.0, scale: float 
     np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=note)
     size = max(np.abs(want[finite]).max(initial=0.0), scale)
     error = np.abs(got[finite] - want[finite]).max(initial=0.0)
-    assert error <= roundings * np.finfo(want.dtype).eps * size, (note, error, size)
+    assert error <= roundings * max(np.finfo(want.dtype).eps, eps) * size, (note, error, size)
+
+
+def _coarsest(graph: Graph) -> float:
+    """Return the rounding of the shortest floating type that a graph computes in."""
+    values = [value for equation in graph.equations for value in (*equation.values(), *equation.outputs)]
+    return max([float(np.finfo(value.dtype).eps) for value in values if value.dtype.kind in "fc"], default=0.0)
 
 
 def assert_agrees(graph: Graph, arrays: Sequence[Array], roundings: float = 32.0, scale: float = 0.0) -> Executable:
-    """Check that the compiled graph does what the interpreter does, to its inputs too; twice, as memory is used again."""
-    executable = compiled(graph)
+    """Check that a graph, compiled, does what the interpreter does, to its inputs too; twice, as memory is kept."""
+    executable, eps = compiled(graph), _coarsest(graph)
     for turn in range(2):
         mine, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
         with np.errstate(all="ignore"):
             want, got = interpret(graph, theirs), executable.run(mine)
         note = f"{graph}\n{executable.explain()}\nrun {turn}"
         for one, other in zip(got, want, strict=True):
-            assert_close(one, other, roundings, scale, note)
+            assert_close(one, other, roundings, scale, note, eps)
         for home, one, other in zip(range(len(mine)), mine, theirs, strict=True):
-            assert_close(one, other, roundings, scale, f"{note}\ninput {home}")
+            assert_close(one, other, roundings, scale, f"{note}\ninput {home}", eps)
     return executable

@@ -27,6 +27,8 @@ COSTS = dict.fromkeys(
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
 ANYWHERE: Map = (Affine(1),)
 """Stands for the map of what is read in no particular order."""
+FEW_TIMES, MOST_TIMES = 2, 8
+"""At how many places a root may have an array's elements computed: one that costs something, and any."""
 LARGE = 1 << 15
 """From so many elements on, arrays are walked row by row if they can be."""
 SMALL = 1 << 12
@@ -47,12 +49,15 @@ class Demands(Elements):
         super().__init__(fusion.maker, extents)
         self.fusion = fusion
         self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
-        self.visited: dict[Value, None] = {}
+        self.visited: dict[Value, int] = {}
 
     def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
         """Note what is demanded; its Scalar is a stand-in."""
         if not self.fusion.is_leaf(value):
-            self.visited[value] = None
+            times = self.visited.get(value, 0) + 1
+            if times > MOST_TIMES or (times > FEW_TIMES and self.fusion.cost(value) > CHEAP):
+                raise MustStore(value)
+            self.visited[value] = times
             return None
         place = len(self.leaves)
         self.leaves[value, place] = (value, index, inside)
@@ -165,13 +170,13 @@ class Fusion:
 
     def run(self) -> list[Group]:
         """Choose roots and group them."""
-        for _ in range(4):
+        for turn in range(4):
             self._find_roots()
             self.group_of = {}
             for root in self.roots.values():
                 self.group_of[root.value] = Group(root)
             self._merge_all()
-            if not self._store_what_costs():
+            if turn == 3 or not self._store_what_costs():
                 break
         return self.groups
 
@@ -183,26 +188,19 @@ class Fusion:
     # Roots and what they demand.
 
     def _find_roots(self) -> None:
-        self.roots = {}
-        pending = [e for e in self.graph.equations if e in self.reductions or self._is_stored_map(e)]
-        while pending:
-            equation = pending.pop()
-            value = equation.outputs[0]
-            if value in self.roots:
-                continue
-            root = Root(equation, self.order[equation])
-            while True:
-                try:
-                    self._follow(root)
-                    break
-                except MustStore as must:
-                    self.stored.add(must.value)
-                    pending.append(self.maker[must.value])
-            self.roots[value] = root
-        again = [r for r in self.roots.values() if any([self.is_leaf(v) for v in r.visited if v is not r.value])]
-        for root in again:  # what they go through has been stored meanwhile
-            self._follow(root)
-        self.roots = dict(sorted(self.roots.items(), key=_order))
+        """Follow all roots; what turns out to have to be in memory becomes one, and those that read it start anew."""
+        while True:
+            before = len(self.stored)
+            self.roots = {}
+            for equation in self.graph.equations:
+                if equation in self.reductions or self._is_stored_map(equation):
+                    root = self.roots[equation.outputs[0]] = Root(equation, self.order[equation])
+                    try:
+                        self._follow(root)
+                    except MustStore as must:
+                        self.stored.add(must.value)
+            if len(self.stored) == before:
+                break
 
     def _is_stored_map(self, equation: Equation) -> bool:
         return equation in self.mapped and equation.outputs[0] in self.stored
@@ -413,7 +411,7 @@ class Fusion:
                 groups.setdefault(value, set()).add(self.group_of[root.value])
         new: list[Value] = []
         for value, users in groups.items():
-            if len(users) > 1 and value not in self.stored and self._cost(value) > CHEAP:
+            if len(users) > 1 and value not in self.stored and self.cost(value) > CHEAP:
                 new.append(value)
         # The last of a chain suffices: what it is made of is then computed once.
         made_of = {operand for value in new for operand in self._inlined_operands(value, set(new))}
@@ -434,7 +432,7 @@ class Fusion:
                 return True
         return False
 
-    def _cost(self, value: Value) -> float:
+    def cost(self, value: Value) -> float:
         """Return what an element costs to compute from arrays in memory."""
         total = 0.0
         pending, seen = [value], set[Value]()
@@ -459,10 +457,6 @@ def _default_cost(equation: Equation) -> float:
         return 0.0
     simple = frozenset("add subtract multiply negative equal not_equal less less_equal where maximum minimum".split())
     return 1.0 if equation.primitive.name in simple else 3.0
-
-
-def _order(item: tuple[Value, Root]) -> int:
-    return item[1].order
 
 
 def _root_order(root: Root) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from . import scalar_namespace
 from .expand_builder import is_elementwise
 from .graph import Equation, Operand, Value
-from .lower_index import ZERO, Affine, Map, NeedsSplit, NotAffine, bounds, reshaped
+from .lower_index import ZERO, Affine, Map, NeedsSplit, NotAffine, Undecided, bounds, reshaped
 from .scalar_ir import INT64, KernelError, Scalar, apply, constant, convert, input_scalar
 from .simplify import uniform
 
@@ -109,7 +109,8 @@ class Elements:
         if isinstance(fault, NeedsSplit):
             raise fault
         assert isinstance(demand.operand, Value)
-        raise MustStore(self.maker[demand.operand].values()[0]) from None
+        own = isinstance(fault, Undecided)
+        raise MustStore(demand.operand if own else self.maker[demand.operand].values()[0]) from None
 
     def _known(self, demand: Demand) -> tuple[Any, Any]:
         operand, index, inside = demand
@@ -405,7 +406,7 @@ def _choose(
 
 def _without_picks(index: Map) -> None:
     if any([a.picks for a in index]):
-        raise NotAffine("a region at an index that data decide")
+        raise Undecided("a region at an index that data decide")
 
 
 @_handles("embed", check=_has_whole_region)

@@ -18,6 +18,10 @@ class NotAffine(Exception):
     """A map cannot be written with affine functions; what it leads to has to be in memory first."""
 
 
+class Undecided(NotAffine):
+    """An array would be computed at an index that data decide; it has to be in memory itself."""
+
+
 class NeedsSplit(NotAffine):
     """It could be if the loop along `axis` were two, the inner one of extent `inner`."""
 
