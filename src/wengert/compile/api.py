@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from operator import is_
 from time import perf_counter
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from .ties import broken, checker
 _MOST_PATHS = 24
 """Programs for one kind of arguments after which a function that keeps changing is run as it is."""
 _MOST_UNSETTLED = 2
-"""Runs that may leave new Tensors behind before a function is run as it is."""
+"""Runs in a row that may leave new Tensors behind before a function is run as it is."""
 _ARRAYS = (boxing.Tensor, np.ndarray)
 _HASHABLE: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.dtype, type)
 
@@ -46,6 +47,8 @@ class Compiled:
     Attributes:
         function: the function as it was written.
     """
+
+    stands_for = "function"
 
     def __init__(self, function: Callable[..., Any], explain: bool = False) -> None:
         functools.update_wrapper(self, function)
@@ -60,6 +63,9 @@ class Compiled:
     def __repr__(self) -> str:
         count = sum([len(paths) for paths in self._paths.values()])
         return f"<compiled {self._name}: {count} programs>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
     @property
     def _name(self) -> str:
@@ -105,8 +111,10 @@ class Compiled:
         reason = _refusal(before) or reach.unsteady()
         if trace.deeds:
             reason = f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside"
-        plans, form, effects = survey(trace, result)
-        undo(trace)
+        try:
+            plans, form, effects = survey(trace, result)
+        finally:
+            undo(trace)
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
         path = Path(trace, plans, form, effects, derivative)
@@ -124,8 +132,10 @@ class Compiled:
             if reason:
                 self._give_up(reason)
             return form.unflatten(path.redo(leaves))
+        self._unsettled = 0
         path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]
+        path.watch_arguments(leaves)
         captured = perf_counter()
         path.prepare()
         paths.insert(0, path)

@@ -79,6 +79,8 @@ class Binding:
                 return UNBOUND
         if not self._watch.holds():
             return UNBOUND
+        if path.families is not None and not path.families.fit(arguments):
+            return UNBOUND
         program = self._program
         with program.lock:
             if not self._place(arguments):

@@ -22,6 +22,7 @@ from .binding import UNBOUND, Binding, bind
 from .capture import Brought, Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
 from .executable import Executable
+from .families import Families
 from .graph import Graph, Value
 from .interpret import interpret
 from .results import Result, assembled
@@ -222,9 +223,17 @@ class Path:
         self.unbound = 0
         self.tracking = [(s.tensor, s.tensor._node is None) for s in self.sources if type(s) is TensorSource]
         self.same: list[tuple[int, Any]] = []
+        self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
         self.program: Any = None
         self.asking: list[Any] = []
+
+    def watch_arguments(self, arguments: Sequence[Any]) -> None:
+        """Make sure, where the program writes, that arguments share memory as they do in the captured call."""
+        places = [source.place for source in self.sources if type(source) is ArgumentSource]
+        if places and (self.effects.writes or self.effects.gradients):
+            closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
+            self.families = Families(places, closed_over, arguments)
 
     def prepare(self) -> None:
         """Compile."""
@@ -261,6 +270,8 @@ class Path:
         for place, tensor in self.same:
             if arguments[place] is not tensor:
                 raise Changed("which argument is a Tensor that the function closes over, too")
+        if self.families is not None and not self.families.fit(arguments):
+            raise Changed("which arguments share memory")
         for condition in self.conditions:
             if not condition():
                 raise Changed("what the function closes over")

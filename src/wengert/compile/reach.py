@@ -119,6 +119,8 @@ class Reach:
         elif kind is types.MethodType:
             self._meet(value.__func__, id(value), None)
             self._meet(value.__self__, id(value), None)
+        elif hasattr(kind, "stands_for"):
+            self._meet(getattr(value, kind.stands_for), id(value), None)
         elif isinstance(value, functools.partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 self._meet(part, id(value), None)
