@@ -14,8 +14,9 @@ from ..kernels import Kernel
 from ..nests import Nest
 from .machine import Machine
 from .nests_body import Body, Loop
-from .nests_memory import Instance
-from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, cost_of, plan_nest
+from .nests_lowered import cost_of
+from .nests_places import Instance
+from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, plan_nest
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0

@@ -1,8 +1,6 @@
-"""Writes the code of a nest's phases: nested loops, values placed in the outermost loop that they vary in, reductions.
+"""Writes the code of a nest's phases: nested loops, values where they are known first, reductions.
 
-Loops are regions on a stack: 0 is the kernel's entry, 1 the unit of work, and each loop of a phase is one more. What a
-Scalar becomes is written to the region of the innermost loop whose axis it depends on; as a loop's text joins its
-parent's only when the loop is complete, whatever was hoisted stands before it.
+As a loop's text joins its parent's only when the loop is complete, whatever was hoisted out of it stands before it.
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from typing import NamedTuple
 from ..nests import Access, Reduction
 from ..scalar_ir import BOOL, FLOAT32, FLOAT64, SIGNATURES, DType, Scalar
 from .nests_functions import call, guarded
-from .nests_memory import Instance, Memory
+from .nests_memory import Memory
+from .nests_places import Instance
 from .nests_plan import Plan, Steps, steps_of
 from .vectors import TYPES, Region, Text, vector, write
 
