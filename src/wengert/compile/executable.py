@@ -12,6 +12,7 @@ import numpy as np
 from .graph import Graph, Value, type_of
 from .interpret import computed
 from .kernels import Job, Kernel, Place
+from .llvm.convolution_steps import Recipe
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
 from .llvm.products import Product, product_kernel
@@ -334,6 +335,8 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
         return nest_kernel(source, machine)
     if isinstance(source, Product):
         return product_kernel(source, machine)
+    if isinstance(source, Recipe):
+        return source.kernel(machine)
     raise TypeError(f"no kernel for a {type(source).__name__}")
 
 

@@ -14,11 +14,16 @@ from typing import Any
 from .expand_builder import REDUCTIONS
 from .graph import Equation, Graph, Value
 from .lower_elements import Demand, Elements, Inside, MustStore, can_be_computed
-from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
+from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices, strides_of
 from .lower_layout import Layouts
 from .scalar_ir import TYPES, Scalar, input_scalar
 
 Axes = tuple[int, ...]
+WINDOWS = frozenset(
+    """convolve convolve_transpose_x convolve_transpose_weight max_pool max_pool_transpose max_pool_take sum_pool
+    sum_pool_transpose""".split()
+)
+"""Operations with kernels of their own that read arrays as they are, not views of them."""
 CHEAP = 2.5
 """What computing an element may cost, in simple operations, to be done again rather than kept in memory."""
 COSTS = dict.fromkeys(
@@ -159,10 +164,18 @@ class Fusion:
             self.stored.update(equation.outputs)
         for equation in self.others:
             self._store([self.layouts.base_of(value) for value in equation.values()])
-            self._store([value for value in equation.values() if self.layouts.of(value) is None])
+            self._store([value for value in equation.values() if not self._is_at_hand(equation, value)])
 
     def _store(self, values: Iterable[Value]) -> None:
         self.stored.update([value for value in values if value in self.maker])
+
+    def _is_at_hand(self, equation: Equation, value: Value) -> bool:
+        """Whether an equation can read an operand as it is in memory: only products know what to do with views."""
+        layout = self.layouts.of(value)
+        if layout is None:
+            return False
+        plain = layout.base is value or (layout.strides == strides_of(value.shape) and not layout.offset)
+        return plain or equation.primitive.name not in WINDOWS
 
     def is_leaf(self, value: Value) -> bool:
         """Whether elements of an array are loaded rather than computed."""

@@ -1,18 +1,20 @@
-"""Lowering of matrix products: factors as they lie in memory, and what follows fused into the epilogue."""
+"""Lowering of products and convolutions: what follows them is fused into their epilogues."""
 
 from __future__ import annotations
 
-from math import prod
+from typing import Any
 
-from .fuse import Fusion, Group, Root, lengths_of, root_scalar
+from .fuse import WINDOWS, Fusion, Group, Root, lengths_of, root_scalar
 from .graph import Equation, Value
+from .llvm.convolution_product import After
+from .llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for
 from .llvm.products import Product
 from .lower import NestElements, Step, Writer
 from .lower_elements import MustStore
 from .lower_index import Affine, Map, NeedsSplit
-from .lower_layout import Layout, Layouts
+from .lower_layout import Layouts
 from .nests import Access, Counter, Store
-from .scalar_ir import FLOAT32, FLOAT64, KernelError, Scalar, convert, input_scalar, topological
+from .scalar_ir import FLOAT32, FLOAT64, convert, input_scalar, topological
 
 Axes = tuple[int, ...]
 
@@ -31,32 +33,28 @@ class Unfit(Exception):
     """A group does not fit into the epilogue of a product."""
 
 
-class ProductWriter:
-    """Writes the step of one product, with what it can take of a group into its epilogue.
+class EpilogueWriter:
+    """Writes the step of one equation that has a kernel, with what it can take of a group into its epilogue.
 
     Args:
         fusion, layouts: of the program.
-        equation: the product.
-        is_kept: whether somebody besides the group reads the product itself.
+        equation: the product or convolution.
+        is_kept: whether somebody besides the group reads its result.
     """
 
     def __init__(self, fusion: Fusion, layouts: Layouts, equation: Equation, is_kept: bool) -> None:
         self.fusion, self.layouts, self.equation, self.is_kept = fusion, layouts, equation, is_kept
         self.out = equation.outputs[0]
-        self.batch: Axes = self.out.shape[:-2]
-        x = equation.values()[0]
-        self.m, self.n, self.k = self.out.shape[-2], self.out.shape[-1], x.shape[-1]
-        self.extents = (*self.batch, self.m, self.n)
+        self.extents: Axes = self.out.shape
         self.writer = Writer(layouts)
 
     def step(self, group: Group | None) -> Step:
-        """Return the step that multiplies, and computes the group's arrays from the product.
+        """Return the step that computes the equation, and the group's arrays from its result.
 
         Raises:
             Unfit: they cannot be computed there.
         """
-        x, y = self.equation.values()
-        a, b = self._factor(x), self._factor(y)
+        factors = [self._factor(value) for value in self.equation.values()]
         product = input_scalar("product", self.out.dtype)
         elements = NestElements(self.writer, self.fusion.maker, self.extents)
         stores: list[Store] = []
@@ -67,7 +65,12 @@ class ProductWriter:
         if self.is_kept or group is None:
             index = tuple([Affine(0, ((i, 1),)) if n > 1 else Affine(0) for i, n in enumerate(self.extents)])
             stores.insert(0, Store(self._target(elements, self.out, index), product))
-        return self._finished(a, b, stores, group)
+        inputs = self._inputs(stores)
+        memory = tuple(self.writer.memory)
+        record = self._record(factors, inputs, tuple(stores), group)
+        writes = tuple([memory[store.target.operand] for store in stores])
+        in_place = _in_place(inputs, stores, memory, {memory[factor.operand] for factor in factors})
+        return Step(record, memory, frozenset(memory) - frozenset(writes), writes, in_place)
 
     def _factor(self, value: Value) -> Access:
         layout = self.layouts.of(value)
@@ -89,7 +92,7 @@ class ProductWriter:
         assert layout is not None
         return elements.access(self.writer.operand(layout.base), layout, index)
 
-    def _finished(self, a: Access, b: Access, stores: list[Store], group: Group | None) -> Step:
+    def _inputs(self, stores: list[Store]) -> dict[str, Access | Counter]:
         inputs: dict[str, Access | Counter] = {}
         for scalar in topological([store.scalar for store in stores]):
             source = self.writer.sources.get(scalar.payload) if scalar.op == "input" else None
@@ -98,19 +101,65 @@ class ProductWriter:
             if isinstance(source, Access) and (source.picks or source.inside):
                 raise Unfit
             inputs[scalar.payload] = source
-        memory = tuple(self.writer.memory)
-        names = ["product"] if group is None else ["product", *[r.equation.primitive.name for r in group.roots][:2]]
-        product = Product(
-            "_".join(dict.fromkeys(names)),
-            *(self.batch, self.m, self.n, self.k, a, b),
-            tuple([value.dtype for value in memory]),
-            dict(sorted(inputs.items())),
-            tuple(stores),
-        )
-        writes = tuple([memory[store.target.operand] for store in stores])
-        factors = {memory[a.operand], memory[b.operand]}
-        in_place = _in_place(inputs, stores, memory, factors)
-        return Step(product, memory, frozenset(memory) - frozenset(writes), writes, in_place)
+        return dict(sorted(inputs.items()))
+
+    def _record(
+        self, factors: list[Access], inputs: dict[str, Access | Counter], stores: tuple[Store, ...], group: Group | None
+    ) -> Any:
+        raise NotImplementedError
+
+    def _name(self, first: str, group: Group | None) -> str:
+        names = [] if group is None else [root.equation.primitive.name for root in group.roots][:2]
+        return "_".join(dict.fromkeys([first, *names]))
+
+
+class ProductWriter(EpilogueWriter):
+    """Writes the step of a matrix product."""
+
+    def _record(
+        self, factors: list[Access], inputs: dict[str, Access | Counter], stores: tuple[Store, ...], group: Group | None
+    ) -> Product:
+        *batch, m, n = self.extents
+        k = self.equation.values()[0].shape[-1]
+        dtypes = tuple([value.dtype for value in self.writer.memory])
+        return Product(self._name("product", group), tuple(batch), m, n, k, *factors, dtypes, inputs, stores)
+
+
+class ConvolutionWriter(EpilogueWriter):
+    """Writes the step of a convolution."""
+
+    def _record(
+        self, factors: list[Access], inputs: dict[str, Access | Counter], stores: tuple[Store, ...], group: Group | None
+    ) -> Recipe:
+        if [factor.operand for factor in factors] != [0, 1]:
+            raise Unfit
+        shapes = [value.shape for value in self.equation.values()]
+        after = After(inputs, stores, tuple([value.dtype for value in self.writer.memory]))
+        return fused_convolution(shapes, self.out.dtype, self.equation.params, after)
+
+
+def kernels_for(equation: Equation) -> Steps | None:
+    """Return the kernels of a convolution or a pooling, or None if there are none."""
+    values = equation.values()
+    if len(values) != len(equation.inputs) or len(equation.outputs) != 1 or len({value.dtype for value in values}) != 1:
+        return None
+    if equation.primitive.name not in WINDOWS or len(values[0].shape) < 3:
+        return None
+    return steps_for(equation.primitive.name, [v.shape for v in values], values[0].dtype, equation.params)
+
+
+def window_steps(layouts: Layouts, equation: Equation, steps: Steps) -> list[Step]:
+    """Return the steps of a convolution or a pooling on arrays as they are."""
+    out = equation.outputs[0]
+    places = [layouts.of(value) for value in equation.values()]
+    bases = [place.base for place in places if place is not None]
+    operands = [*bases, out, Value((steps.temporary,), out.dtype)]
+    made: list[Step] = []
+    for recipe, places in zip(steps.recipes, steps.operands):
+        memory = tuple([operands[place] for place in places])
+        reads, writes = memory[:-1], (memory[-1],)
+        made.append(Step(recipe, memory, frozenset(reads), writes))
+    return made
 
 
 def _in_place(
@@ -142,11 +191,3 @@ def index_in(root: Root, extents: Axes) -> Map:
     for axis, loop in zip(root.significant, loops):
         places[axis] = Affine(0, ((loop, 1),))
     return tuple(places)
-
-
-def work_of(equation: Equation) -> int:
-    """Return how many multiplications a product takes."""
-    return prod(equation.outputs[0].shape) * equation.values()[0].shape[-1]
-
-
-__all__ = ["KernelError", "Layout", "ProductWriter", "Scalar", "Unfit", "index_in", "is_product", "work_of"]

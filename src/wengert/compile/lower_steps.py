@@ -13,7 +13,15 @@ from .expand_builder import Builder
 from .fuse import Fusion, Group
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
-from .lower_products import ProductWriter, Unfit, is_product
+from .lower_products import (
+    ConvolutionWriter,
+    EpilogueWriter,
+    ProductWriter,
+    Unfit,
+    is_product,
+    kernels_for,
+    window_steps,
+)
 from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
@@ -53,7 +61,7 @@ class Program:
         self.steps = _ordered(self._steps(groups), self.fusion)
 
     def _is_kernel(self, equation: Equation) -> bool:
-        return equation.primitive is CHECK or is_product(equation)
+        return equation.primitive is CHECK or is_product(equation) or kernels_for(equation) is not None
 
     def _with_checks(self, graph: Graph) -> Graph:
         """Add a test of all positions that data decide, before anything is read or written there."""
@@ -78,31 +86,43 @@ class Program:
         steps: list[Step] = []
         taken: set[Group] = set()
         for equation in self.fusion.others:
-            if is_product(equation):
-                steps.append(self._product(equation, taken))
-                continue
-            bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
-            reads = frozenset([layout.base for layout in bases if layout is not None])
-            step = Step(None, (), reads, equation.outputs, equation=equation)
-            steps.append(self._guarded(step, {equation}))
+            steps.extend(self._steps_of(equation, taken))
         for group in groups:
             if group not in taken:
                 step = NestWriter(self.fusion, group, self.layouts, kept).step()
                 steps.append(self._guarded(step, self._made_by(group)))
         return steps
 
+    def _steps_of(self, equation: Equation, taken: set[Group]) -> list[Step]:
+        """Return the steps of an equation that no nest computes."""
+        if is_product(equation):
+            return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
+        windows = kernels_for(equation)
+        if windows is not None:
+            fused = None
+            if equation.primitive.name == "convolve":
+                fused = self._with_epilogue(equation, ConvolutionWriter, taken)
+            return window_steps(self.layouts, equation, windows) if fused is None else [fused]
+        bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
+        reads = frozenset([layout.base for layout in bases if layout is not None])
+        step = Step(None, (), reads, equation.outputs, equation=equation)
+        return [self._guarded(step, {equation})]
+
+    def _product(self, equation: Equation) -> Step:
+        return ProductWriter(self.fusion, self.layouts, equation, True).step(None)
+
     def _made_by(self, group: Group) -> set[Equation]:
         return {self.fusion.maker[value] for root in group.roots for value in (root.value, *root.visited)}
 
-    def _product(self, equation: Equation, taken: set[Group]) -> Step:
-        """Return the step of a matrix product, and of a group that fits into its epilogue."""
+    def _with_epilogue(self, equation: Equation, kind: type[EpilogueWriter], taken: set[Group]) -> Step | None:
+        """Return the step of an equation and of a group that fits into its epilogue, or None if none does."""
         out = equation.outputs[0]
         users = self.fusion.users.get(out, [])
         for group in self.fusion.epilogues_of(equation, taken):
             mine = set(group.roots)
             is_kept = out in self.graph.outputs or any([user not in mine for user in users])
             try:
-                step = ProductWriter(self.fusion, self.layouts, equation, is_kept).step(group)
+                step = kind(self.fusion, self.layouts, equation, is_kept).step(group)
             except Unfit:
                 continue
             taken.add(group)
@@ -111,7 +131,7 @@ class Program:
                 for leaf, _, _ in root.leaves:
                     self.fusion.users.setdefault(leaf, []).append(equation)
             return self._guarded(step, self._made_by(group))
-        return ProductWriter(self.fusion, self.layouts, equation, True).step(None)
+        return None
 
     def _guarded(self, step: Step, equations: set[Equation]) -> Step:
         tokens = [token for equation in equations for token in self.guards.get(equation, ())]
@@ -185,7 +205,9 @@ def _ordered(steps: list[Step], fusion: Fusion) -> list[Step]:
     ready: list[tuple[bool, int, int]] = []
 
     def offer(place: int) -> None:
-        last = max([fusion.order[fusion.maker[value]] for value in steps[place].writes])
+        last = max(
+            [fusion.order[fusion.maker[value]] for value in steps[place].writes if value in fusion.maker], default=0
+        )
         heapq.heappush(ready, (place not in urgent, last, place))
 
     for place, needs in enumerate(waiting):
