@@ -134,7 +134,8 @@ def _tile_cycles(rows: int, vectors: int, machine: Machine) -> float:
     """Return the time of one step of a tile's sums."""
     if not rows or not vectors:
         return 0.0
-    return max(rows * vectors / 2, (rows + vectors * (2 if machine.vector_bytes >= 64 else 1)) / 2, 4)
+    loads = rows + vectors * (2 if machine.vector_bytes >= 64 else 1)
+    return max(rows * vectors / 2, loads / 2, 4) + 0.5
 
 
 def divide(part: Correlation, dtype: DType, machine: Machine) -> Division:

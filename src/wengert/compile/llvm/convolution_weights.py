@@ -76,7 +76,7 @@ class _Generator:
                 given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {channels}, i64 {block}, ptr %scratch"
                 code.write(f"call void {SYMBOL}.unit({given})")
         parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
-        units = division.chunks * shape.groups * division.channel_blocks * division.blocks
+        units = shape.groups * division.units
         elements = shape.batch * (
             shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
         )

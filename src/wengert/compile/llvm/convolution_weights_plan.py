@@ -73,6 +73,11 @@ class Division(NamedTuple):
         return round_up(self.together * self.item_size + self.lanes, 16)
 
     @property
+    def units(self) -> int:
+        """Units of work of a group."""
+        return self.chunks * self.blocks * self.channel_blocks
+
+    @property
     def steps(self) -> int:
         """Vectors of an item, for each filter."""
         return -(-self.filter_size // self.lanes)
@@ -108,7 +113,7 @@ def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
     if not filters or not pairs:
         return 0.0
     loads = filters + pairs * (2 if machine.vector_bytes >= 64 else 1)
-    return max(filters * pairs / 2, loads / 2, 4)
+    return max(filters * pairs / 2, loads / 2, 4) + 1
 
 
 def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Division:
@@ -117,7 +122,6 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
     rows, columns = shape.out
     filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
     chunks = weight_chunks(shape)
-    blocks = max(1, min(-(-WANTED_UNITS // (chunks * shape.groups)), shape.breadth // (4 * filters)))
     joined = _is_joined(shape, lanes)
     first = machine.level1 * 5 // 8 // size  # what a row of register tiles may have of the first cache
     least_pitch = 0 if joined else round_up(columns, lanes)
@@ -130,8 +134,7 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
         if planes.rows == 1 or (tile <= first and items >= chunks):
             break
     bands = -(-rows // planes.rows)
-    block = min(round_up(-(-shape.breadth // blocks), filters), shape.breadth)
-    division = Division(planes, bands, filters, pairs, block, 0, 1, 1, chunks, lanes, joined)
+    division = Division(planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined)
     wanted = max(1, min(-(-items // chunks), first // tile, -(-STEPS // division.steps)))
     return _fitted(division, shape, wanted, machine.level2 // 2 // size)
 
@@ -145,17 +148,33 @@ def _is_joined(shape: Convolution, lanes: int) -> bool:
 
 
 def _fitted(division: Division, shape: Convolution, wanted: int, most: int) -> Division:
-    """Divide filters and channels into blocks until as many items as are wanted fit into scratch."""
-    parts = [count for count in range(1, shape.depth + 1) if shape.depth % count == 0]
-    while wanted * division.item_size > most:
-        fewer = parts.index(division.channel_blocks) + 1
-        if division.plane_size >= division.cotangent_size and fewer < len(parts) and division.planes.channels >= 16:
-            channels = shape.depth // parts[fewer]
-            planes = division.planes._replace(channels=channels)
-            division = division._replace(planes=planes, channel_blocks=parts[fewer])
-        elif division.block > 4 * division.filters:
-            division = division._replace(block=round_up(-(-division.block // 2), division.filters))
-        else:
+    """Divide filters and channels into blocks until the items that are wanted fit into scratch, and units are many."""
+    while wanted * division.item_size > most or shape.groups * division.units < WANTED_UNITS:
+        smaller = [_with_fewer_filters(division, shape), _with_fewer_channels(division, shape)]
+        smaller = [other for other in smaller if other is not division]
+        if not smaller:
             break
-    together = max(1, min(wanted, most // division.item_size))
-    return division._replace(blocks=-(-shape.breadth // division.block), together=together)
+        division = min(smaller, key=_copied)
+    return division._replace(together=max(1, min(wanted, most // division.item_size)))
+
+
+def _copied(division: Division) -> int:
+    """Return how much is copied for an item by all blocks."""
+    return division.blocks * division.channel_blocks * division.item_size
+
+
+def _with_fewer_filters(division: Division, shape: Convolution) -> Division:
+    """Return the division with smaller blocks of filters, unless they are small."""
+    block = round_up(-(-division.block // 2), division.filters)
+    if block < 4 * division.filters:
+        return division
+    return division._replace(block=block, blocks=-(-shape.breadth // block))
+
+
+def _with_fewer_channels(division: Division, shape: Convolution) -> Division:
+    """Return the division with smaller blocks of channels, all of one size, unless they are small."""
+    for parts in range(division.channel_blocks + 1, 4 * division.channel_blocks + 1):
+        channels = shape.depth // parts
+        if shape.depth % parts == 0 and channels * len(shape.taps) >= 4 * division.pairs:
+            return division._replace(planes=division.planes._replace(channels=channels), channel_blocks=parts)
+    return division
