@@ -175,3 +175,18 @@ def test_what_does_not_fit_is_named(call: Any, parts: tuple[str, ...]) -> None:
 def test_booleans_are_refused() -> None:
     with pytest.raises(DTypeError, match="bool"):
         wg.conv2d(wg.ones((1, 1, 3, 3), np.bool_), wg.ones((1, 1, 2, 2)))
+
+
+def test_float_of_half_precision_is_added_up_in_single() -> None:
+    """A thousand products of 1 and 2.5 are 2500 exactly; in half precision the sum would stop growing at 2048."""
+    x, weight = wg.ones((1, 1000, 1, 1), np.float16).requires_grad_(), wg.full((1, 1000, 1, 1), 2.5, dtype=np.float16)
+    out = wg.conv2d(x, weight)
+    assert out.dtype == np.float16
+    assert out.item() == 2500.0
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == np.float16
+    kernel = wg.ones((1, 1, 1, 1), np.float16).requires_grad_()
+    wg.conv2d(wg.ones((1500, 1, 1, 1), np.float16), kernel).sum().backward()
+    assert kernel.grad is not None
+    assert kernel.grad.item() == 1500.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
-from wengert.errors import ShapeError
+from wengert.errors import DTypeError, ShapeError
 
 
 def windows(
@@ -142,3 +142,10 @@ def test_what_does_not_fit_is_named(call: Any, parts: tuple[str, ...]) -> None:
         call()
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_complex_numbers_have_means_and_no_largest() -> None:
+    x = wg.tensor([[1.0 + 2.0j, 3.0 - 1.0j]])
+    assert wg.avg_pool1d(x, 2).tolist() == [[2.0 + 0.5j]]
+    with pytest.raises(DTypeError, match="complex128"):
+        wg.max_pool1d(x, 2)

@@ -20,6 +20,7 @@ from ..typing import Array, Shape
 Widths = tuple[tuple[int, int], ...]
 
 _as_strided: Any = np.lib.stride_tricks.as_strided
+_HALF, _SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 _BLOCK = 1 << 16
 """Elements of the matrix that are laid out at a time: they stay in the caches until the product reads them."""
 _SPREAD_BLOCK = 1 << 19
@@ -143,6 +144,11 @@ def _grouped(weight: Array, groups: int) -> Array:
     return weight.reshape((groups, rows, prod(weight.shape[1:])))
 
 
+def _working(dtype: Any) -> Any:
+    """Return the dtype to add up in: sums of many float16 would lose most of their digits, and take long."""
+    return _SINGLE if dtype == _HALF else dtype
+
+
 def _finite(array: Array) -> bool:
     """Return whether an array is finite, by its sum of squares; a false alarm costs time alone."""
     flat = array.reshape(-1)
@@ -151,11 +157,12 @@ def _finite(array: Array) -> bool:
 
 def convolve(x: Array, weight: Array, *, stride: Shape, padding: Widths, dilation: Shape, groups: int) -> Array:
     """Sum the products of kernels with what lies under them, at every place that they are put to."""
-    dtype = np.result_type(x, weight)
+    result = np.result_type(x, weight)
+    dtype = _working(result)
     plan = _plan(x.shape[2:], weight.shape[2:], stride, padding, dilation, _finite(weight))
     count, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
     demand_shape(weight.shape[:2], (outputs, channels // groups))
-    out = np.empty((count, outputs, *[k.stop for k in plan.kept]), dtype)
+    out = np.empty((count, outputs, *[k.stop for k in plan.kept]), result)
     factors = _grouped(weight.astype(dtype, copy=False), groups)
     blocks = _blocks(plan, count, channels, _BLOCK)
     most = blocks[0].stop if blocks else 0
@@ -174,12 +181,13 @@ def convolve_transpose_x(
     y: Array, weight: Array, *, extents: Shape, stride: Shape, padding: Widths, dilation: Shape, groups: int
 ) -> Array:
     """Spread every element of `y` through the kernels to where it came from: images of the given extents."""
-    dtype = np.result_type(y, weight)
+    result = np.result_type(y, weight)
+    dtype = _working(result)
     factors = _grouped(weight.astype(dtype, copy=False), groups).swapaxes(1, 2)
     plan = _plan(extents, weight.shape[2:], stride, padding, dilation, _finite(weight))
     count, channels = y.shape[0], weight.shape[1] * groups
     demand_shape(y.shape, (count, weight.shape[0], *[k.stop for k in plan.kept]))
-    out = np.empty((count, channels, *extents), dtype)
+    out = np.empty((count, channels, *extents), result)
     for block in _blocks(plan, count, channels, _SPREAD_BLOCK):
         size = block.stop - block.start
         spread = np.matmul(factors, _placed(plan, y[block], groups, dtype))
@@ -204,7 +212,8 @@ def convolve_transpose_weight(
     y: Array, x: Array, *, kernel: Shape, stride: Shape, padding: Widths, dilation: Shape, groups: int
 ) -> Array:
     """Sum, for every place in the kernel, the products of `y` with what of `x` lies under that place."""
-    dtype = np.result_type(y, x)
+    result = np.result_type(y, x)
+    dtype = _working(result)
     plan = _plan(x.shape[2:], kernel, stride, padding, dilation, x.dtype.kind != "f" or bool(np.isfinite(x).all()))
     count, channels, outputs = x.shape[0], x.shape[1], y.shape[1]
     demand_shape(y.shape, (count, outputs, *[k.stop for k in plan.kept]))
@@ -219,4 +228,4 @@ def convolve_transpose_weight(
             buffer = _bordered(plan, channels, block.stop - block.start, dtype)
         matrix = _laid_out(plan, x[block], buffer, groups, room)
         out += np.matmul(_placed(plan, y[block], groups, dtype), matrix.swapaxes(1, 2))
-    return out.reshape((outputs, channels // groups, *kernel))
+    return out.reshape((outputs, channels // groups, *kernel)).astype(result, copy=False)

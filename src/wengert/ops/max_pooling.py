@@ -120,7 +120,7 @@ def max_pool_take_batched(xp: Namespace, y: Array, x: Array, **moves: Any) -> Ar
 
 def _max_pool(x: ArrayLike, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, rank: int) -> Any:
     name = f"max_pool{rank}d"
-    images, single = batch_of_images(demand_numbers(asarray(x), name), rank, name)
+    images, single = batch_of_images(demand_numbers(asarray(x), name, "iuf"), rank, name)
     geometry = pooling_geometry(images.shape[2:], kernel, stride, padding, dilation, ceil_mode, name)
     return without_count(bind(max_pool.primitive, (images,), geometry._asdict()), single)
 

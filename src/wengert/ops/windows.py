@@ -129,13 +129,13 @@ def without_count(out: Any, single: bool) -> Any:
     return reshape(out, out.shape[1:]) if single else out
 
 
-def demand_numbers(x: Any, name: str) -> Any:
-    """Refuse booleans and what is no number.
+def demand_numbers(x: Any, name: str, kinds: str = "iufc") -> Any:
+    """Refuse booleans, and other kinds of numbers than those named.
 
     Raises:
         DTypeError: naming the dtype.
     """
-    if x.dtype.kind not in "iufc":
+    if x.dtype.kind not in kinds:
         raise DTypeError(f"{name}: cannot be computed on dtype {x.dtype}")
     return x
 
