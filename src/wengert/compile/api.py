@@ -22,14 +22,17 @@ from ..core import boxing, capturing
 from ..core.pytree import flatten
 from ..core.recording import is_recording
 from ..core.streams import rewind, states
+from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning
 from .capture import CaptureTrace
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
+from .gate import gate
 from .paths import Path, survey, undo
 from .reach import Reach
+from .results import Result
 from .sources import ArraySource, Changed, CompileError
 from .ties import broken, checker
 
@@ -82,16 +85,21 @@ class Compiled:
         past = None
         reason = ""
         if paths:
-            for path in paths:
-                if path.draws and past is None:
-                    past = states()
-                try:
-                    return path.run(leaves)
-                except Changed as changed:
-                    reason = reason or str(changed)
-                    if path.draws and past is not None:
-                        rewind(past)
-        return self._captured(key, leaves, structure, (args, kwargs), reason)
+            gate.enter()
+            try:
+                for path in list(paths):
+                    if path.draws and past is None:
+                        past = states()
+                    try:
+                        return path.run(leaves)
+                    except Changed as changed:
+                        reason = reason or str(changed)
+                        if path.draws and past is not None:
+                            rewind(past)
+            finally:
+                gate.leave()
+        with gate:
+            return self._captured(key, leaves, structure, (args, kwargs), reason)
 
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
@@ -115,6 +123,13 @@ class Compiled:
             plans, form, effects = survey(trace, result)
         finally:
             undo(trace)
+        # An array that the function has made anew is another one in every run.
+        plans = [
+            Result("copy", plan.what)
+            if plan.kind == "object" and type(plan.what) is np.ndarray and id(plan.what) not in reach.arrays
+            else plan
+            for plan in plans
+        ]
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
         path = Path(trace, plans, form, effects, derivative)
@@ -239,14 +254,21 @@ def _kind_of(leaf: Any) -> Any:
     kind: Any = type(leaf)
     if kind is boxing.Tensor:
         data = leaf._data
-        return (data.shape, data.dtype, leaf._node is None)
+        return (data.shape, data.dtype, None if leaf._node is None else _kind_of_node(leaf._node))
     if kind is np.ndarray:
         return (leaf.shape, leaf.dtype)
     if kind is boxing.BorrowedTensor:
-        return (leaf.shape, leaf.dtype, True)
+        return (leaf.shape, leaf.dtype, None)
     if not isinstance(leaf, _HASHABLE):
         return (kind, id(leaf))
     return (kind, leaf) if leaf else (kind, leaf, repr(leaf))  # -0.0 equals 0.0
+
+
+def _kind_of_node(node: Any) -> Any:
+    """Return what a program depends on of the history of an argument: leaf or not, and the hooks of leaves."""
+    if not isinstance(node, Leaf):
+        return "computed"
+    return tuple(map(id, (node.hooks or {}).values())) + tuple(map(id, (node.after_accumulate or {}).values()))
 
 
 def _repeated(leaves: Sequence[Any]) -> Any:

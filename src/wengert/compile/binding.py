@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import boxing
+from ..core.tape import Leaf
 from .executable import Executable
 from .llvm.watch import Watch
 from .results import assembled
@@ -57,6 +58,7 @@ class Binding:
             watch.slots(tensors, boxing.Tensor, ("_data", "_node"))
             and watch.slots([t for p, t in closed_over if p in written], boxing.Tensor, ("_alias",))
             and watch.slots([*self._owners, *cleared], boxing.Tensor, ("_grad",))
+            and watch.slots([t._node for t in tensors if type(t._node) is Leaf], Leaf, ("hooks", "after_accumulate"))
             and watch.slots(self._gradients, boxing.Tensor, ("_data", "_node", "_alias"))
         )
         # An array is held by its Tensor, by `_kept`, and twice by the program; a gradient by its owner and here.
@@ -127,6 +129,7 @@ def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:
         and not path.reports
         and not path.absent
         and not path.same
+        and not any([hooks for _, _, hooks in path.tracking])
         and all([isinstance(s, (*_PERSISTENT, ArgumentSource, DrawSource)) for s in path.sources])
         and all([isinstance(s, TensorSource) for s, _ in (*path.effects.gradients, *path.effects.writes)])
     )

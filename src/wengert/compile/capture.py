@@ -35,6 +35,7 @@ from .sources import (
     CompileError,
     DrawSource,
     GradientSource,
+    LoanSource,
     Numbers,
     NumberSource,
     SeedSource,
@@ -146,9 +147,9 @@ class CaptureTrace(Trace, capturing.Capture):
         "afterwards",
         "brought",
         "checks",
-        "deeds",
         "conditions",
         "decisions",
+        "deeds",
         "equations",
         "inputs",
         "numbers",
@@ -172,7 +173,7 @@ class CaptureTrace(Trace, capturing.Capture):
         self.afterwards: list[Callable[[], None]] = []
         self.deeds: list[str] = []
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
-        self._arrays: dict[int, tuple[np.ndarray, Value]] = {}
+        self._arrays: dict[int, tuple[Any, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}
         self._arrays_outside = {id(leaf._data) for leaf in arguments if type(leaf) is boxing.Tensor}
         self._held: dict[int, Brought] = {}
@@ -268,11 +269,15 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def array(self, array: np.ndarray, holder: Any = None) -> Any:
         """Return a tracer for an array of NumPy's (that a Tensor may have borrowed), which is read in every run."""
-        known = self._arrays.get(id(array))
+        key = id(array if holder is None else holder)
+        known = self._arrays.get(key)
         if known is None:
             place = self._arguments.get(id(array if holder is None else holder))
-            source = ArraySource(array) if place is None else ArgumentSource(place, array)
-            known = self._arrays[id(array)] = (array, self.input(array, source))
+            if place is not None:
+                source = ArgumentSource(place, array)
+            else:
+                source = ArraySource(array) if holder is None else LoanSource(holder, array)
+            known = self._arrays[key] = (array if holder is None else holder, self.input(array, source))
         return self.tracer(array, known[1])
 
     def drawn(self, draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
@@ -341,6 +346,11 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def process(self, primitive: Primitive, args: Sequence[Any], params: Params) -> Any:
         """Compute the operation on raw arrays, and write it down."""
+        if capturing.current() is not self:
+            raise CompileError(
+                f"wg.compile({self.described}): another thread uses a Tensor of this function while it runs for the "
+                "first time. Call it once before there are other threads"
+            )
         raws: list[Any] = []
         operands: list[Any] = []
         for arg in args:
@@ -422,6 +432,8 @@ class CaptureTrace(Trace, capturing.Capture):
             with self:
                 return function()
         except BaseException:
+            for say, states in self.reports:  # what was printed until then helps to understand
+                say(*[boxing.box(state.raw) if isinstance(state, Captured) else state for state in states])
             for brought in reversed(self.brought):
                 brought.restore()
             raise

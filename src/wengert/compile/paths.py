@@ -15,6 +15,7 @@ from ..core import boxing
 from ..core.aliasing import _UNSHARED as UNSHARED
 from ..core.pytree import Structure, flatten
 from ..core.recording import set_recording
+from ..core.tape import Leaf
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
 from .backends import Interpreted, prepare
@@ -92,6 +93,11 @@ def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> N
     if gradient is brought.gradient and not brought.gradient_was_set:
         return
     assert brought.source is not None
+    if brought.inner is not brought.node:
+        raise CompileError(
+            f"wg.compile({trace.described}): backward() in the function has reached a Tensor that was computed "
+            "outside of it, from where it would go on. Pass a leaf (detach() it), or call backward() outside"
+        )
     if gradient is None:
         effects.gradients.append((brought.source, None))
         return
@@ -221,7 +227,9 @@ class Path:
         ]
         self.binding: Binding | None = None
         self.unbound = 0
-        self.tracking = [(s.tensor, s.tensor._node is None) for s in self.sources if type(s) is TensorSource]
+        self.tracking = [
+            (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if type(s) is TensorSource
+        ]
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
@@ -275,9 +283,11 @@ class Path:
         for condition in self.conditions:
             if not condition():
                 raise Changed("what the function closes over")
-        for tensor, was_untracked in self.tracking:
+        for tensor, was_untracked, hooks in self.tracking:
             if (tensor._node is None) is not was_untracked:
                 raise Changed("which Tensors require grad")
+            if not was_untracked and _hooks_on(tensor) != hooks:
+                raise Changed("the hooks on a Tensor")
         for source, was_absent in self.absent:
             if (source.holder(arguments).grad is None) is not was_absent:
                 raise Changed("whether there are gradients already")
@@ -370,13 +380,30 @@ class Path:
     ) -> None:
         """Give the results of a run their Nodes, which keep what went in, and the residuals."""
         assert self.derivative is not None
-        owned = [array if owns else array.copy() for array, owns in zip(arrays, self.owned)]
+        owned = [
+            array
+            if owns and not (type(source) is ArgumentSource and _is_lent(arguments[source.place]))
+            else array.copy()
+            for array, owns, source in zip(arrays, self.owned, self.sources)
+        ]
         call = Call(self.graph, self.derivative, self.tracked, self.pulling, owned, residuals)
         ordered = [None] * len(self.derivative.outputs)
         for place, made in zip(self.on_tape, boxes):
             if place is not None:
                 ordered[place] = made
         put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
+
+
+def _hooks_on(tensor: Any) -> list[Any] | None:
+    node = tensor._node
+    if not isinstance(node, Leaf) or not (node.hooks or node.after_accumulate):
+        return None
+    return [*(node.hooks or {}).values(), None, *(node.after_accumulate or {}).values()]
+
+
+def _is_lent(argument: Any) -> bool:
+    """Return whether somebody else may write to the memory of an argument."""
+    return type(argument) is not boxing.Tensor
 
 
 def _writable(tensor: Any, held: int) -> tuple[np.ndarray, Callable[[], None] | None]:

@@ -9,14 +9,14 @@ import builtins
 from functools import partial
 from typing import Any
 
-from ..core import boxing, capturing
+from ..core import capturing
 
 _print = builtins.print
 
 
 def _print_in_every_run(*values: Any, **options: Any) -> None:
     capture = capturing.current()
-    if capture is None or not any([type(value) is boxing.Tracer for value in values]):
+    if capture is None:
         _print(*values, **options)
     else:
         capture.report(partial(_print, **options), values)

@@ -1,8 +1,11 @@
 """What a function can reach without being handed it: Tensors and plain values that it closes over, and by which way.
 
-A compiled program is good only as long as the way to every Tensor that it uses still leads there, and what else code reads
-is what it was. `Ties` are those conditions, checked before every run.
+A compiled program is good only as long as the way to every Tensor that it uses still leads there, and what else code
+reads is what it was. `Ties` are those conditions, checked before every run.
 """
+
+# The slots of Tensor are read here.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import boxing
-from ..core.tape import PACKAGE
+from ..core.tape import PACKAGE, Leaf
 from .ties import Tie, contents_of
 
 _PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -104,6 +107,10 @@ class Reach:
         self._alive.append(value)
         if isinstance(value, boxing.Tensor):
             self.tensors[id(value)] = value
+            node = value._node
+            if isinstance(node, Leaf):
+                for hook in [*(node.hooks or {}).values(), *(node.after_accumulate or {}).values()]:
+                    self._meet(hook, id(value), None)
         elif isinstance(value, np.ndarray):
             self.arrays[id(value)] = value
             self._contents[id(value)] = contents_of(value)

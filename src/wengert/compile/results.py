@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 class Result(NamedTuple):
     """A leaf of what the function returns: an output of the program, a Tensor of outside ("held"), an
-    argument by its place, an earlier leaf by its place ("same"), or any other object."""
+    argument by its place, an earlier leaf by its place ("same"), a copy of an array, or any other object.
+    """
 
     kind: str
     what: Any
@@ -25,6 +26,8 @@ def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequen
             leaves.append(arguments[what])
         elif kind == "held":
             leaves.append(what.holder(arguments))
+        elif kind == "copy":
+            leaves.append(what.copy())
         else:
             leaves.append(leaves[what] if kind == "same" else what)
     return leaves

@@ -1,5 +1,6 @@
 """Where the inputs of a compiled function come from in every run: arguments, Tensors and arrays that it closes over,
-gradients, random numbers, and numbers that Python computes."""
+gradients, random numbers, and numbers that Python computes.
+"""
 
 # The slots of Tensor are read here.
 # pyright: reportPrivateUsage=false
@@ -119,6 +120,12 @@ class TensorSource(Fitting):
 
     def __str__(self) -> str:
         return f"a Tensor that the function closes over, of shape {self.shape},"
+
+
+class LoanSource(TensorSource):
+    """A Tensor that the function closes over and that lies in memory of others, who may write to it."""
+
+    __slots__ = ()
 
 
 class GradientSource(Fitting):
