@@ -94,7 +94,18 @@ class Captured(State):
 class Brought:
     """A Tensor that was made a tracer, and what it was before."""
 
-    __slots__ = ("data", "fresh", "gradient", "gradient_was_read", "gradient_was_set", "inner", "node", "source", "tensor", "value")
+    __slots__ = (
+        "data",
+        "fresh",
+        "gradient",
+        "gradient_was_read",
+        "gradient_was_set",
+        "inner",
+        "node",
+        "source",
+        "tensor",
+        "value",
+    )
 
     def __init__(self, tensor: Any, value: Value, source: Source | None) -> None:
         self.tensor = tensor
