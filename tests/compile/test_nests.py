@@ -17,7 +17,7 @@ from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.compiling import EXPLICIT, compile_object, link, module_of
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
 from wengert.compile.llvm.nests import nest_kernel
-from wengert.compile.nests import Access, Nest, Operand, Phase, Reduction, Store
+from wengert.compile.nests import Access, Counter, Nest, Operand, Phase, Range, Reduction, Store
 from wengert.compile.scalar_ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, Scalar, input_scalar, topological
 
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
@@ -232,3 +232,22 @@ def test_what_a_kernel_says_of_its_work() -> None:
     assert kernel.scratch == 0
     small = nest_kernel(elementwise([x + 1], 100), AVX512)
     assert small.grain > small.units
+
+
+def test_equal_nests_are_generated_once_and_others_apart() -> None:
+    """Nests that differ in a fill's sign, in a Counter's axis or in a pick are other kernels."""
+    x, n = input_scalar("x", FLOAT32), input_scalar("n", INT64)
+
+    def padded(fill: float) -> Nest:
+        access = Access(0, -1, (1,), (), (Range(-1, (1,), 4),), fill)
+        phase = Phase((), {"x": access}, (Store(Access(1, 0, (1,)), x),))
+        return Nest("padded", (6,), (phase,), (Operand(FLOAT32), Operand(FLOAT32)), "outer")
+
+    def counted(axis: int) -> Nest:
+        phase = Phase((), {"n": Counter(axis)}, (Store(Access(0, 0, (5, 1)), n),))
+        return Nest("counted", (5, 5), (phase,), (Operand(INT64),), "outer")
+
+    assert nest_kernel(padded(0.0), AVX2) is nest_kernel(padded(0.0), AVX2)
+    assert nest_kernel(padded(0.0), AVX2) != nest_kernel(padded(-0.0), AVX2)
+    assert nest_kernel(counted(0), AVX2) != nest_kernel(counted(1), AVX2)
+    assert nest_kernel(padded(0.0), AVX2) != nest_kernel(padded(0.0), SSE2)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Hashable
 
 from ..kernels import Kernel
-from ..nests import Nest
+from ..nests import Access, Counter, Nest
 from .machine import Machine
 from .nests_body import Body, Loop
 from .nests_lowered import cost_of
@@ -23,10 +24,44 @@ WORTHWHILE = 3000.0
 """Nanoseconds of work that are worth another thread's while."""
 CYCLES_PER_NANOSECOND = 3.5
 UNIT_CYCLES = 5.0
+REMEMBERED = 512
+"""Kernels that are at hand when an equal nest comes again: layers of a model are often alike."""
+
+
+_recent: dict[Hashable, tuple[Nest, Kernel]] = {}
 
 
 def nest_kernel(nest: Nest, machine: Machine) -> Kernel:
     """Return the kernel that computes a nest on a machine: units are outer indices, or blocks of them."""
+    key = (machine, _spelling(nest))
+    known = _recent.get(key)
+    if known is None:
+        while len(_recent) >= REMEMBERED:
+            _recent.pop(next(iter(_recent)), None)
+        known = _recent[key] = (nest, _generated(nest, machine))
+    return known[1]
+
+
+def _spelling(nest: Nest) -> Hashable:
+    """Return what is equal for equal nests; Scalars count by identity, for equal ones are one as long as one lives."""
+
+    def access(given: Access) -> Hashable:
+        picks = tuple([(id(pick), stride) for pick, stride in given.picks])
+        return (given.operand, given.offset, given.strides, picks, given.inside, repr(given.fill))
+
+    phases = [
+        (
+            phase.inner,
+            tuple([(n, s.axis if isinstance(s, Counter) else access(s)) for n, s in phase.inputs.items()]),
+            tuple([(access(store.target), id(store.scalar), store.add) for store in phase.stores]),
+            tuple([(reduction.name, reduction.op, id(reduction.scalar)) for reduction in phase.reductions]),
+        )
+        for phase in nest.phases
+    ]
+    return (nest.name, nest.outer, tuple(phases), nest.operands, nest.lanes)
+
+
+def _generated(nest: Nest, machine: Machine) -> Kernel:
     plan = plan_nest(nest, machine)
     text = Text()
     body = Body(plan, text)

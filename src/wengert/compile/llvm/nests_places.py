@@ -67,6 +67,7 @@ class Places:
     # Where values live
 
     def _level(self, bits: int) -> int:
+        """Return the level of the innermost loop along one of the axes."""
         level = 0
         for axis, own in self.levels.items():
             if own > level and axis >= 0 and bits >> axis & 1:
