@@ -1,8 +1,9 @@
-"""Matrix products to test kernels with: arrays of any layout between poisoned margins, and epilogues with references."""
+"""Matrix products to test kernels with: arrays of any layout between poisoned margins; epilogues with references."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -165,7 +166,7 @@ class Sample(NamedTuple):
         edges = [0, kernel.units]
         if rng is not None and kernel.units:
             edges = sorted({0, kernel.units, *rng.integers(0, kernel.units + 1, 3).tolist()})
-        spans = list(zip(edges, edges[1:]))
+        spans = list(itertools.pairwise(edges))
         for position in range(len(spans)) if rng is None else rng.permutation(len(spans)):
             native.run(kernel, addresses, *spans[position])
         return fresh
@@ -193,10 +194,11 @@ def sample(
         still = [*range(axes)] if "b" in fixed else []
         still += [axes + position for position, letter in enumerate("ij") if letter in fixed]
         operands.append(operand(rng, (*batch, m, n), dtype, still))
-        inputs[name] = Access(len(operands) - 1, *operands[-1].access)
+        source = Access(len(operands) - 1, *operands[-1].access)
+        inputs[name] = source
         scalars[name] = input_scalar(name, dtype)
         if name in epilogue.in_place:
-            targets.append(inputs[name])
+            targets.append(source)
     value = input_scalar("product", dtype)
     outputs = [value, *epilogue.outputs(value, *scalars.values())]
     stores = []
