@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PREAMBLE = """
 import os, sys, threading, time
 import numpy as np
+import numpy.testing  # now, and not while another thread forks
 from tests.compile.native_jobs import Chain
 
 def check(chain, times=20):
@@ -83,6 +84,7 @@ def test_a_fork_while_another_thread_runs_a_program(tmp_path: Path) -> None:
         def keep_on():
             while not stop:
                 check(chain, 1)
+        check(chain, 1)
         other = threading.Thread(target=keep_on)
         other.start()
         for _ in range(5):

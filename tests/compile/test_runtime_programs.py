@@ -13,7 +13,7 @@ import pytest
 from tests.compile.native_jobs import NOTHING, Chain, kernel
 from wengert.compile.kernels import Job, Kernel, Place
 from wengert.compile.llvm import arena, program
-from wengert.compile.llvm.program import Addresses, NativeProgram
+from wengert.compile.llvm.program import Addresses, NativeProgram, prepare
 from wengert.compile.llvm.threads import ThreadPool, pool
 
 SERIAL = 10**9
@@ -122,6 +122,13 @@ def test_workers_wake_up_after_they_have_gone_to_sleep() -> None:
     for pause in (0.0, 0.001, 0.0002, 0.01, 0.0, 0.05):
         time.sleep(pause)
         np.testing.assert_array_equal(chain.run(x), chain.expected(x))
+
+
+def test_what_all_programs_need_can_be_prepared_in_the_background() -> None:
+    prepare()
+    chain = Chain(50, [1, 1], 2)
+    x = dyadic(50)
+    np.testing.assert_array_equal(chain.run(x), chain.expected(x))
 
 
 def test_workers_stop_and_start_again() -> None:

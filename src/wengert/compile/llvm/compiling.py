@@ -45,6 +45,9 @@ are unrolled as they should be, and made none of them faster."""
 SCALAR = Pipeline(3, 3, True)
 """For scalar loops that are to become vector loops."""
 
+PLAIN = Pipeline(0, 0, False)
+"""For code that is to be compiled fast."""
+
 
 class Module(NamedTuple):
     """LLVM IR to be compiled as one, and the functions in it that are asked for."""
@@ -281,9 +284,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 
+def begin_modules(modules: Iterable[Module], pipeline: Pipeline) -> None:
+    """Begin to compile modules in the background; errors are those of `compile_module`."""
+    _compilers[0].begin(modules, pipeline)
+
+
 def begin_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> None:
     """Begin to compile kernels in the background, while others are still being made; errors are `compile_kernels`'s."""
-    _compilers[0].begin([module_of([kernel]) for kernel in kernels], pipeline)
+    begin_modules([module_of([kernel]) for kernel in kernels], pipeline)
 
 
 def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> dict[str, int]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import NativeCodeError
 from ..kernels import Job
 from .arena import LINE, Arena, borrow
 from .compiling import EXPLICIT, Pipeline, compile_kernels
 from .program_loop import MOST_CHUNKS
 from .target import MOST_THREADS, available_cores
-from .threads import native_loop, native_timed_loop, pool
+from .threads import begin_loop, native_loop, native_timed_loop, pool
 
 CHUNKS = 4
 """Pieces that a thread's share of a job has at most, for others to take over when its thread is held up."""
@@ -23,6 +26,20 @@ WORTHWHILE = 8
 """Grains that a piece has at least, if a share has more than one: each costs a call."""
 FRAME_WORDS = 16
 UNKNOWN = -1
+
+
+def prepare() -> None:
+    """Load LLVM, and begin to compile what all programs need, in the background: while a function is being captured.
+
+    What goes wrong here will go wrong again for the program, where it can be dealt with.
+    """
+    with suppress(RuntimeError):  # also: no more threads
+        Thread(target=_prepare, name="wengert-prepare").start()
+
+
+def _prepare() -> None:
+    with suppress(NativeCodeError):
+        begin_loop()
 
 
 class Timing(NamedTuple):

@@ -9,7 +9,8 @@ segments of the program in order:
 - Whoever has run a chunk adds one to its own *finished* counter. A segment is over when the counters' sum says so: one
   cache line goes from thread to thread, and no instruction is contended.
 - Who waits for long claims what others have left: of a worker that has not woken up yet, or that the system has taken
-  off its core. So a busy core costs time in proportion, not a time slice at every job.
+  off its core; and doesn't wait for long in the next segments, until somebody else is seen to do his share. So a busy
+  core costs time in proportion, not a time slice at every job.
 - Segments without parallelism (serial jobs in sequence) are the calling thread's; workers wait for its counter.
 """
 
@@ -25,6 +26,8 @@ HEADER, BLOCK = 512, 512
 CLAIM, FINISHED = 128, 256
 """Where in a block the two counters are: each alone in its cache lines, whatever the line is (128 at most)."""
 MOST_CHUNKS = 4095
+WARY = 4
+"""Pauses that a thread waits before it takes over others' work if it had to in the segment before."""
 IDLE, POSTED, STOP, TAKEN = 0, 1, 2, 3
 """States of a mailbox, with which a block begins."""
 
@@ -217,7 +220,7 @@ entry:
   %skip = mul i64 %me, %stride
   %scratch = getelementptr i8, ptr %scratches, i64 %skip
   %mine = call ptr @block(ptr %pool, i64 %me, i64 $FINISHED)
-  %patience = call i64 @word(ptr %pool, i64 1)
+  %calm = call i64 @word(ptr %pool, i64 1)
   %endurance = call i64 @word(ptr %pool, i64 2)
   %relax = call ptr @pointer(ptr %pool, i64 4)
   %rest = call i64 @word(ptr %pool, i64 7)
@@ -226,6 +229,7 @@ entry:
 
 segment:
   %s = phi i64 [ 0, %entry ], [ %s.next, %over ]
+  %limit = phi i64 [ %calm, %entry ], [ %limit.next, %over ]
   %bytes = shl i64 %s, 5
   %record = getelementptr i8, ptr %segments, i64 %bytes
   %width = call i64 @word(ptr %record, i64 0)
@@ -267,13 +271,15 @@ work:
 
 wait:
   %spins = phi i64 [ 0, %alone ], [ 0, %share ], [ 0, %own ], [ %spins.next, %again ], [ 0, %stolen ]
+  %most = phi i64 [ %limit, %alone ], [ %limit, %share ], [ %limit, %own ], [ %most, %again ], [ $WARY, %stolen ]
+  %then = phi i64 [ %calm, %alone ], [ %calm, %share ], [ %calm, %own ], [ %then, %again ], [ $WARY, %stolen ]
   %sum = call i64 @finished(ptr %pool, i64 %threads)
   %ready = icmp sge i64 %sum, %goal
   br i1 %ready, label %over, label %idle
 idle:
   $PAUSE
   %spins.next = add i64 %spins, 1
-  %patient = icmp ult i64 %spins.next, %patience
+  %patient = icmp ult i64 %spins.next, %most
   br i1 %patient, label %again, label %look
 look:
   br i1 %serial, label %tire, label %victim
@@ -305,6 +311,7 @@ again:
   br label %wait
 
 over:
+  %limit.next = phi i64 [ %limit, %sequence ], [ %then, %wait ]
   %more = icmp ult i64 %s.next, %count
   br i1 %more, label %segment, label %done
 done:
@@ -483,6 +490,6 @@ def timed_loop(target: Target) -> str:
 
 
 def _filled(parts: Sequence[str], pause: str, words: dict[str, str]) -> str:
-    places = {"HEADER": HEADER, "BLOCK": BLOCK, "CLAIM": CLAIM, "FINISHED": FINISHED}
+    places = {"HEADER": HEADER, "BLOCK": BLOCK, "CLAIM": CLAIM, "FINISHED": FINISHED, "WARY": WARY}
     states = {"IDLE": IDLE, "POSTED": POSTED, "STOP": STOP, "TAKEN": TAKEN}
     return Template("".join(parts)).substitute(places, **states, PAUSE=pause, **words)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiling import Module, compile_module
+from .compiling import PLAIN, Module, begin_modules, compile_module
 from .program_loop import BLOCK, EXPORTS, HEADER, IDLE, STOP, TIMED_EXPORTS, program_loop, timed_loop
 from .target import MOST_THREADS, host_target
 
@@ -70,15 +70,25 @@ def _loop(addresses: dict[str, int], suffix: str) -> Loop:
 
 
 @cache
+def _loop_module() -> Module:
+    return Module(program_loop(host_target()), EXPORTS)
+
+
+def begin_loop() -> None:
+    """Begin to compile what runs programs, in the background."""
+    begin_modules([_loop_module()], PLAIN)
+
+
+@cache
 def native_loop() -> Loop:
     """Return the functions that run programs."""
-    return _loop(compile_module(Module(program_loop(host_target()), EXPORTS)), "")
+    return _loop(compile_module(_loop_module(), PLAIN), "")
 
 
 @cache
 def native_timed_loop() -> tuple[Loop, Function]:
     """Return those that take the time of each chunk of work, and the clock that they read."""
-    addresses = compile_module(Module(timed_loop(host_target()), TIMED_EXPORTS))
+    addresses = compile_module(Module(timed_loop(host_target()), TIMED_EXPORTS), PLAIN)
     return _loop(addresses, "_timed"), _function(addresses["wengert_clock"], _WORD)
 
 
@@ -174,7 +184,7 @@ class ThreadPool:
                 raise OSError("no semaphore")
             self._words[place + 6] = handle
         self._words[place] = IDLE
-        worker = _function(_worker_address(), None, _POINTER, _WORD)
+        worker = _function(compile_module(_loop_module(), PLAIN)["wengert_worker"], None, _POINTER, _WORD)
         started = Thread(target=worker, args=(self.address, thread), name=f"wengert-{thread}", daemon=True)
         started.start()
         self._threads.append(started)
@@ -203,13 +213,9 @@ class ThreadPool:
         self._threads.clear()
 
 
-def _worker_address() -> int:
-    return compile_module(Module(program_loop(host_target()), EXPORTS))["wengert_worker"]
-
-
 def pauses_per_microsecond() -> float:
     """Return how many of the processor's pauses go by in a microsecond."""
-    spin = _function(compile_module(Module(program_loop(host_target()), EXPORTS))["wengert_spin"], None, _WORD)
+    spin = _function(compile_module(_loop_module(), PLAIN)["wengert_spin"], None, _WORD)
     rounds, best = 4000, float("inf")
     for _ in range(3):
         start = perf_counter()
