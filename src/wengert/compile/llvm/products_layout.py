@@ -74,9 +74,9 @@ def _planned(product: Product, machine: Machine) -> Plan:
     batches = 1
     for extent in product.batch:
         batches *= extent
-    shape = Shape(
-        product.m, product.n, product.k, product.dtype.itemsize, *product.a.strides[-2:], *product.b.strides[-2:]
-    )
+    left, right = product.a.strides[-2:], product.b.strides[-2:]
+    extents = max(1, product.m), max(1, product.n), product.k
+    shape = Shape(*extents, product.dtype.itemsize, *left, *right)
     return plan_product(shape, batches, machine)
 
 
