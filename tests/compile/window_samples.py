@@ -77,7 +77,8 @@ def convolved_back_to_input(y: Array, weight: Array, moves: Moves, groups: int, 
     out = np.zeros((y.shape[0], groups, weight.shape[2], *image), np.longdouble)
     for (row, column), (rows, columns), there in moves.elements(image):
         share = np.where(there, np.einsum("ngfij,gfc->ngcij", y, weight[..., row, column]), 0)
-        np.add.at(out, (..., rows, columns), share)
+        where: Any = (..., rows, columns)
+        np.add.at(out, where, share)
     return out.reshape(y.shape[0], -1, *image)
 
 

@@ -138,14 +138,18 @@ def _tile_cycles(rows: int, vectors: int, machine: Machine) -> float:
     return max(rows * vectors / 2, loads / 2, 4) + 0.5
 
 
-def divide(part: Correlation, dtype: DType, machine: Machine) -> Division:
-    """Divide the grid into bands of rows whose planes and sums fit into half of the second cache; tile them."""
-    rows, columns = part.grid
+def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Division:
+    """Divide grids into bands of rows whose planes and sums fit into half of the second cache; choose a register tile.
+
+    The correlations read the same channels, and make sums for as many filters.
+    """
+    part, taps = parts[0], tuple([tap for part in parts for tap in part.taps])
+    rows, columns = [max([part.grid[axis] for part in parts]) for axis in (0, 1)]
     lanes = machine.lanes(dtype)
     wanted = -(-8 // (part.batch * part.groups))  # few images: bands are all that threads can share
     bands = 1
     while True:
-        planes = planes_for(part.taps, part.depth, part.source, part.stride, -(-rows // bands), columns)
+        planes = planes_for(taps, part.depth, part.source, part.stride, -(-rows // bands), columns)
         run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
         size = (planes.size + part.breadth * run * lanes) * dtype.itemsize
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
@@ -158,16 +162,16 @@ def divide(part: Correlation, dtype: DType, machine: Machine) -> Division:
 class _Generator:
     """Writes the functions of one correlation."""
 
-    def __init__(self, part: Correlation, name: str, dtype: DType, machine: Machine) -> None:
+    def __init__(self, part: Correlation, division: Division, name: str, dtype: DType, machine: Machine) -> None:
         self.part = part
+        self.division = division
         self.name = name
         self.dtype = dtype
         self.machine = machine
-        self.division = divide(part, dtype, machine)
         self.stores = machine_stores(part.after.stores)
 
     def write(self, parts: Parts) -> None:
-        """Write the tables, the function of each size of register tile, and that of a unit of work."""
+        """Write tables, the function of each size of register tile, and that of a unit of work after it is copied."""
         part, division = self.part, self.division
         size, planes = division.planes.channel_size, division.planes
         runs = [channel * size + planes.offset(tap) for channel in range(part.depth) for tap in part.taps]
@@ -175,8 +179,8 @@ class _Generator:
             parts.table(f"{self.name}.runs", runs)
             if not self._consecutive:
                 parts.table(f"{self.name}.weights", part.weight_numbers)
-            for filters in {division.filters, part.breadth % division.filters} - {0}:
-                for vectors in {division.vectors, division.run % division.vectors} - {0}:
+            for filters in sorted({division.filters, part.breadth % division.filters} - {0}):
+                for vectors in sorted({division.vectors, division.run % division.vectors} - {0}):
                     head = f"private void {self._tile(filters, vectors)}(ptr %weights, ptr %planes, ptr %results)"
                     parts.add(f"{head} noinline nounwind", self._tile_code(filters, vectors))
         head = f"private void {SYMBOL}.{self.name}(ptr %operands, i64 %image, i64 %group, i64 %band, ptr %scratch)"
@@ -212,20 +216,21 @@ class _Generator:
         return code
 
     def _unit_code(self) -> PlaneCode:
-        """Return the code that does a unit of work."""
+        """Return the code that does a unit of work whose image has been copied."""
         code = PlaneCode(self.dtype, self.machine)
         part, division = self.part, self.division
-        rows = division.planes.rows
-        first: Index = code.multiply("%band", rows) if division.bands > 1 else 0
+        first: Index = code.multiply("%band", division.planes.rows) if division.bands > 1 else 0
         results = code.at("%scratch", (division.results, 1))
         if part.sums_length:
-            size = part.depth * part.source[0] * part.source[1]
-            source = code.at(code.operand(0), ("%image", part.groups * size), ("%group", size))
-            write_copy(code, division.planes, source, "%scratch", first, division.bands * rows - 1)
             self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0])), results)
         else:
             code.fill(results, part.breadth * division.length)
-        self._results(code, results, first)
+        if division.bands == 1:
+            self._results(code, results, 0, part.grid[0])
+            return code
+        rows = code.least(code.value(f"sub i64 {part.grid[0]}, {first}"), division.planes.rows)
+        with code.when(code.compare(rows, "sgt", 0)):  # grids may differ by a row
+            self._results(code, results, first, rows)
         return code
 
     def _tiles(self, code: PlaneCode, weights: str, results: str) -> None:
@@ -254,13 +259,10 @@ class _Generator:
         result = code.at(target, (row, self.division.length))
         code.write(f"call void {self._tile(filters, vectors)}(ptr {weight}, ptr {run}, ptr {result})")
 
-    def _results(self, code: PlaneCode, results: str, first: Index) -> None:
-        """Write the loops that take sums from scratch, through the epilogue, to the output."""
+    def _results(self, code: PlaneCode, results: str, first: Index, rows: Index) -> None:
+        """Write the loops that take sums of some rows from scratch, through the epilogue, to the output."""
         part, division, lanes = self.part, self.division, self.division.lanes
         columns, pitch = part.grid[1], division.planes.pitch
-        rows: Index = part.grid[0]
-        if division.bands > 1:
-            rows = code.least(code.value(f"sub i64 {part.grid[0]}, {first}"), division.planes.rows)
         addresses = tuple([code.operand(position) for position in range(len(part.after.operands))])
         epilogue = Epilogue(part.after.inputs, self.stores, part.after.operands, addresses)
         whole = columns // lanes * lanes
@@ -290,31 +292,27 @@ def correlation_kernel(
     name: str, correlations: Sequence[Correlation], dtype: DType, machine: Machine, flops: int
 ) -> Kernel:
     """Return the kernel that does correlations, which write to different places, one after the other."""
-    generators = [_Generator(part, f"part{number}", dtype, machine) for number, part in enumerate(correlations)]
-    parts = Parts()
+    division = divide(correlations, dtype, machine)
+    planes, part, parts = division.planes, correlations[0], Parts()
+    code = PlaneCode(dtype, machine)
+    size = part.depth * part.source[0] * part.source[1]
+    generators = [_Generator(each, division, f"part{n}", dtype, machine) for n, each in enumerate(correlations)]
     for generator in generators:
         generator.write(parts)
-    divisions = [generator.division for generator in generators]
-    bands = max([division.bands for division in divisions])
-    code = PlaneCode(dtype, machine)
     with code.when(code.compare("%begin", "slt", "%end")):
-        if len(generators) == 1:
-            code.fill("%scratch", divisions[0].planes.size)
+        code.fill("%scratch", planes.size + division.lanes)
         with code.loop("%begin", "%end") as unit:
-            rest, band = code.divide(unit, bands)
-            image, group = code.divide(str(rest), correlations[0].groups)
+            rest, band = code.divide(unit, division.bands)
+            image, group = code.divide(str(rest), part.groups)
+            source = code.at(code.operand(0), (image, part.groups * size), (group, size))
+            first = code.multiply(band, planes.rows)
+            write_copy(code, planes, source, "%scratch", first, division.bands * planes.rows - 1)
             for generator in generators:
-                within = code.compare(band, "slt", generator.division.bands)
-                with code.when(within):
-                    if len(generators) > 1:
-                        code.fill("%scratch", generator.division.planes.size)
-                    given = f"ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch"
-                    code.write(f"call void {SYMBOL}.{generator.name}({given})")
+                given = f"ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch"
+                code.write(f"call void {SYMBOL}.{generator.name}({given})")
     parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
-    part = correlations[0]
-    units = part.batch * part.groups * bands
-    results = [correlation.breadth * correlation.grid[0] * correlation.grid[1] for correlation in correlations]
-    images = part.batch * part.groups * (part.depth * part.source[0] * part.source[1] + sum(results))
-    work = Work(flops, images * dtype.itemsize)
-    scratch = max([division.results + part.breadth * division.length for division in divisions])
-    return parts.kernel(name, units, grain_for(units, work), (scratch + divisions[0].lanes) * dtype.itemsize, work)
+    units = part.batch * part.groups * division.bands
+    points = sum([each.grid[0] * each.grid[1] for each in correlations])
+    work = Work(flops, part.batch * part.groups * (size + part.breadth * points) * dtype.itemsize)
+    scratch = division.results + part.breadth * division.length + division.lanes
+    return parts.kernel(name, units, grain_for(units, work), scratch * dtype.itemsize, work)
