@@ -26,6 +26,7 @@ from ..core.tracing import Several
 from ..core.vspace import OutputBars, densify
 from .capture import CaptureTrace
 from .graph import Equation, Graph, Value
+from .results import viewed_in
 from .sources import SeedSource, Source
 
 _CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
@@ -52,7 +53,9 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     """Capture the pullback of what a function has returned; None if nothing of it is on the tape."""
     if not is_recording():
         return None
-    leaves = [leaf for leaf in flatten(result)[0] if _is_tracked(leaf, trace)]
+    returned = flatten(result)[0]
+    visible = {id(leaf) for leaf in returned}
+    leaves = list({id(leaf): leaf for leaf in returned if _is_tracked(leaf, trace, visible)}.values())
     sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]
     if not leaves or not sources:
         return None
@@ -84,8 +87,12 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     return Derivative([leaf._state.value for leaf in leaves], [source for source, _ in reached], residuals, pullback)
 
 
-def _is_tracked(leaf: Any, trace: CaptureTrace) -> bool:
+def _is_tracked(leaf: Any, trace: CaptureTrace, visible: set[int]) -> bool:
+    """Return whether a leaf is a result on the tape, other than by being a view of something that is."""
     if type(leaf) is not boxing.Tracer or leaf._state.trace is not trace or trace.holds(leaf):
+        return False
+    view = viewed_in(leaf)
+    if view is not None and (trace.holds(view[0]) or id(view[0]) in visible):
         return False
     return leaf._node is not None and not is_freed(leaf._node)
 

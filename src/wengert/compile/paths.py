@@ -26,7 +26,7 @@ from .executable import Executable
 from .families import Families
 from .graph import Graph, Value
 from .interpret import interpret
-from .results import Result, assembled
+from .results import Result, assembled, viewed_in
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
 
 
@@ -51,10 +51,13 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
     leaves, structure = flatten(result)
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans: list[Result] = []
-    seen: dict[int, int] = {}
+    places: dict[int, int] = {}
     for number, leaf in enumerate(leaves):
-        first = seen.setdefault(id(leaf), number) if isinstance(leaf, boxing.Tensor) else number
-        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held))
+        if isinstance(leaf, boxing.Tensor):
+            places.setdefault(id(leaf), number)
+    for number, leaf in enumerate(leaves):
+        first = places.get(id(leaf), number)
+        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, places))
     effects = Effects([], [], [], {})
     for brought in list(trace.brought):
         if brought.source is not None:
@@ -71,7 +74,7 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
     return plans, structure, effects
 
 
-def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought]) -> Result:
+def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result:
     if not isinstance(leaf, boxing.Tensor):
         place = trace.place_of(leaf)
         return Result("object", leaf) if place is None else Result("argument", place)
@@ -81,11 +84,25 @@ def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought]) -> Result:
     if type(leaf) is boxing.Tracer:
         if leaf._state.trace is not trace:
             raise leaked(leaf._state)
-        return Result("output", leaf._state.value)
+        view = _view_plan(leaf, held, places)
+        return Result("output", leaf._state.value) if view is None else view
     if (place := trace.place_of(leaf)) is not None:
         return Result("argument", place)
     source = trace.source_of(leaf)
     return Result("held", source) if source is not None else Result("output", trace.constant(leaf))
+
+
+def _view_plan(leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result | None:
+    """Return how a leaf is a view of a Tensor of outside or of another leaf; None if it is neither."""
+    found = viewed_in(leaf)
+    if found is None:
+        return None
+    base, viewed = found
+    brought = held.get(id(base))
+    if brought is not None and brought.source is not None:
+        return Result("view", viewed._replace(base=brought.source))
+    place = places.get(id(base))
+    return None if place is None else Result("view", viewed._replace(base=place))
 
 
 def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:

@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..core import boxing
+from ..core.aliasing import Steps, View, alias_of
+from ..core.dispatch import bind
+
 
 class Result(NamedTuple):
-    """A leaf of what the function returns: an output of the program, a Tensor of outside ("held"), an
-    argument by its place, an earlier leaf by its place ("same"), a copy of an array, or any other object.
+    """A leaf of what the function returns.
+
+    An output of the program ("output", its Value), a Tensor of outside ("held", its Source), an argument ("argument",
+    its place), an earlier leaf ("same", its place), a view ("view", a Viewed), a copy of an array ("copy"), or any other
+    object ("object").
     """
 
     kind: str
     what: Any
+
+
+class Viewed(NamedTuple):
+    """How a leaf is a view of a Tensor of outside (its Source) or of another leaf (its place)."""
+
+    base: Any
+    steps: Steps
+    detached: bool
+
+    def of(self, base: Any) -> Any:
+        """Take the view of a Tensor."""
+        for primitive, params in self.steps:
+            base = bind(primitive, (base,), params)
+        return boxing.operations.detach(base) if self.detached else base
+
+
+def viewed_in(leaf: Any) -> tuple[Any, Viewed] | None:
+    """Return (what a Tensor is a view of, how); None if it is not one."""
+    alias = alias_of(leaf)
+    if type(alias) is not View:
+        return None
+    return alias.base, Viewed(None, alias.steps, alias.root is None)
 
 
 def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
@@ -29,5 +58,12 @@ def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequen
         elif kind == "copy":
             leaves.append(what.copy())
         else:
-            leaves.append(leaves[what] if kind == "same" else what)
+            leaves.append(what)
+    for place, (kind, what) in enumerate(plans):
+        if kind == "view":
+            is_leaf = isinstance(what.base, int)
+            leaves[place] = what.of(leaves[what.base] if is_leaf else what.base.holder(arguments))
+    for place, (kind, what) in enumerate(plans):
+        if kind == "same":
+            leaves[place] = leaves[what]
     return leaves
