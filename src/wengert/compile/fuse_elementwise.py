@@ -7,6 +7,8 @@ accumulation over what was recorded, with the operations' declared partials run 
 
 from __future__ import annotations
 
+import ctypes
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +20,10 @@ from ..declare.elementwise import product_in
 from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor
 from . import scalar_namespace
-from .llvm.emit import emit_kernel
-from .llvm.runtime import NativeKernel, compile_object
+from .llvm.compiling import compile_kernels
+from .llvm.machine import host_machine
+from .llvm.nests import nest_kernel
+from .nests import Access, Counter, Nest, Operand, Phase, Store
 from .scalar_ir import KernelError, Scalar, ScalarFunction, constant, input_scalar
 
 Array = np.ndarray
@@ -164,6 +168,17 @@ def accumulate(
     return bars
 
 
+ENDLESS = 1 << 40
+"""The extent that kernels are made for: they run on as many blocks of it as an array has."""
+
+
+class _Native(NamedTuple):
+    """A compiled kernel, and how many elements a unit of it takes."""
+
+    call: Callable[..., None]
+    block: int
+
+
 class FusedKernel:
     """A function of scalars as a native function of arrays, compiled for each choice of uniform inputs when first met.
 
@@ -174,7 +189,7 @@ class FusedKernel:
 
     def __init__(self, function: ScalarFunction) -> None:
         self.function = function
-        self._native: dict[tuple[bool, ...], NativeKernel] = {}
+        self._native: dict[tuple[bool, ...], _Native] = {}
 
     def __call__(self, *args: Any) -> tuple[Array, ...]:
         """Compute the outputs, in new arrays."""
@@ -182,9 +197,13 @@ class FusedKernel:
         uniform = tuple([array.ndim == 0 and shape != () for array in arrays])
         native = self._native.get(uniform)
         if native is None:
-            native = self._native[uniform] = NativeKernel(compile_object(emit_kernel(self.function, uniform)))
+            native = self._native[uniform] = _compiled(self.function, uniform)
         outs = [np.empty(shape, scalar.dtype) for scalar in self.function.outputs]
-        native([*arrays, *outs], 0, outs[0].size)
+        blocks, rest = divmod(outs[0].size, native.block)
+        if blocks:
+            _run(native, [*arrays, *outs], blocks)
+        if rest:
+            _run_rest(native, [*zip(arrays, uniform), *[(out, False) for out in outs]], len(arrays), rest)
         return tuple(outs)
 
     def _prepared(self, args: tuple[Any, ...]) -> tuple[list[Array], tuple[int, ...]]:
@@ -205,6 +224,36 @@ class FusedKernel:
                 f"{name}: a fused kernel takes arrays of one shape and single numbers, not shapes {shapes}"
             )
         return arrays, shapes.pop() if shapes else ()
+
+
+def _compiled(function: ScalarFunction, uniform: tuple[bool, ...]) -> _Native:
+    inputs: dict[str, Access | Counter] = {
+        scalar.payload: Access(place, 0, (0 if single else 1,))
+        for place, (scalar, single) in enumerate(zip(function.inputs, uniform))
+    }
+    first = len(function.inputs)
+    stores = [Store(Access(first + place, 0, (1,)), scalar) for place, scalar in enumerate(function.outputs)]
+    operands = tuple([Operand(scalar.dtype) for scalar in (*function.inputs, *function.outputs)])
+    name = re.sub(r"\W", "_", function.name, flags=re.ASCII)
+    kernel = nest_kernel(Nest(name, (ENDLESS,), (Phase((), inputs, tuple(stores)),), operands, "outer"), host_machine())
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    return _Native(prototype(compile_kernels([kernel])[kernel.name]), ENDLESS // kernel.units)
+
+
+def _run(native: _Native, arrays: Sequence[Array], blocks: int) -> None:
+    native.call((ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays]), 0, blocks, None)
+
+
+def _run_rest(native: _Native, operands: Sequence[tuple[Array, bool]], inputs: int, rest: int) -> None:
+    """Compute the elements after the last whole block, in a block of their own."""
+    blocks: list[Array] = []
+    for array, single in operands:
+        block = np.zeros(native.block, array.dtype)
+        block[:rest] = array if single else array.reshape(-1)[array.size - rest :]
+        blocks.append(block)
+    _run(native, blocks, 1)
+    for (array, _), block in zip(operands[inputs:], blocks[inputs:]):
+        array.reshape(-1)[array.size - rest :] = block[:rest]
 
 
 class FusedPullback(FusedKernel):
