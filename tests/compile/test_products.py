@@ -165,3 +165,26 @@ def test_equal_products_have_equal_names_and_others_have_not() -> None:
         accesses = [Access(0, 0, strides), Access(1, 0, (24, 1)), Access(2, 0, (24, 1))]
         names.append(product_kernel(plain_product("p", (), 33, 24, 40, np.dtype("f4"), *accesses), AVX512).name)
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("side", ["rows", "columns", "neither"])
+def test_batches_with_a_common_factor_are_one_product(side: str) -> None:
+    a, b = random((3, 4, 5, 40)), random((40, 33))
+    if side == "columns":
+        a, b = b.T, a.swapaxes(2, 3)
+    if side == "neither":
+        a = a[:, ::2]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    wide_a, wide_b = (np.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
+    out = np.empty((*batch, a.shape[-2], b.shape[-1]), "f4")
+    if side == "columns":
+        out = np.ascontiguousarray(out.swapaxes(2, 3)).swapaxes(2, 3)
+    steps = [tuple([stride // 4 for stride in x.strides]) for x in (wide_a, wide_b, out)]
+    accesses = [Access(position, 0, strides) for position, strides in enumerate(steps)]
+    extents = a.shape[-2], b.shape[-1], a.shape[-1]
+    product = plain_product("product", batch, *extents, np.dtype("f4"), *accesses)
+    form, _ = normalised(product, AVX512)
+    assert form.batch == ((3, 2) if side == "neither" else ())
+    kernel = product_kernel(product, AVX512)
+    Native([kernel]).run(kernel, [x.ctypes.data for x in (a, b, out)])
+    close(a, b, out)

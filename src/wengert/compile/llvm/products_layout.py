@@ -56,10 +56,8 @@ def _cost(planned: tuple[Product, Plan]) -> float:
     elements = product.m * product.n
     for extent in product.batch:
         elements *= extent
-    accesses = [store.target for store in product.stores]
-    accesses += [access for access in product.inputs.values() if isinstance(access, Access)]
     size = product.dtype.itemsize
-    each = [_access_cycles(access.strides[-1] * size, access.strides[-1], plan.lanes) for access in accesses]
+    each = [_access_cycles(access.strides[-1] * size, access.strides[-1], plan.lanes) for access in _accesses(product)]
     return plan.cycles + elements * sum(each)
 
 
@@ -128,4 +126,39 @@ def _squeezed(product: Product) -> Product:
 
 
 def _merged(product: Product) -> Product:
+    """Make batch axes along which the right factor is the same part of the rows, where memory is laid out so."""
+    if any([isinstance(access, Counter) for access in product.inputs.values()]):
+        return product
+    for axis in reversed(range(len(product.batch))):
+        extent, rows = product.batch[axis], len(product.batch)
+        accesses = [product.a, *_accesses(product)]
+        together = all([access.strides[axis] == product.m * access.strides[-2] for access in accesses])
+        if extent == 1 or (product.b.strides[axis] == 0 and (together or product.m == 1)):
+            move = product.m == 1 and extent != 1
+            return _merged(_without(product, axis, rows if move else None)._replace(m=product.m * extent))
     return product
+
+
+def _accesses(product: Product) -> list[Access]:
+    """Return what the epilogue loads and stores."""
+    loaded = [access for access in product.inputs.values() if isinstance(access, Access)]
+    return [*loaded, *[store.target for store in product.stores]]
+
+
+def _without(product: Product, axis: int, rows: int | None) -> Product:
+    """Drop a batch axis; with `rows`, the axis of rows takes its strides."""
+
+    def shorter(access: Access, moved: bool = True) -> Access:
+        strides = list(access.strides)
+        if rows is not None and moved:
+            strides[rows] = strides[axis]
+        del strides[axis]
+        return access._replace(strides=tuple(strides))
+
+    return product._replace(
+        batch=product.batch[:axis] + product.batch[axis + 1 :],
+        a=shorter(product.a),
+        b=shorter(product.b, moved=False),
+        inputs={name: shorter(access) for name, access in product.inputs.items() if isinstance(access, Access)},
+        stores=tuple([store._replace(target=shorter(store.target)) for store in product.stores]),
+    )
