@@ -1,1 +1,1 @@
-"""Native code through LLVM: `emit` prints a kernel as LLVM IR, `runtime` compiles and calls it."""
+"""Native code through LLVM: generators of kernels, the compiling of what they write, and programs that run it."""
