@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_named() -> None:
         nn.LSTM(3, 4)(wg.ones((5, 2, 3)), (wg.ones((1, 2, 5)), wg.ones((1, 2, 5))))
     with pytest.raises(ShapeError, match="no elements"):
         nn.LSTM(3, 4)(wg.ones((0, 2, 3)))
-    with pytest.raises(ShapeError, match=r"\(2, 12\), not \(2, 9\)"):
+    with pytest.raises(ShapeError, match=r"\(2, 9\).*four.*\(2, 3\)"):
         wg.lstm_step(wg.ones((2, 9)), wg.ones((2, 3)))
     with pytest.raises(ValueError, match="num_layers"):
         nn.LSTM(3, 4, num_layers=0)
