@@ -1,7 +1,7 @@
 """The gradient of a convolution by its weights: sums over images and grid points, with fixed bounds.
 
 Images and cotangents are cut into *items*, bands of rows of an image. A few items at a time are copied to scratch: the
-channels as padded planes, the cotangents with rows of the same pitch and zeros between them. A register tile of
+channels as padded planes, and, where masks are not for free, the cotangents with zeros between rows. A register tile of
 filters x (channel, tap) pairs is summed over these items in vectors along the columns, whose lanes are added up in the
 end. A unit of work is a *chunk*, a fixed number of items, for a group and some of its filters; where there are several
 chunks, each has sums of its own, which a second kernel adds in order: the bits don't depend on the number of threads.
@@ -43,6 +43,10 @@ class _Generator:
         self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
         self.block_pairs = self.pairs // self.division.channel_blocks
+        rows, columns = shape.out
+        direct = self.division.direct
+        self.filter_step = rows * columns if direct else self.division.filter_size
+        self.line_step = columns if direct else self.division.planes.pitch
 
     def kernel(self) -> Kernel:
         """Return the kernel. Operands: input, output's cotangent, sums of the chunks."""
@@ -92,18 +96,22 @@ class _Generator:
         runs = [code.at("%planes", (code.entry("%runs", pair), 1)) for pair in range(pairs)]
         starts = ["zeroinitializer"] * (filters * pairs)
         with code.sums(0, "%count", starts) as (item, sums):
-            band = code.divide(code.value(f"add nsw i64 %item, {item}"), division.bands)[1]
+            image, band = code.divide(code.value(f"add nsw i64 %item, {item}"), division.bands)
             last: Index = self.shape.out[0]
             if division.bands > 1:
                 last = code.least(code.value(f"sub i64 {last}, {code.multiply(band, rows)}"), rows)
             images = [code.at(run, (item, division.plane_size)) for run in runs]
             cotangents = code.at("%cotangents", (item, division.cotangent_size))
+            if division.direct:
+                place = (image, self.shape.filters * self.filter_step), (band, rows * self.line_step)
+                cotangents = code.at("%cotangents", *place)
             if division.joined:
                 sums.results = self._joined(code, images, cotangents, sums.names)
             else:
                 with code.sums(0, last, sums.names) as (row, inner):
+                    line = code.at(cotangents, (row, self.line_step))
                     offset = code.multiply(row, division.planes.pitch)
-                    inner.results = self._row(code, images, cotangents, offset, inner.names)
+                    inner.results = self._row(code, images, line, offset, inner.names)
                 sums.results = inner.results
         for place, result in enumerate(sums.results):
             code.store(code.kind, code.lanes, result, code.at("%vectors", (place, code.lanes)))
@@ -117,37 +125,41 @@ class _Generator:
         for start in range(0, (rows - 1) * pitch + columns, code.lanes):
             there = [place % pitch < columns and place < rows * pitch for place in range(start, start + code.lanes)]
             mask = None if all(there) else spelled("i1", [str(one).lower() for one in there])
-            sums = self._step(code, images, cotangents, start, sums, mask)
+            sums = self._step(code, images, start, code.at(cotangents, (start, 1)), sums, mask)
         return sums
 
-    def _row(self, code: PlaneCode, images: list[str], cotangents: str, offset: Index, sums: list[str]) -> list[str]:
+    def _row(self, code: PlaneCode, images: list[str], line: str, offset: Index, sums: list[str]) -> list[str]:
         """Write the sum over a row of an item; return the sums' new names."""
         columns, lanes = self.shape.out[1], code.lanes
         whole = columns // lanes * lanes
         if whole > 2 * lanes:
             with code.sums(0, whole, sums, lanes) as (column, inner):
-                inner.results = self._step(code, images, cotangents, code.add(offset, column), inner.names, None)
+                place = code.at(line, (column, 1))
+                inner.results = self._step(code, images, code.add(offset, column), place, inner.names, None)
             sums = inner.results
         else:
-            for column in range(0, whole, lanes):
-                sums = self._step(code, images, cotangents, code.add(offset, column), sums, None)
+            for start in range(0, whole, lanes):
+                place = code.at(line, (start, 1))
+                sums = self._step(code, images, code.add(offset, start), place, sums, None)
         if whole < columns:  # beyond the row's end stand other elements, perhaps NaN: not zero times the cotangent's 0
             mask = code.first_lanes(columns - whole)
-            sums = self._step(code, images, cotangents, code.add(offset, whole), sums, mask)
+            sums = self._step(code, images, code.add(offset, whole), code.at(line, (whole, 1)), sums, mask)
         return sums
 
     def _step(
-        self, code: PlaneCode, images: list[str], cotangents: str, offset: Index, sums: list[str], mask: str | None
+        self, code: PlaneCode, images: list[str], offset: Index, place: str, sums: list[str], mask: str | None
     ) -> list[str]:
         """Write the products of a vector of each filter's cotangents and of each pair's elements."""
         new = list(sums)
         count = len(sums) // len(images)
-        place = code.at(cotangents, (offset, 1))
-        factors = [code.vector_at(code.at(place, (row, self.division.filter_size))) for row in range(count)]
+        only = mask if code.machine.masks else None
+        ends = only if self.division.direct else None
+        factors = [
+            code.load(code.kind, code.lanes, code.at(place, (row, self.filter_step)), ends) for row in range(count)
+        ]
         for pair, image in enumerate(images):
-            at = code.at(image, (offset, 1))
-            loaded = code.load(code.kind, code.lanes, at, mask if code.machine.masks else None)
-            if mask is not None and not code.machine.masks:
+            loaded = code.load(code.kind, code.lanes, code.at(image, (offset, 1)), only)
+            if mask is not None and only is None:
                 flags = vector("i1", code.lanes)
                 loaded = code.value(f"select {flags} {mask}, {code.of} {loaded}, {code.of} zeroinitializer")
             for row, factor in enumerate(factors):
@@ -184,6 +196,8 @@ class _Generator:
         last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
         end = code.divide(last, division.chunks)[0]
         cotangents = code.at("%scratch", (division.together * division.plane_size, 1))
+        if division.direct:
+            cotangents = code.at(code.operand(1), (row, self.filter_step))
         with code.loop(begin, end, division.together) as item:
             count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
             with code.loop(0, count) as place:
@@ -209,6 +223,8 @@ class _Generator:
         source = code.at(code.operand(0), (channel, shape.image[0] * shape.image[1]))
         target = code.at("%scratch", (place, division.plane_size))
         write_copy(code, planes, source, target, row, division.bands * planes.rows - 1)
+        if division.direct:
+            return
         rows, columns = shape.out
         count = code.least(code.value(f"sub i64 {rows}, {row}"), planes.rows) if division.bands > 1 else rows
         channel = code.add(code.multiply("%group", shape.breadth), first_filter)
@@ -235,7 +251,7 @@ class _Generator:
                 self._tile_row(code, row, remainder, cotangents, sums, given)
 
     def _tile_row(self, code: PlaneCode, row: Index, filters: int, cotangents: str, sums: str, given: str) -> None:
-        source = code.at(cotangents, (row, self.division.filter_size))
+        source = code.at(cotangents, (row, self.filter_step))
         target = code.at(sums, (row, self.pairs))
         whole = self.block_pairs // self.division.pairs * self.division.pairs
         with code.loop(0, whole, self.division.pairs) as pair:

@@ -32,6 +32,7 @@ class Division(NamedTuple):
         chunks: how many parts the items are divided into.
         lanes: of a vector.
         joined: whether vectors run over the ends of rows, so short are these.
+        direct: whether cotangents are read where they are, and not copied: with masks for the ends of their rows.
     """
 
     planes: Planes
@@ -45,6 +46,7 @@ class Division(NamedTuple):
     chunks: int
     lanes: int
     joined: bool
+    direct: bool
 
     @property
     def plane_size(self) -> int:
@@ -60,7 +62,7 @@ class Division(NamedTuple):
     @property
     def cotangent_size(self) -> int:
         """Elements of scratch for an item's cotangents."""
-        return self.block * self.filter_size
+        return 0 if self.direct else self.block * self.filter_size
 
     @property
     def item_size(self) -> int:
@@ -134,7 +136,9 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
         if planes.rows == 1 or (tile <= first and items >= chunks):
             break
     bands = -(-rows // planes.rows)
-    division = Division(planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined)
+    division = Division(
+        planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined, machine.masks and not joined
+    )
     wanted = max(1, min(-(-items // chunks), first // tile, -(-STEPS // division.steps)))
     return _fitted(division, shape, wanted, machine.level2 // 2 // size)
 
