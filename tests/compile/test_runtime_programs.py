@@ -50,9 +50,17 @@ def test_more_threads_than_units_and_none_at_all() -> None:
     np.testing.assert_array_equal(chain.run(x), chain.expected(x))
     empty = NativeProgram([], 0, 0)
     empty.run(Addresses(0))
-    nothing = NativeProgram([Job(kernel(NOTHING, 0, 1), ())], 0, 0, threads=2)
-    nothing.run(Addresses(0))
-    assert nothing.threads == 1
+
+
+def test_a_kernel_without_units_is_never_called() -> None:
+    crash = kernel(NOTHING.replace("ret void", "unreachable"), 0, 1)
+    jobs = [*Chain(100, [1, 1], 2).program.jobs, Job(crash, (Place(1, 0),))]
+    native = NativeProgram([jobs[-1], *jobs, jobs[-1]], 1600, 2, threads=2)
+    x, out, addresses = dyadic(100), np.empty(100), Addresses(2)
+    addresses[:] = [x.ctypes.data, out.ctypes.data]
+    native.run(addresses)
+    np.testing.assert_array_equal(out, Chain(100, [1, 1], 2).expected(x))
+    assert [timing.busy > 0 for timing in native.profile(addresses)] == [False, True, True, False, False]
 
 
 @pytest.mark.parametrize(

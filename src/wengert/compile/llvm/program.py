@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import NativeCodeError
-from ..kernels import Job
+from ..kernels import Job, Kernel
 from .arena import LINE, Arena, borrow
 from .compiling import EXPLICIT, Pipeline, compile_kernels
-from .program_loop import MOST_CHUNKS
 from .target import MOST_THREADS, available_cores
 from .threads import begin_loop, native_loop, native_timed_loop, pool
 
 CHUNKS = 4
 """Pieces that a thread's share of a job has at most, for others to take over when its thread is held up."""
 WORTHWHILE = 8
-"""Grains that a piece has at least, if a share has more than one: each costs a call."""
+"""Grains that a piece has at least, if a share has more than one: each costs a call. Kernels with scratch memory have
+one piece for each thread, since they prepare there what all units of a call use: packed panels of matrices."""
 FRAME_WORDS = 16
 UNKNOWN = -1
 
@@ -43,7 +43,7 @@ def _prepare() -> None:
 
 
 class Timing(NamedTuple):
-    """What a job took: seconds of all threads together, and of the busiest chunk times chunks in sequence."""
+    """What a job took: `busy` are seconds of all threads together; the rest is as in its Kernel."""
 
     name: str
     busy: float
@@ -59,13 +59,14 @@ class _Tables(NamedTuple):
         segments: rows of width (chunks per share; 0 for a sequence), first chunk, shares (or chunks in sequence), and
             how many chunks are finished when it is over, a sequence counting as one.
         chunks, alone: rows of function, offset of operands, begin, end: divided among threads, and undivided.
-        owners: which job each row of `chunks` belongs to.
+        owners, alone_owners: which job each row of `chunks`, and of `alone`, belongs to.
     """
 
     segments: np.ndarray
     chunks: np.ndarray
     alone: np.ndarray
     owners: np.ndarray
+    alone_owners: np.ndarray
 
 
 class _Patches(NamedTuple):
@@ -81,36 +82,45 @@ def shares_of(units: int, grain: int, threads: int) -> int:
     return max(1, min(threads, units // max(1, grain)))
 
 
+def _pieces(kernel: Kernel, shares: int) -> int:
+    """Return in how many pieces each thread's share of a job is done."""
+    if kernel.scratch:
+        return 1
+    return min(CHUNKS, max(1, kernel.units // (shares * max(1, kernel.grain) * WORTHWHILE)))
+
+
 def _tabulate(jobs: Sequence[Job], addresses: dict[str, int], threads: int) -> _Tables:
     segments: list[tuple[int, int, int, int]] = []
     chunks: list[tuple[int, int, int, int]] = []
     alone: list[tuple[int, int, int, int]] = []
     owners: list[int] = []
+    alone_owners: list[int] = []
     slot = finished = 0
     for number, job in enumerate(jobs):
         kernel = job.kernel
         function, operands, units = addresses[kernel.name], slot * 8, kernel.units
         slot += len(job.operands)
-        alone.append((function, operands, 0, units))
-        shares = shares_of(units, kernel.grain, threads)
-        if shares == 1:
-            if segments and segments[-1][0] == 0:
-                _, first, count, target = segments[-1]
-                segments[-1] = (0, first, count + 1, target)
-            else:
-                finished += 1
-                segments.append((0, len(chunks), 1, finished))
-            chunks.append(alone[-1])
-            owners.append(number)
+        if units <= 0:
             continue
-        width = min(CHUNKS, max(1, units // (shares * max(1, kernel.grain) * WORTHWHILE)), MOST_CHUNKS)
-        pieces = shares * width
-        finished += pieces
-        segments.append((width, len(chunks), shares, finished))
-        edges = [units * piece // pieces for piece in range(pieces + 1)]
-        chunks.extend([(function, operands, begin, end) for begin, end in pairwise(edges)])
-        owners.extend([number] * pieces)
-    return _Tables(_rows(segments), _rows(chunks), _rows(alone), np.array(owners, np.int64))
+        alone.append((function, operands, 0, units))
+        alone_owners.append(number)
+        shares = shares_of(units, kernel.grain, threads)
+        if shares > 1:
+            width = _pieces(kernel, shares)
+            finished += shares * width
+            segments.append((width, len(chunks), shares, finished))
+            edges = [units * piece // (shares * width) for piece in range(shares * width + 1)]
+            chunks.extend([(function, operands, begin, end) for begin, end in pairwise(edges)])
+            owners.extend([number] * shares * width)
+            continue
+        if segments and segments[-1][0] == 0:
+            segments[-1] = (0, segments[-1][1], segments[-1][2] + 1, finished)
+        else:
+            finished += 1
+            segments.append((0, len(chunks), 1, finished))
+        chunks.append(alone[-1])
+        owners.append(number)
+    return _Tables(*[_rows(rows) for rows in (segments, chunks, alone, owners, alone_owners)])
 
 
 def _rows(rows: Sequence[Any]) -> np.ndarray:
@@ -256,8 +266,9 @@ class NativeProgram:
             pass
         rate = (clock() - ticks) / elapsed
         frame = self._frames[-1]
-        busy = frame.alone_times[:-1].astype(np.float64)
+        busy = np.zeros(len(self.jobs))
         np.add.at(busy, self._tables.owners, frame.times[:-1])
+        np.add.at(busy, self._tables.alone_owners, frame.alone_times[:-1])
         return [
             Timing(job.kernel.name, float(spent / rate), job.kernel.units, job.kernel.flops, job.kernel.moved)
             for job, spent in zip(self.jobs, busy)

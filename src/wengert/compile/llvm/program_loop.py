@@ -25,7 +25,6 @@ HEADER, BLOCK = 512, 512
 """Bytes of the pool's header, and of each thread's block after it."""
 CLAIM, FINISHED = 128, 256
 """Where in a block the two counters are: each alone in its cache lines, whatever the line is (128 at most)."""
-MOST_CHUNKS = 4095
 WARY = 4
 """Pauses that a thread waits before it takes over others' work if it had to in the segment before."""
 IDLE, POSTED, STOP, TAKEN = 0, 1, 2, 3
