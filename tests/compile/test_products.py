@@ -130,7 +130,7 @@ def test_special_values_stay_in_their_rows_and_columns(machine: Machine, turned:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect, which Windows has not")
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
-@pytest.mark.parametrize("extents", [(9, 17, 21), (1, 35, 40), (30, 65, 3), (20, 130, 150)])
+@pytest.mark.parametrize("extents", [(9, 17, 21), (1, 35, 40), (30, 65, 3), (20, 130, 150), (30, 70, 30)])
 def test_nothing_beyond_the_factors_is_read(extents: tuple[int, int, int], turned: tuple[bool, bool]) -> None:
     m, n, k = extents
     for at_end in (False, True):
