@@ -15,7 +15,7 @@ from .expand_builder import REDUCTIONS
 from .graph import Equation, Graph, Value
 from .lower_elements import Demand, Elements, Inside, MustStore, can_be_computed
 from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices, strides_of
-from .lower_layout import Layouts
+from .lower_layout import Layouts, placed_in
 from .scalar_ir import TYPES, Scalar, input_scalar
 
 Axes = tuple[int, ...]
@@ -87,7 +87,7 @@ class Root:
         outer: for a reduction, the axes that are not reduced; None where any may be.
     """
 
-    __slots__ = ("equation", "extents", "leaves", "order", "outer", "scalar", "value", "visited")
+    __slots__ = ("equation", "extents", "is_followed", "leaves", "order", "outer", "scalar", "value", "visited")
 
     def __init__(self, equation: Equation, order: int) -> None:
         self.equation = equation
@@ -95,6 +95,7 @@ class Root:
         self.value = equation.outputs[0]
         self.leaves: list[tuple[Value, Map, Inside]] = []
         self.visited: list[Value] = []
+        self.is_followed = False
         self.scalar: Any = None
         if is_reduction(equation):
             axis = equation.params["axis"]
@@ -150,6 +151,10 @@ class Fusion:
         self.graph = graph
         self.guards = guards
         self.maker = {value: equation for equation in graph.equations for value in equation.outputs}
+        self.consumers: dict[Value, list[Equation]] = {}
+        for equation in graph.equations:
+            for value in equation.values():
+                self.consumers.setdefault(value, []).append(equation)
         self.order = {equation: place for place, equation in enumerate(graph.equations)}
         self.mapped = {e for e in graph.equations if not is_kernel(e) and can_be_computed(e)}
         self.reductions = {e for e in graph.equations if not is_kernel(e) and is_reduction(e)}
@@ -158,13 +163,51 @@ class Fusion:
         self.roots: dict[Value, Root] = {}
         self.group_of: dict[Value, Group] = {}
         self.users: dict[Value, list[Any]] = {}
+        self.placed: dict[Equation, Value] = {}
         self.layouts = Layouts(self.maker, self.is_leaf)
         self._store(graph.outputs)
         for equation in self.others:
             self.stored.update(equation.outputs)
         for equation in self.others:
-            self._store([self.layouts.base_of(value) for value in equation.values()])
-            self._store([value for value in equation.values() if not self._is_at_hand(equation, value)])
+            for value in equation.values():
+                self._store_for(equation, value)
+        self._place_products()
+
+    def _store_for(self, equation: Equation, value: Value) -> None:
+        """Have an operand in memory in a form that an equation can read: as a view of something, where that goes."""
+        chain = self.layouts.chain_of(value)
+        for place in range(len(chain)):
+            known = set(self.stored)
+            self._store([chain[place]])
+            if self._is_at_hand(equation, value) and self.layouts.of(chain[0] if place == 0 else value) is not None:
+                return
+            self.stored = known
+        self._store([value])
+
+    def _place_products(self) -> None:
+        """Let products whose result is only wanted in another order of axes write it that way."""
+        for equation in self.others:
+            if equation.primitive.name != "matrix_product":
+                continue
+            chain = [equation.outputs[0]]
+            while chain[-1] not in self.graph.outputs and (chain[-1] not in self.stored or len(chain) == 1):
+                users = self.consumers.get(chain[-1], [])
+                if len(users) != 1 or users[0].primitive.name not in ("permute", "reshape_to"):
+                    break
+                chain.append(users[0].outputs[0])
+            target = chain[-1]
+            if len(chain) == 1 or target not in self.stored:
+                continue
+            layout = placed_in([self.maker[value] for value in chain[1:]])
+            if layout is not None:
+                self.layouts.placed[chain[0]] = layout
+                self.placed[equation] = target
+                self.mapped.discard(self.maker[target])
+
+    def results_of(self, equation: Equation) -> list[Value]:
+        """Return the arrays in memory that an equation outside of nests makes."""
+        placed = self.placed.get(equation)
+        return [*equation.outputs] if placed is None else [*equation.outputs, placed]
 
     def _store(self, values: Iterable[Value]) -> None:
         self.stored.update([value for value in values if value in self.maker])
@@ -201,19 +244,29 @@ class Fusion:
     # Roots and what they demand.
 
     def _find_roots(self) -> None:
-        """Follow all roots; what turns out to have to be in memory becomes one, and those that read it start anew."""
-        while True:
-            before = len(self.stored)
-            self.roots = {}
-            for equation in self.graph.equations:
-                if equation in self.reductions or self._is_stored_map(equation):
-                    root = self.roots[equation.outputs[0]] = Root(equation, self.order[equation])
-                    try:
-                        self._follow(root)
-                    except MustStore as must:
-                        self.stored.add(must.value)
-            if len(self.stored) == before:
-                break
+        """Follow all roots; what turns out to have to be in memory becomes one, and what reads it is followed anew."""
+        for equation in self.graph.equations:
+            value = equation.outputs[0]
+            if value not in self.roots and (equation in self.reductions or self._is_stored_map(equation)):
+                self.roots[value] = Root(equation, self.order[equation])
+        pending = [root for root in self.roots.values() if not root.is_followed or self._is_outdated(root)]
+        while pending:
+            for root in pending:
+                try:
+                    self._follow(root)
+                    root.is_followed = True
+                except MustStore as must:
+                    root.is_followed = False
+                    self.stored.add(must.value)
+                    equation = self.maker[must.value]
+                    if must.value not in self.roots and equation in self.mapped:
+                        self.roots[must.value] = Root(equation, self.order[equation])
+            pending = [root for root in self.roots.values() if not root.is_followed or self._is_outdated(root)]
+        self.roots = dict(sorted(self.roots.items(), key=_order_of))
+
+    def _is_outdated(self, root: Root) -> bool:
+        """Whether something that a root computes on its way has come into memory."""
+        return any([value in self.stored and value is not root.value for value in root.visited])
 
     def _is_stored_map(self, equation: Equation) -> bool:
         return equation in self.mapped and equation.outputs[0] in self.stored
@@ -265,7 +318,7 @@ class Fusion:
 
     def _path_to(self, equation: Equation, group: Group) -> bool:
         """Whether something outside of a group needs an equation's result and is needed by the group."""
-        return self._reaches(list(equation.outputs), group, group)
+        return self._reaches(self.results_of(equation), group, group)
 
     def _path_from(self, group: Group, equation: Equation) -> bool:
         """Whether an equation needs something of a group."""
@@ -287,7 +340,7 @@ class Fusion:
                 if isinstance(item, Group):
                     pending.extend([root.value for root in item.roots])
                 else:
-                    pending.extend(item.outputs)
+                    pending.extend(self.results_of(item))
         return False
 
     def _merge_all(self) -> None:
@@ -380,15 +433,16 @@ class Fusion:
 
     def _path_between(self, source: Group, target: Group) -> bool:
         """Whether something outside of both needs the first and is needed by the second."""
+        last = target.roots[-1].order  # nothing that is all later can be needed by it
         pending: list[Any] = list(source.roots)
         seen: set[Any] = set()
         while pending:
             item = pending.pop()
-            values = item.outputs if isinstance(item, Equation) else [item.value]
+            values = self.results_of(item) if isinstance(item, Equation) else [item.value]
             for value in values:
                 for user in self.users.get(value, ()):
                     group = self.group_of[user.value] if isinstance(user, Root) else user
-                    if group is source or group in seen:
+                    if group is source or group in seen or self._first_order(group) > last:
                         continue
                     if group is target:
                         if item in source.roots:
@@ -400,6 +454,9 @@ class Fusion:
                     else:
                         pending.append(group)
         return False
+
+    def _first_order(self, item: Any) -> int:
+        return item.roots[0].order if isinstance(item, Group) else self.order[item]
 
     def _merge_siblings(self) -> None:
         """Merge groups that walk the same indices and read the same arrays."""
@@ -438,10 +495,8 @@ class Fusion:
     def _escapes(self, value: Value, new: list[Value], groups: dict[Value, set[Group]]) -> bool:
         """Whether somebody needs a value other than through one that is kept anyway."""
         among = set(new)
-        for equation in self.graph.equations:
-            if value in equation.values() and equation.outputs[0] not in among and equation.outputs[0] in groups:
-                return True
-            if value in equation.values() and equation in self.reductions:
+        for equation in self.consumers.get(value, ()):
+            if (equation.outputs[0] not in among and equation.outputs[0] in groups) or equation in self.reductions:
                 return True
         return False
 
@@ -470,6 +525,10 @@ def _default_cost(equation: Equation) -> float:
         return 0.0
     simple = frozenset("add subtract multiply negative equal not_equal less less_equal where maximum minimum".split())
     return 1.0 if equation.primitive.name in simple else 3.0
+
+
+def _order_of(item: tuple[Value, Root]) -> int:
+    return item[1].order
 
 
 def _root_order(root: Root) -> int:

@@ -197,15 +197,27 @@ def _spelled(index: Map) -> Any:
     )
 
 
+_tried: dict[Any, bool] = {}
+
+
 def can_be_computed(equation: Equation) -> bool:
-    """Whether elements of an equation's result can be computed one by one; asked once for each equation."""
+    """Whether elements of an equation's result can be computed one by one."""
     if len(equation.outputs) != 1 or 0 in equation.outputs[0].shape:
         return False
+    if not is_elementwise(equation.primitive):
+        return _succeeds(equation)
+    parts = [o.dtype.char if isinstance(o, Value) else (type(o), repr(o)) for o in equation.inputs]
+    key = (equation.primitive, equation.outputs[0].dtype, *parts)
+    if key not in _tried:
+        _tried[key] = _succeeds(equation)
+    return _tried[key]
+
+
+def _succeeds(equation: Equation) -> bool:
     try:
-        out = _trial(equation)
+        return _trial(equation)
     except (KernelError, TypeError, NotImplementedError):
         return False
-    return out
 
 
 def _trial(equation: Equation) -> bool:

@@ -125,7 +125,7 @@ def reshaped(index: Map, shape: Shape, source: Shape, extents: Sequence[int]) ->
         NotAffine: an axis would have to be divided among loops.
     """
     out: list[Affine] = []
-    for ours, theirs in _matching_groups(shape, source):
+    for ours, theirs in matching_groups(shape, source):
         if [n for n in (shape[i] for i in ours) if n > 1] == [n for n in (source[i] for i in theirs) if n > 1]:
             rest = iter([index[i] for i in ours if shape[i] > 1])
             out.extend([next(rest) if source[i] > 1 else ZERO for i in theirs])
@@ -144,7 +144,7 @@ def reshaped(index: Map, shape: Shape, source: Shape, extents: Sequence[int]) ->
     return tuple(out)
 
 
-def _matching_groups(shape: Shape, source: Shape) -> list[tuple[list[int], list[int]]]:
+def matching_groups(shape: Shape, source: Shape) -> list[tuple[list[int], list[int]]]:
     """Return runs of axes of both shapes that hold as many elements, as short as possible, in order."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0

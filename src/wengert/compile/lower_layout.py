@@ -59,6 +59,16 @@ class Layouts:
             layout = Layout(layout.base, *seen)
         return layout
 
+    def chain_of(self, value: Value) -> list[Value]:
+        """Return the views that an array is made through, what they begin with first, and itself last."""
+        chain = [value]
+        while not self.is_stored(chain[0]) and chain[0] in self.maker:
+            equation = self.maker[chain[0]]
+            if equation.primitive.name not in VIEWERS:
+                break
+            chain.insert(0, equation.values()[0])
+        return chain
+
     def as_view(self, value: Value) -> Layout | None:
         """Return the layout of an array as a view of what it is made from, even if it has memory of its own."""
         equation = self.maker.get(value)
@@ -118,6 +128,22 @@ VIEWERS: dict[str, Viewer] = {
     "reverse": _reverse,
     "index": _index,
 }
+
+
+def placed_in(views: list[Equation]) -> Layout | None:
+    """Return the layout of an array within the memory of what permutations and reshapes make of it."""
+    target = views[-1].outputs[0]
+    strides: tuple[int, ...] | None = strides_of(target.shape)
+    for equation in reversed(views):
+        source, out = equation.values()[0], equation.outputs[0]
+        if strides is None:
+            return None
+        if equation.primitive.name == "permute":
+            axes = equation.params["axes"]
+            strides = tuple([strides[axes.index(i)] for i in range(len(axes))])
+        else:
+            strides = reshaped_strides(out.shape, strides, source.shape)
+    return None if strides is None else Layout(target, 0, strides)
 
 
 def reshaped_strides(shape: Shape, strides: tuple[int, ...], target: Shape) -> tuple[int, ...] | None:

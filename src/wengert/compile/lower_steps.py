@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive
+from . import simplify_shapes as _simplify_shapes  # noqa: F401 - adds its rules
 from .expand import expand
 from .expand_builder import Builder
 from .fuse import Fusion, Group

@@ -21,6 +21,9 @@ Rule = Callable[["Rewriting", Equation], "Operand | None"]
 """Returns what the equation's one result is instead, or None."""
 
 RULES: dict[str, list[Rule]] = {}
+GENERAL: list[Rule] = []
+"""Rules that are asked about every equation."""
+MOST_WALKS = 8
 FOLDED = 4096
 """Up to this many elements, results of constants are computed when compiling."""
 
@@ -34,6 +37,7 @@ class Rewriting:
         self.maker: dict[Value, Equation] = {}
         self.replaced: dict[Value, Operand] = {}
         self.known: dict[Hashable, tuple[Value, ...]] = {}
+        self.changes = 0
 
     def run(self) -> Graph:
         """Rewrite all equations in order."""
@@ -73,10 +77,11 @@ class Rewriting:
             return
         if len(equation.outputs) == 1:
             out = equation.outputs[0]
-            for rule in RULES.get(equation.primitive.name, ()):
+            for rule in (*RULES.get(equation.primitive.name, ()), *GENERAL):
                 other = rule(self, equation)
                 if isinstance(other, Value) and (other.shape, other.dtype) == (out.shape, out.dtype):
                     self.replaced[out] = other
+                    self.changes += 1
                     return
         key = _key(equation)
         if key is not None and key in self.known:
@@ -111,10 +116,10 @@ def constant_value(array: np.ndarray, where: str = "") -> Value:
 
 def simplify(graph: Graph) -> Graph:
     """Return the graph simplified, until nothing changes or it has been walked through a few times."""
-    for _ in range(4):
-        before = len(graph.equations)
-        graph = Rewriting(graph).run()
-        if len(graph.equations) == before:
+    for _ in range(MOST_WALKS):
+        walk = Rewriting(graph)
+        graph = walk.run()
+        if not walk.changes:
             break
     return graph
 
@@ -262,6 +267,17 @@ def _finite_factor(walk: Rewriting, equation: Equation) -> Operand | None:
         if number is not None and type(number) in (int, float, bool) and number and np.isfinite(number):
             return walk.build(lambda b: b.call("multiply", x, y), equation.outputs[0].where)
     return None
+
+
+@_rule("write_region")
+def _write_all(walk: Rewriting, equation: Equation) -> Operand | None:
+    """Writing all of an array leaves nothing of what it was."""
+    out, value = equation.outputs[0], equation.inputs[1]
+    if equation.params["steps"] or equation.params["key"] not in ((Ellipsis,), (), (slice(None),)):
+        return None
+    if not isinstance(value, Value) or value.shape != out.shape:
+        return None
+    return walk.build(lambda b: b.cast(value, out.dtype), out.where)
 
 
 @_rule("divide")
