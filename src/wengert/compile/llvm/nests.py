@@ -70,7 +70,7 @@ def _generated(nest: Nest, machine: Machine) -> Kernel:
     digest = hashlib.blake2b("\n".join([*lines, *text.declarations]).encode(), digest_size=10).hexdigest()
     name = f"{nest.name}_{digest}"
     flops, moved = _work(plan)
-    cycles = flops / (plan.lanes * OPERATIONS_PER_CYCLE) + moved / BYTES_PER_CYCLE
+    cycles = max(flops / (plan.lanes * OPERATIONS_PER_CYCLE), moved / BYTES_PER_CYCLE)
     grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / (UNIT_CYCLES + cycles / max(plan.units, 1)))
     return Kernel(
         name,

@@ -25,7 +25,7 @@ LINE = 64
 """Bytes of a line of the cache."""
 UNIT, WORTH_DIVIDING, FEWEST_UNITS = 600.0, 20_000.0, 32
 """Cycles that a unit had better have; cycles from which on, and units into which, a kernel is worth dividing."""
-OPERATIONS_PER_CYCLE, BYTES_PER_CYCLE = 2.5, 12.0
+OPERATIONS_PER_CYCLE, BYTES_PER_CYCLE = 2.5, 16.0
 """Measured on kernels that are bound by arithmetic, and by memory."""
 DEEP = 200
 """Bodies of more operations hide their latency from the processor's look-ahead: vectors are doubled instead."""
