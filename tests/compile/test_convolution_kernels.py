@@ -153,6 +153,7 @@ def test_shapes_of_models() -> None:
         case(rng, same, (14, 14), (2, 1, 16, 32), "f4"),
         case(rng, same, (9, 9), (2, 12, 1, 1), "f4"),
         case(rng, Moves((1, 1)), (7, 7), (2, 1, 40, 24), "f4"),
+        case(rng, Moves((1, 1)), (5, 9), (3, 3, 4, 7), "f4"),
         case(rng, Moves((1, 1), (2, 2)), (8, 8), (2, 1, 16, 24), "f4"),
         case(rng, Moves((7, 7), (2, 2), ((3, 3), (3, 3))), (33, 33), (1, 1, 3, 8), "f4"),
     ]
@@ -186,8 +187,8 @@ def test_nan_at_an_edge_reaches_only_the_weights_that_meet_it() -> None:
     assert np.isnan(out[..., 0]).all() and not np.isnan(out[..., 1:]).any()
 
 
-def fused(one: Case, rank: int) -> tuple[Recipe, list[Array], int]:
-    """Return a convolution with bias, rectifier, residual in place and a counter, and its operands."""
+def fused(one: Case, rank: int, *, counted: bool) -> tuple[Recipe, list[Array]]:
+    """Return a convolution with bias, rectifier, residual in place and perhaps a counter, and its operands."""
     dtype = one.dtype
     images, kernels = [a.shape if rank == 2 else (*a.shape[:2], a.shape[3]) for a in (one.x, one.weight)]
     shape = one.y.shape if rank == 2 else (*one.y.shape[:2], one.y.shape[3])
@@ -199,44 +200,43 @@ def fused(one: Case, rank: int) -> tuple[Recipe, list[Array], int]:
         {
             "bias": Access(3, 0, (0, 1, *[0] * rank)),
             "rest": Access(4, 0, strides),
-            "column": Counter(rank + 1),
+            **({"column": Counter(rank + 1)} if counted else {}),
         },
         (
             Store(Access(2, 0, strides), value),
-            Store(Access(4, 0, strides), apply("where", column < 3, result, rest)),
+            Store(Access(4, 0, strides), apply("where", column < 3, result, rest) if counted else result),
         ),
         (dtype,) * 5,
     )
     params = one.params if rank == 2 else {k: v[1:] if k != "groups" else v for k, v in one.params.items()}
-    return (
-        fused_convolution((images, kernels), dtype, params, after),
-        [
-            one.x,
-            one.weight,
-            empty(one.y.shape, dtype),
-            np.linspace(-1, 1, one.weight.shape[0]).astype(dtype),
-            one.y,
-        ],
-        rank,
-    )
+    bias_of = np.linspace(-1, 1, one.weight.shape[0]).astype(dtype)
+    recipe = fused_convolution((images, kernels), dtype, params, after)
+    return recipe, [one.x, one.weight, empty(one.y.shape, dtype), bias_of, one.y]
 
 
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_epilogues(machine: Machine, rank: int) -> None:
     rng = np.random.default_rng(13)
-    moves = Moves((3, 3) if rank == 2 else (1, 3), padding=((rank - 1, 0), (1, 1)))
-    one = case(rng, moves, (6 if rank == 2 else 1, 21), (2, 2, 3, 5), "f4")
-    recipe, arrays, _ = fused(one, rank)
-    kernel = recipe.kernel(machine)
-    native = Native([kernel])
-    addresses = [array.copy() for array in arrays]
-    native.run(kernel, [array.ctypes.data for array in addresses])
-    product, rest = addresses[2], addresses[4]
-    near(product, convolved(one.x, one.weight, moves, 2), convolved(abs(one.x), abs(one.weight), moves, 2), 27)
-    want = np.maximum(product + arrays[3][:, None, None], 0) + one.y
-    want[..., 3:] = one.y[..., 3:]
-    np.testing.assert_array_equal(rest, want)
+    image = (6 if rank == 2 else 1, 21)
+    wide = Moves((3, 3) if rank == 2 else (1, 3), padding=((rank - 1, 0), (1, 1)))
+    cases = [
+        (case(rng, moves, image, (2, groups, 3, 5), "f4"), counted)
+        for moves, groups, counted in [(wide, 2, True), *[(Moves((1, 1)), n, c) for n in (1, 2) for c in (True, False)]]
+    ]
+    recipes = [fused(one, rank, counted=counted) for one, counted in cases]
+    kernels = [recipe.kernel(machine) for recipe, _ in recipes]
+    native = Native(kernels)
+    for (one, counted), kernel, (_, arrays) in zip(cases, kernels, recipes):
+        copies = [array.copy() for array in arrays]
+        native.run(kernel, [array.ctypes.data for array in copies])
+        product, rest, groups, moves = copies[2], copies[4], one.groups, one.moves
+        exact, size = [convolved(x, w, moves, groups) for x, w in ((one.x, one.weight), (abs(one.x), abs(one.weight)))]
+        near(product, exact, size, one.weight[0].size)
+        want = np.maximum(product + arrays[3][:, None, None], 0) + one.y
+        if counted:
+            want[..., 3:] = one.y[..., 3:]
+        np.testing.assert_array_equal(rest, want)
 
 
 @pytest.mark.parametrize("rank", [1, 2])

@@ -11,8 +11,10 @@ from ..kernels import Kernel
 from ..nests import Access
 from .convolution_code import float_dtype
 from .convolution_geometry import Convolution, Tap
+from .convolution_pointwise import is_pointwise, pointwise_product
 from .convolution_product import After, Correlation, correlation_kernel, stored
 from .machine import Machine
+from .products import product_kernel
 
 
 def convolution_kernel(shape: Convolution, after: After | None, machine: Machine) -> Kernel:
@@ -22,6 +24,11 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
     rows, columns = shape.out
     size = rows * columns
     target = Access(2, 0, (shape.filters * size, size, columns, 1))
+    after = after or stored(target, 3, dtype)
+    if is_pointwise(shape):
+        product = pointwise_product("convolution", shape, after, transpose=False)
+        if product:
+            return product_kernel(product, machine)
     part = Correlation(
         taps,
         shape.batch,
@@ -32,7 +39,7 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
         shape.stride,
         shape.out,
         (shape.breadth * shape.depth * len(taps), shape.depth * len(taps), len(taps)),
-        after or stored(target, 3, dtype),
+        after,
     )
     return correlation_kernel("convolution", [part], dtype, machine, shape.flops)
 
@@ -46,6 +53,12 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
     dtype = float_dtype(shape.dtype)
     count = shape.window[0] * shape.window[1]
     rows, columns = shape.image
+    if is_pointwise(shape):
+        target = Access(2, 0, (shape.channels * rows * columns, rows * columns, columns, 1))
+        after = stored(target, 3, dtype)
+        product = pointwise_product("convolution_input", shape, after, transpose=True)
+        if product:
+            return product_kernel(product, machine)
     parts = []
     for row_phase in range(min(shape.stride[0], rows)):
         for column_phase in range(min(shape.stride[1], columns)):
