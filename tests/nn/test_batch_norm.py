@@ -110,6 +110,7 @@ def test_the_running_statistics_stay_off_the_tape_in_every_mode() -> None:
     # One running mean cannot hold those of all examples; with statistics of their own there is nothing to hold.
     with pytest.raises(LeakedTracerError):
         wg.vmap(layer)(wg.stack([x, x]))
+    assert layer.num_batches_tracked.item() == 4
     bare = nn.BatchNorm1d(3, track_running_stats=False, dtype="float64")
     both = wg.vmap(bare)(wg.stack([x, x * 3]))
     np.testing.assert_allclose(both[0].detach().numpy(), bare(x).detach().numpy(), rtol=100 * EPS, atol=100 * EPS)

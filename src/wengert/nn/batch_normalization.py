@@ -68,15 +68,18 @@ class _BatchNorm(Module):
             raise ShapeError(
                 f"{type(self).__name__}: x has shape {x.shape}; it must be {self.expected.format(self.num_features)}"
             )
-        momentum: Any = self.momentum
+        momentum, seen = self.momentum, None
         if self.training and self.num_batches_tracked is not None:
             with wg.no_grad():
-                self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
-            if momentum is None:
-                momentum = 1.0 / wg.astype(self.num_batches_tracked, x.dtype)
-        return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
+                seen = self.num_batches_tracked + 1
+        average: Any = 1.0 / wg.astype(seen, x.dtype) if momentum is None and seen is not None else momentum
+        out = functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, average, self.eps
         )
+        if seen is not None and self.num_batches_tracked is not None:
+            with wg.no_grad():
+                self.num_batches_tracked.copy_(seen)
+        return out
 
     def extra_repr(self) -> str:
         """Show the features and settings."""
