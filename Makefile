@@ -34,7 +34,7 @@ format: $(VENV)/.installed-dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BENCH_VENV)/.installed ## measure against PyTorch, JAX, HIPS autograd and MyGrad (BENCH=transforms, BENCH_ARGS=...)
+bench: $(BENCH_VENV)/.installed ## measure against PyTorch, JAX, HIPS autograd and MyGrad (BENCH=compiled, BENCH_ARGS=...)
 	@failed=0; \
 	for table in $(BENCH); do \
 	    echo "$(BENCH_VENV)/bin/python -m benchmarks.$$table $(BENCH_ARGS)"; \

@@ -50,6 +50,8 @@ FIRST_CALL_LIMIT, MEMORY_LIMIT, OVERHEAD_LIMIT = 0.3, 0.8, 15e-6
 FRESH_REPETITIONS = 3
 # A first call of torch.compile takes up to minutes; its spread is small beside its distance from the others.
 SLOW_REPETITIONS = 1
+# The longest kernels of each work that the roofline shows.
+KERNELS = 12
 LARGE = ("mlp-large", "cnn", "gpt", "heat")
 
 STEPS_NOTE = """\
@@ -75,7 +77,8 @@ many arrays do no less than those for one, so that what remains is, if anything,
 ROOFLINE_NOTE = """\
 Peak operations: the best product of square float32 matrices of 512 to 2,048, NumPy's or PyTorch's. Peak bandwidth: the
 best triad a = b + 3 c on arrays of 128 MiB, three passes counted. Roof: the larger of operations over peak operations
-and bytes over peak bandwidth. What fits caches may move more than the triad does."""
+and bytes over peak bandwidth. Time: that of all threads together over the number of cores, all calls of a kernel in one
+run, the longest first. What fits caches may move more than the triad does."""
 
 
 @dataclass
@@ -203,7 +206,7 @@ def roofs(choice: Choice) -> list[Section]:
         with reported({}, WENGERT_COMPILE):
             job = WENGERT_COMPILE.build(COMPILED_WORKS[name])
             job.run()
-            rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)]
+            rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)[:KERNELS]]
     told = f"Peaks: {peaks.operations / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s."
     lines = [told] if rows else [told, "", "No kernels: this version of Wengert tells of none."]
     return [Section("Roofline", ("work", *roofline.HEADS), rows, ROOFLINE_NOTE, lines)]
@@ -244,6 +247,11 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, and keep the tables."""
     options = arguments()
+    if machine.is_busy():
+        print(
+            "Others are at work on this machine: threads that spin wait for them, and figures tell little.",
+            file=sys.stderr,
+        )
     facts = machine.describe(("wengert", "llvmlite", "torch", "jax", "jaxlib"))
     sections: list[Section] = []
     with Console(stderr=True).status("") as status:

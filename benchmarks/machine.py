@@ -31,6 +31,14 @@ def describe(libraries: Iterable[str]) -> dict[str, str]:
     return facts
 
 
+def is_busy() -> bool:
+    """Return whether processes have lately taken more than half a core on the average; False where nobody knows."""
+    try:
+        return os.getloadavg()[0] > 0.5
+    except (OSError, AttributeError):
+        return False
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         if match := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,11 +116,18 @@ def _torch() -> Any:
 
 
 def kernels_of(run: Any) -> list[Kernel]:
-    """Return the kernels of a compiled function, as its `explain` tells of them; none where it has no `explain`.
+    """Return the kernels of a compiled function, the longest first; none where it can't `explain` itself.
+
+    What it tells is the time of all threads together; here it is shared out among the cores, as if all had been busy.
 
     Args:
-        run: the compiled function, or a `partial` of it.
+        run: the compiled function, or a `partial` of it, with arguments that it takes.
     """
     explain = getattr(getattr(run, "func", run), "explain", None)
-    kernels = getattr(explain(), "kernels", ()) if explain is not None else ()
-    return [Kernel(k.name, k.flops, k.moved, k.seconds) for k in kernels if k.seconds > 0]
+    if explain is None:
+        return []
+    explain()  # asks for the time of each kernel in the next run
+    run()
+    reports = [report for program in explain().programs[-1:] for report in program.kernels if report.seconds]
+    kernels = [Kernel(r.name, r.flops, r.moved, r.seconds / machine.cores()) for r in reports]
+    return sorted(kernels, key=attrgetter("seconds"), reverse=True)

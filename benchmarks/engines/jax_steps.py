@@ -92,8 +92,8 @@ def _evolution(work: Evolution) -> Iterator[Job]:
 
         return work.loss(NAMESPACE, jax.lax.scan(body, state, None, work.steps)[0], target)
 
-    yield _gradient_job(work, scanned, "`lax.scan`")
-    yield _gradient_job(work, partial(work.total, NAMESPACE), "a loop of Python's")
+    # A loop of Python's, unrolled, takes minutes to compile and a hundred times as long to run.
+    yield _gradient_job(work, scanned)
 
 
 def _gradient_job(work: Gradient, function: Callable[..., jax.Array], way: str = "") -> Job:

@@ -16,7 +16,7 @@ from scipy.special import (
 )
 
 import wengert as wg
-from benchmarks import agreement, compiled, fresh
+from benchmarks import agreement, compiled, fresh, machine
 from benchmarks.contest import Contest, Standing
 from benchmarks.engines import (
     JAX_STEPS,
@@ -211,12 +211,19 @@ def test_a_roof_is_the_slower_of_two() -> None:
     assert Kernel("k", 100.0, 50.0, 10.0).cells(peaks)[-1] == "50 %"
 
 
+def kernel_report(name: str, seconds: float | None) -> Any:
+    return SimpleNamespace(name=name, flops=1, moved=2, seconds=seconds)
+
+
 def test_kernels_are_looked_for_behind_a_partial() -> None:
     class Compiled:
         def __call__(self, *_: Any) -> None: ...
 
         def explain(self) -> Any:
-            return SimpleNamespace(kernels=[SimpleNamespace(name="k", flops=1, moved=2, seconds=3.0)])
+            reports = [kernel_report("short", 1.0), kernel_report("long", 3.0), kernel_report("untimed", None)]
+            return SimpleNamespace(programs=[SimpleNamespace(kernels=reports)])
 
-    assert kernels_of(partial(Compiled(), 1)) == [Kernel("k", 1, 2, 3.0)]
+    found = kernels_of(partial(Compiled(), 1))
+    assert [kernel.name for kernel in found] == ["long", "short"]
+    assert [kernel.seconds * machine.cores() for kernel in found] == [3.0, 1.0]
     assert kernels_of(partial(math.sqrt, 1)) == []
