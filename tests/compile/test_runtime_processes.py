@@ -10,9 +10,9 @@ from textwrap import dedent
 
 import pytest
 
-from wengert.compile.llvm import machine
+from wengert.compile.llvm import machine, target
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, machine_of
-from wengert.compile.llvm.target import Target, available_cores, host_target
+from wengert.compile.llvm.target import MOST_THREADS, Target, available_cores, host_target
 
 ROOT = Path(__file__).resolve().parents[2]
 PREAMBLE = """
@@ -190,6 +190,26 @@ def test_the_number_of_threads_can_be_set(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("WENGERT_NUM_THREADS", wrong)
         with pytest.raises(ValueError, match="WENGERT_NUM_THREADS"):
             available_cores()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, MOST_THREADS),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, MOST_THREADS),
+        ({"cpu.max": "100000 0\n"}, MOST_THREADS),
+        ({"cpu.max": "nonsense"}, MOST_THREADS),
+        ({}, MOST_THREADS),
+    ],
+)
+def test_a_container_s_share_of_cores_is_kept(files: dict[str, str], cores: int, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert target._quota(tmp_path) == cores
 
 
 @pytest.mark.parametrize(

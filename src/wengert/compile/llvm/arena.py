@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from threading import Lock
 
@@ -33,17 +34,27 @@ class Arena:
 
 
 _arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
+_locks = [Lock()]
+
+
+def _after_fork_in_child() -> None:
+    _locks[0] = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def borrow(size: int) -> Arena:
     """Return an arena of at least some size, its lock held: the smallest that nobody uses now, or a new one."""
-    for arena in sorted(list(_arenas), key=_size):
-        if arena.size >= size and arena.lock.acquire(blocking=False):
-            return arena
-    arena = Arena(size)
-    arena.lock.acquire()
-    _arenas.add(arena)
-    return arena
+    with _locks[0]:
+        for arena in sorted(_arenas, key=_size):
+            if arena.size >= size and arena.lock.acquire(blocking=False):
+                return arena
+        arena = Arena(size)
+        arena.lock.acquire()
+        _arenas.add(arena)
+        return arena
 
 
 def _size(arena: Arena) -> int:

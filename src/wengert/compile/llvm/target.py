@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import NativeCodeError
 
 THREADS_VARIABLE = "WENGERT_NUM_THREADS"
 MOST_THREADS = 256
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class Target(NamedTuple):
@@ -83,6 +86,18 @@ def available_cores() -> int:
         if not wanted.isdigit() or int(wanted) == 0:
             raise ValueError(f"{THREADS_VARIABLE} is {wanted!r}; it must be a whole number from 1 on")
         return min(int(wanted), MOST_THREADS)
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    return min(os.cpu_count() or 1, MOST_THREADS)
+    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(granted, _quota(CONTROL_GROUP), MOST_THREADS)
+
+
+@cache
+def _quota(directory: Path) -> int:
+    """Return how many cores' time a container is given, where there is such a limit: a thread more would stall all."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # versions 2 and 1
+        try:
+            quota, period = " ".join([(directory / name).read_text() for name in names]).split()
+            if float(quota) > 0:
+                return max(1, math.ceil(float(quota) / float(period)))
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+            continue
+    return MOST_THREADS
