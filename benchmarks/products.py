@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -83,10 +84,11 @@ class Native:
         self.memory = [empty((self.kernel.scratch // 4 + 16,)) for _ in range(2)]
         self.pointers = (ctypes.c_void_p * 3)(a.ctypes.data, b.ctypes.data, out.ctypes.data)
 
-    def run(self, thread: int = 0, threads: int = 1) -> None:
+    def share(self, thread: int, threads: int) -> Callable[[], object]:
+        """Return the call that does a thread's share of the units."""
         units = self.kernel.units
         begin, end = units * thread // threads, units * (thread + 1) // threads
-        self.call(self.pointers, begin, end, self.memory[thread].ctypes.data)
+        return partial(self.call, self.pointers, begin, end, self.memory[thread].ctypes.data)
 
 
 def seconds(run: Callable[[], object], repetitions: int, clock: Callable[[], float]) -> float:
@@ -101,9 +103,10 @@ def together(native: Native, repetitions: int) -> float:
     barrier = threading.Barrier(2)
 
     def work(thread: int) -> None:
+        share = native.share(thread, 2)
         barrier.wait()
         for _ in range(repetitions):
-            native.run(thread, 2)
+            share()
         barrier.wait()
 
     other = threading.Thread(target=work, args=(1,))
@@ -126,7 +129,7 @@ def main() -> int:
         blas = [np.inf, np.inf]
         own = [np.inf, np.inf]
         for _ in range(ROUNDS):
-            own[0] = min(own[0], seconds(native.run, repetitions, time.thread_time))
+            own[0] = min(own[0], seconds(native.share(0, 1), repetitions, time.thread_time))
             own[1] = min(own[1], together(native, repetitions))
             with threadpool_limits(1):
                 blas[0] = min(blas[0], seconds(lambda: np.matmul(a, b, out=other), repetitions, time.thread_time))  # noqa: B023
