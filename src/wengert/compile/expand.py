@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -250,3 +251,67 @@ def _spread(b: Builder, x: Value, letters: str, all_letters: list[str]) -> Value
     ordered = b.permute(x, tuple([letters.index(letter) for letter in present]))
     extents = dict(zip(present, ordered.shape))
     return b.reshape(ordered, tuple([extents.get(letter, 1) for letter in all_letters]))
+
+
+# Positions that are known when compiling.
+
+
+class _Positions(NamedTuple):
+    """What a key of arrays and whole slices picks: axes that are picked on, brought together, and flat positions."""
+
+    order: Axes
+    axis: int
+    shape: tuple[int, ...]
+    indices: np.ndarray
+
+
+def _positions(key: tuple[object, ...], shape: tuple[int, ...]) -> _Positions | None:
+    """Return what a key picks, or None if it does more than to pick on some axes."""
+    parts = list(key)
+    if Ellipsis in [part for part in parts if not isinstance(part, np.ndarray)]:
+        place = [part is Ellipsis for part in parts].index(True)
+        parts[place : place + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    parts += [slice(None)] * (len(shape) - len(parts))
+    picked = [i for i, part in enumerate(parts) if isinstance(part, (np.ndarray, int)) and not isinstance(part, bool)]
+    if any([part != slice(None) for i, part in enumerate(parts) if i not in picked]) or len(parts) != len(shape):
+        return None
+    if not any([isinstance(parts[i], np.ndarray) for i in picked]) or not prod(shape):
+        return None
+    together = picked == list(range(picked[0], picked[-1] + 1))
+    others = [i for i in range(len(shape)) if i not in picked]
+    axis = picked[0] if together else 0
+    order = tuple([*others[:axis], *picked, *others[axis:]])
+    extents = tuple([shape[i] for i in picked])
+    forward = [np.where(np.asarray(parts[i]) < 0, np.asarray(parts[i]) + shape[i], parts[i]) for i in picked]
+    indices = np.ravel_multi_index(tuple(np.broadcast_arrays(*forward)), extents)
+    merged = (*[shape[i] for i in others[:axis]], prod(extents), *[shape[i] for i in others[axis:]])
+    return _Positions(order, axis, merged, np.asarray(indices, np.int64))
+
+
+@_expands("gather")
+def _gather(b: Builder, x: Value, *, key: tuple[object, ...]) -> Value | None:
+    positions = _positions(key, x.shape)
+    if positions is None:
+        return None
+    rows = b.reshape(b.permute(x, positions.order), positions.shape)
+    return b.call("take_slices", rows, _constant(positions.indices), axis=positions.axis)
+
+
+@_expands("scatter_add")
+def _scatter_add(b: Builder, x: Value, value: Value, *, key: tuple[object, ...]) -> Value | None:
+    positions = _positions(key, x.shape)
+    if positions is None or not isinstance(value, Value) or value.dtype != x.dtype:
+        return None
+    axis, shape, indices = positions.axis, positions.shape, positions.indices
+    region = (*shape[:axis], *indices.shape, *shape[axis + 1 :])
+    if len(value.shape) > len(region):
+        return None
+    values = value if value.shape == region else b.call("stretch", value, shape=region)
+    rows = b.reshape(b.permute(x, positions.order), shape)
+    summed = b.call("add_at", rows, _constant(indices), values, axis=axis)
+    back = tuple([positions.order.index(i) for i in range(len(x.shape))])
+    return b.permute(b.reshape(summed, tuple([x.shape[i] for i in positions.order])), back)
+
+
+def _constant(array: np.ndarray) -> Value:
+    return Value(array.shape, array.dtype, array)

@@ -62,7 +62,7 @@ class Writer:
 
     def loaded(self, access: Access, value: Value) -> Scalar:
         """Return the Scalar of what an access loads."""
-        key = access._replace(picks=tuple([(id(pick), stride) for pick, stride in access.picks]))  # type: ignore[arg-type]
+        key = (access[:3], tuple([(id(pick), stride) for pick, stride in access.picks]), access.inside)
         name = self.names.get(key)
         if name is None:
             name = self.names[key] = f"x{len(self.names)}"

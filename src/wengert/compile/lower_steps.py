@@ -23,6 +23,7 @@ from .lower_products import (
     kernels_for,
     window_steps,
 )
+from .lower_scatter import ScatterWriter, is_scatter
 from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
@@ -98,6 +99,8 @@ class Program:
         """Return the steps of an equation that no nest computes."""
         if is_product(equation):
             return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
+        if is_scatter(equation):
+            return [self._guarded(ScatterWriter(self.fusion, self.layouts, equation).step(), {equation})]
         windows = kernels_for(equation)
         if windows is not None:
             fused = None

@@ -273,7 +273,12 @@ def _finite_factor(walk: Rewriting, equation: Equation) -> Operand | None:
 def _write_all(walk: Rewriting, equation: Equation) -> Operand | None:
     """Writing all of an array leaves nothing of what it was."""
     out, value = equation.outputs[0], equation.inputs[1]
-    if equation.params["steps"] or equation.params["key"] not in ((Ellipsis,), (), (slice(None),)):
+    key = equation.params["key"]
+    if equation.params["steps"] or any(
+        [part is not Ellipsis and part != slice(None) for part in key if not hasattr(part, "dtype")]
+    ):
+        return None
+    if any([hasattr(part, "dtype") for part in key]):
         return None
     if not isinstance(value, Value) or value.shape != out.shape:
         return None
