@@ -142,7 +142,7 @@ class _Run:
     def _reduced(self, reduction: Reduction, terms: np.ndarray) -> np.ndarray:
         dtype, op = reduction.scalar.dtype, reduction.op
         if op in ("or", "and"):
-            return terms.any(1) if op == "or" else terms.all(1)
+            return np.asarray(terms.any(1) if op == "or" else terms.all(1))
         if op in ("maximum", "minimum"):
             if dtype.kind == "f":
                 first: Any = -np.inf if op == "maximum" else np.inf

@@ -118,7 +118,10 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
     vectors = _whole_up(extent, lanes)
     shared = masked_cheaply(machine) and operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
     tiled = _tiled_axis(nest)
-    unroll = 1 if shared or tiled is not None else min(vectors, _unrolling(operations))
+    kept = sum([operand.scratch * operand.dtype.itemsize for operand in nest.operands]) * lanes
+    unroll = min(vectors, _unrolling(operations))
+    if shared or tiled is not None or kept * unroll > machine.level2 // 2:
+        unroll = 1
     block = lanes * unroll
     blocks = _whole_up(extent, block)
     extents = (*nest.outer[:-1], blocks)
