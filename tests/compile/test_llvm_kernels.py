@@ -19,14 +19,14 @@ from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.compiling import EXPLICIT, assembly, module_of
 from wengert.compile.llvm.machine import host_machine
 from wengert.compile.llvm.nests import nest_kernel
-from wengert.compile.nests import Access, Nest, Operand, Phase, Store
+from wengert.compile.nests import Access, Counter, Nest, Operand, Phase, Store
 from wengert.compile.scalar_ir import FLOAT32, Scalar, ScalarFunction, input_scalar
 
 X, Y = input_scalar("x", "float32"), input_scalar("y", "float32")
 
 
 def kernel_of(output: Scalar) -> Kernel:
-    inputs = {"x": Access(0, 0, (1,)), "y": Access(1, 0, (1,))}
+    inputs: dict[str, Access | Counter] = {"x": Access(0, 0, (1,)), "y": Access(1, 0, (1,))}
     phase = Phase((), inputs, (Store(Access(2, 0, (1,)), output),))
     return nest_kernel(Nest("f", (1000,), (phase,), (Operand(FLOAT32),) * 3, "outer"), host_machine())
 
