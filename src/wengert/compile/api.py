@@ -33,7 +33,7 @@ from .gate import gate
 from .paths import Path, survey, undo
 from .reach import Reach
 from .results import Result
-from .sources import ArraySource, Changed, CompileError
+from .sources import ArgumentSource, ArraySource, Changed, CompileError
 from .ties import broken, checker
 
 _MOST_PATHS = 24
@@ -121,6 +121,7 @@ class Compiled:
             reason = f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside"
         try:
             plans, form, effects = survey(trace, result)
+            _refuse_writes(effects.writes, leaves, self._name)
         finally:
             undo(trace)
         # An array that the function has made anew is another one in every run.
@@ -269,6 +270,15 @@ def _kind_of_node(node: Any) -> Any:
     if not isinstance(node, Leaf):
         return "computed"
     return tuple(map(id, (node.hooks or {}).values())) + tuple(map(id, (node.after_accumulate or {}).values()))
+
+
+def _refuse_writes(writes: Sequence[Any], leaves: Sequence[Any], name: str) -> None:
+    for source, _ in writes:
+        if type(source) is ArgumentSource and type(leaves[source.place]) is np.ndarray:
+            raise CompileError(
+                f"wg.compile({name}): it writes to a NumPy array that it is given, which a compiled function sees as a "
+                "Tensor of its own. Pass a Tensor, or return the new values"
+            )
 
 
 def _repeated(leaves: Sequence[Any]) -> Any:

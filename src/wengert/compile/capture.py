@@ -49,12 +49,13 @@ _NUMBERS = frozenset((bool, int, float, complex))
 class Captured(State):
     """A value of the graph, and what it was in the run that was captured."""
 
-    __slots__ = ("raw", "value")
+    __slots__ = ("is_number", "raw", "value")
 
-    def __init__(self, trace: Trace, raw: np.ndarray, value: Value, frame: FrameType) -> None:
+    def __init__(self, trace: Trace, raw: np.ndarray, value: Value, frame: FrameType, is_number: bool = False) -> None:
         super().__init__(trace, frame)
         self.raw = raw
         self.value = value
+        self.is_number = is_number
 
     @property
     def shape(self) -> Shape:
@@ -193,9 +194,9 @@ class CaptureTrace(Trace, capturing.Capture):
 
     # ------------------------------------------------------------------ what comes in
 
-    def tracer(self, raw: np.ndarray, value: Value) -> Any:
-        """Return a tracer for a value."""
-        made = boxing.box_state(Captured(self, raw, value, calling_frame()))
+    def tracer(self, raw: np.ndarray, value: Value, is_number: bool = False) -> Any:
+        """Return a tracer for a value, which NumPy may have as a number (that `x += y` rebinds) or as an array."""
+        made = boxing.box_state(Captured(self, raw, value, calling_frame(), is_number))
         self._made.append(weakref.ref(made))
         return made
 
@@ -248,7 +249,9 @@ class CaptureTrace(Trace, capturing.Capture):
         self.brought.append(brought)
         if brought.gradient is not None:
             self._gradients[id(brought.gradient)] = (brought.gradient, brought)
-        boxing.become(tensor, boxing.box_state(Captured(self, raw, value, calling_frame()), brought.inner))
+        boxing.become(
+            tensor, boxing.box_state(Captured(self, raw, value, calling_frame(), raw is not data), brought.inner)
+        )
 
     def adopt(self, tensor: Any) -> None:
         """Make a Tensor from further out a tracer: what asks to record it means this capture."""
@@ -375,8 +378,8 @@ class CaptureTrace(Trace, capturing.Capture):
             out = primitive.impl(backend.numpy, *raws, **params)
         except Exception as error:
             raise explain(primitive.name, tuple(raws), error) from error
-        outs = [np.asarray(y) for y in (out if primitive.multiple else (out,))]
-        made = [self.tracer(y, Value(y.shape, y.dtype)) for y in outs]
+        outs = [(np.asarray(y), isinstance(y, np.generic)) for y in (out if primitive.multiple else (out,))]
+        made = [self.tracer(y, Value(y.shape, y.dtype), is_number) for y, is_number in outs]
         values = tuple([y._state.value for y in made])
         values[0].where = location(made[0]._state)
         self.equations.append(Equation(primitive, tuple(operands), params, values))

@@ -41,12 +41,14 @@ class Derivative(NamedTuple):
         inputs: sources of the Tensors that a cotangent arrives at.
         residuals: values of the function that the pullback needs.
         pullback: takes seeds for the outputs, then the function's inputs, then residuals; returns cotangents.
+        reaching: for each of `inputs`, the places of the outputs that depend on it.
     """
 
     outputs: list[Value]
     inputs: list[Source]
     residuals: list[Value]
     pullback: Graph
+    reaching: list[frozenset[int]]
 
 
 def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
@@ -84,7 +86,32 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     name = f"{trace.described} pulled back"
     pullback = Graph(name, [*seed_values, *inputs, *residuals], equations, ends).without_dead_code()
     pullback.verify()
-    return Derivative([leaf._state.value for leaf in leaves], [source for source, _ in reached], residuals, pullback)
+    outputs = [leaf._state.value for leaf in leaves]
+    ways = _origins([node for node, _ in pairs])
+    reaching = [ways.get(node, frozenset()) for node, bar in zip(nodes, bars) if bar is not None]
+    return Derivative(outputs, [source for source, _ in reached], residuals, pullback, reaching)
+
+
+def _origins(outputs: Sequence[Any]) -> dict[Any, frozenset[int]]:
+    """Return, for every Node on the tape of some outputs, the places of those that come of it."""
+    met: dict[Any, set[int]] = {}
+    waiting = list(outputs)
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in met:
+            met[node] = set()
+            waiting.extend(getattr(node, "inputs", ()))
+    for place, node in enumerate(outputs):
+        met[node].add(place)
+    for node in sorted([node for node in met if not isinstance(node, Leaf)], key=_by_sequence):
+        for parent in node.inputs:
+            if parent is not None:
+                met[parent] |= met[node]
+    return {node: frozenset(places) for node, places in met.items()}
+
+
+def _by_sequence(node: Any) -> int:
+    return -node.sequence
 
 
 def _is_tracked(leaf: Any, trace: CaptureTrace, visible: set[int]) -> bool:
@@ -151,7 +178,12 @@ def _pull(node: Node, out_bar: Any) -> tuple[Any, ...]:
         np.zeros(value.shape, value.dtype) if bar is None else np.asarray(densify(bar))
         for value, bar in zip(call.derivative.outputs, call.seeds(out_bar))
     ]
-    return tuple(call.program.run([*seeds, *call.arrays, *call.residuals]))
+    found = call.program.run([*seeds, *call.arrays, *call.residuals])
+    present = frozenset([i for i, bar in enumerate(call.seeds(out_bar)) if bar is not None])
+    # No cotangent is another thing than one of zeros: an optimiser leaves a parameter without gradient alone.
+    return tuple(
+        [None if reaching.isdisjoint(present) else bar for bar, reaching in zip(found, call.derivative.reaching)]
+    )
 
 
 def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:

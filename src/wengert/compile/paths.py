@@ -342,12 +342,18 @@ class Path:
             arrays[place], close = _writable(source.holder(arguments), held)
             if close is not None:
                 closing.append(close)
+        kept = arrays
+        if self.derivative is not None:
+            # The tape keeps what went in, not what the program writes in its place.
+            written = {home for home in self.graph.homes if home is not None}
+            kept = [array.copy() if place in written else array for place, array in enumerate(arrays)]
         try:
             outs = self.program.run(arrays)
         finally:
             for close in closing:
                 close()
-        answer = self._finish(arguments, arrays, outs)
+        answer = self._finish(arguments, kept, outs)
+        del kept
         if raws is None and not closing and self.unbound < _MOST_UNBOUND:
             del outs
             self.binding = bind(self, arrays)

@@ -184,7 +184,7 @@ def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) 
     if compute_into(x, operation, (x, other), name):
         return x
     out = operation(x, other)
-    if not isinstance(out, boxing.Tensor) or (_is_plain(x) and isinstance(boxing.data_of(x), np.generic)):
+    if not isinstance(out, boxing.Tensor) or _is_number(x):
         return out
     if not np.can_cast(out.dtype, x.dtype, "same_kind"):
         raise _does_not_fit(out.dtype, x.dtype, name)
@@ -195,6 +195,13 @@ def update(x: Any, operation: Callable[[Any, Any], Any], other: Any, name: str) 
     if not _adopt(x, out):
         overwrite(x, out, name)
     return x
+
+
+def _is_number(x: Any) -> bool:
+    """Return whether what a Tensor boxes is a number of NumPy's, or will be when a compiled function runs."""
+    if _is_plain(x):
+        return isinstance(boxing.data_of(x), np.generic)
+    return type(x) is boxing.Tracer and getattr(x._state, "is_number", False)
 
 
 def _does_not_fit(dtype: Any, target: Any, name: str) -> DTypeError:
