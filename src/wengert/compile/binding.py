@@ -45,6 +45,8 @@ class Binding:
         self._moving = [
             (place, source) for place, source in enumerate(path.sources) if not isinstance(source, _PERSISTENT)
         ]
+        # Nothing may be drawn before it is certain that this run counts.
+        self._moving.sort(key=_is_drawn)
         closed_over = [(p, s.tensor) for p, s in enumerate(path.sources) if isinstance(s, TensorSource)]
         self._kept = [(tensor, arrays[place]) for place, tensor in closed_over]
         written = {place for _, place in path.written}
@@ -85,9 +87,9 @@ class Binding:
             return UNBOUND
         program = self._program
         with program.lock:
-            if not self._place(arguments):
-                return UNBOUND
             if not all([numbers.refresh() for numbers in path.numbers]):
+                return UNBOUND
+            if not self._place(arguments):
                 return UNBOUND
             for place, check in self._checks:
                 check(program.known(place))
@@ -111,6 +113,10 @@ class Binding:
             if array is not program.known(place) and not program.place(place, array):
                 return False
         return True
+
+
+def _is_drawn(moving: tuple[int, Any]) -> bool:
+    return isinstance(moving[1], DrawSource)
 
 
 def _address(array: np.ndarray) -> int:
