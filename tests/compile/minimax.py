@@ -129,6 +129,10 @@ def _relative(q: Any) -> Any:
     return 1 / _scaled_complement(q)
 
 
+def _hyperbolic_tangent(z: Any) -> Any:
+    return (mp.tanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
+
+
 def _log_complement(x: Any) -> Any:
     return mp.log(mp.erfc(x))
 
@@ -142,6 +146,7 @@ FITS: dict[str, Fit] = {
     "arctangent": Fit(_arctangent, 0, "0.1716", lambda z: z, dict(float32=5, float64=12)),
     "arcsine": Fit(_arcsine, 0, "0.25", lambda z: z, dict(float32=5, float64=13)),
     "error function": Fit(_error_function, 0, "0.25", lambda z: mpf(1), dict(float32=5, float64=10)),
+    "hyperbolic tangent": Fit(_hyperbolic_tangent, 0, "0.3907", lambda z: z, dict(float32=5)),
     "log complement": Fit(_log_complement, "0.5", 4, lambda x: mp.erfc(x) / mp.erf(x), dict(float32=8)),
     "cube root": Fit(mp.cbrt, 1, 8, lambda m: 1 / mp.cbrt(m), dict(float64=4)),
     "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=24)),
