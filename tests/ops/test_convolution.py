@@ -59,6 +59,9 @@ MOVES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
         (2, 2, 2, 2, 3),
         {"stride": (1, 2, 1), "padding": ((1, 0), (0, 1), (0, 0)), "dilation": (2, 1, 1), "groups": 1},
     ),
+    ((2, 8, 40, 41), (2, 8, 3, 3), {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}),
+    ((2, 8, 75, 81), (2, 4, 3, 3), {"stride": (2, 2), "padding": ((1, 0),) * 2, "dilation": (1, 2), "groups": 2}),
+    ((1, 16, 3000), (2, 16, 5), {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}),
     ((70, 3, 12, 11), (2, 3, 3, 3), {"stride": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}),
 ]
 

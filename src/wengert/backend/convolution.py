@@ -8,6 +8,7 @@ kernel would reach over the edge, whose results are left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 from math import isfinite, prod
@@ -52,9 +53,9 @@ class _Plan(NamedTuple):
     kept: tuple[Any, ...]
     slack: int
 
-    @property
-    def columns(self) -> int:
-        return prod(self.places)
+    def columns(self, stretch: slice) -> int:
+        """Return how many places there are in a stretch of them along the first axis."""
+        return (stretch.stop - stretch.start) * prod(self.places[1:])
 
 
 @lru_cache(maxsize=256)
@@ -100,9 +101,18 @@ def demand_shape(given: Shape, wanted: Shape) -> None:
         raise ValueError(f"an argument of shape {given} should have shape {wanted}")
 
 
-def _blocks(plan: _Plan, count: int, channels: int, elements: int) -> list[slice]:
-    """Divide the images into blocks whose matrix has about so many elements."""
-    size = max(1, elements // max(1, channels * prod(plan.kernel) * plan.columns))
+def _blocks(plan: _Plan, count: int, channels: int, elements: int) -> tuple[list[slice], list[slice]]:
+    """Divide the images into blocks of about so many elements, and if one is too much, their places along an axis.
+
+    Returns:
+        Blocks of images, and stretches of places along the first axis: one of all where a block has several images.
+    """
+    row = max(1, channels * prod(plan.kernel) * prod(plan.places[1:]))
+    return _divided(count, elements // (row * plan.places[0])), _divided(plan.places[0], elements // row)
+
+
+def _divided(count: int, size: int) -> list[slice]:
+    size = max(1, size)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -117,26 +127,47 @@ def _images(plan: _Plan, buffer: Array, channels: int, count: int) -> Array:
     return buffer[:size].reshape((channels, count, *plan.padded))[(slice(None), slice(None), *plan.interior)]
 
 
-def _windows(plan: _Plan, buffer: Array, channels: int, count: int) -> Array:
-    """Return the matrix as a view of the buffer, of shape (channels, *kernel, count, *places)."""
+def _windows(plan: _Plan, buffer: Array, channels: int, count: int, stretch: slice) -> Array:
+    """Return the matrix of a stretch of places as a view of the buffer: (channels, *kernel, count, *places)."""
     image, item = prod(plan.padded), buffer.itemsize
     strides = (count * image, *[d * s for d, s in zip(plan.dilation, plan.steps)], image, *plan.place_steps)
     if plan.places[1:] == plan.padded[1:] and plan.place_steps == plan.steps:
-        shape, strides = (plan.columns,), (*strides[: len(plan.kernel) + 2], 1)
+        shape, strides = (plan.columns(stretch),), (*strides[: len(plan.kernel) + 2], 1)
     else:
-        shape = plan.places
-    return _as_strided(buffer, (channels, *plan.kernel, count, *shape), tuple([s * item for s in strides]))
+        shape = (stretch.stop - stretch.start, *plan.places[1:])
+    start = buffer[stretch.start * plan.place_steps[0] :]
+    return _as_strided(start, (channels, *plan.kernel, count, *shape), tuple([s * item for s in strides]))
 
 
-def _laid_out(plan: _Plan, x: Array, buffer: Array, groups: int, room: Array) -> Array:
-    """Copy a block of images into the buffer and return its matrix, (groups, rows, columns), laid out in `room`."""
-    count, channels = x.shape[:2]
-    _images(plan, buffer, channels, count)[...] = np.swapaxes(x, 0, 1)
-    windows = _windows(plan, buffer, channels, count)
-    rows = channels // groups * prod(plan.kernel)
-    matrix = room[: groups * rows * count * plan.columns]
-    np.copyto(matrix.reshape(windows.shape), windows)
-    return matrix.reshape((groups, rows, count * plan.columns))
+class _Matrix:
+    """The matrix of blocks of images, and the memory that it is laid out in, block by block."""
+
+    def __init__(self, plan: _Plan, x: Array, groups: int, dtype: Any) -> None:
+        self.plan = plan
+        self.x = x
+        self.groups = groups
+        self.channels = x.shape[1]
+        self.blocks, self.stretches = _blocks(plan, len(x), self.channels, _BLOCK)
+        most = self.blocks[0].stop if self.blocks else 0
+        self.buffer = _bordered(plan, self.channels, most, dtype)
+        self.room = np.empty(self.channels * prod(plan.kernel) * most * plan.columns(self.stretches[0]), dtype)
+        self.count = most
+
+    def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
+        """Yield blocks of images, stretches of places, and their matrix, (groups, rows, columns), until the next."""
+        plan = self.plan
+        rows = self.channels // self.groups * prod(plan.kernel)
+        for block in self.blocks:
+            size = block.stop - block.start
+            if size != self.count:
+                self.buffer, self.count = _bordered(plan, self.channels, size, self.buffer.dtype), size
+            _images(plan, self.buffer, self.channels, size)[...] = np.swapaxes(self.x[block], 0, 1)
+            for stretch in self.stretches:
+                columns = size * plan.columns(stretch)
+                windows = _windows(plan, self.buffer, self.channels, size, stretch)
+                matrix = self.room[: self.groups * rows * columns]
+                np.copyto(matrix.reshape(windows.shape), windows)
+                yield block, stretch, matrix.reshape((self.groups, rows, columns))
 
 
 def _grouped(weight: Array, groups: int) -> Array:
@@ -150,9 +181,10 @@ def _working(dtype: Any) -> Any:
 
 
 def _finite(array: Array) -> bool:
-    """Return whether an array is finite, by its sum of squares; a false alarm costs time alone."""
-    flat = array.reshape(-1)
-    return array.dtype.kind != "f" or isfinite(np.dot(flat, flat))
+    """Return whether an array is finite, by its sum of squares if BLAS can do it; a false alarm costs time alone."""
+    if array.dtype.char not in "fd":
+        return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    return isfinite(np.vdot(array, array))
 
 
 def convolve(x: Array, weight: Array, *, stride: Shape, padding: Widths, dilation: Shape, groups: int) -> Array:
@@ -164,16 +196,10 @@ def convolve(x: Array, weight: Array, *, stride: Shape, padding: Widths, dilatio
     demand_shape(weight.shape[:2], (outputs, channels // groups))
     out = np.empty((count, outputs, *[k.stop for k in plan.kept]), result)
     factors = _grouped(weight.astype(dtype, copy=False), groups)
-    blocks = _blocks(plan, count, channels, _BLOCK)
-    most = blocks[0].stop if blocks else 0
-    buffer = _bordered(plan, channels, most, dtype)
-    room = np.empty(channels * prod(plan.kernel) * most * plan.columns, dtype)
-    for block in blocks:
-        size = block.stop - block.start
-        if size != most:
-            buffer = _bordered(plan, channels, size, dtype)
-        made = np.matmul(factors, _laid_out(plan, x[block], buffer, groups, room))
-        out[block] = np.swapaxes(made.reshape((outputs, size, *plan.places))[(..., *plan.kept)], 0, 1)
+    for block, stretch, matrix in _Matrix(plan, x, groups, dtype):
+        made = np.matmul(factors, matrix)
+        shape = (outputs, block.stop - block.start, stretch.stop - stretch.start, *plan.places[1:])
+        out[block, :, stretch] = np.swapaxes(made.reshape(shape)[_kept(plan)], 0, 1)
     return out
 
 
@@ -188,24 +214,31 @@ def convolve_transpose_x(
     count, channels = y.shape[0], weight.shape[1] * groups
     demand_shape(y.shape, (count, weight.shape[0], *[k.stop for k in plan.kept]))
     out = np.empty((count, channels, *extents), result)
-    for block in _blocks(plan, count, channels, _SPREAD_BLOCK):
+    blocks, stretches = _blocks(plan, count, channels, _SPREAD_BLOCK)
+    for block in blocks:
         size = block.stop - block.start
-        spread = np.matmul(factors, _placed(plan, y[block], groups, dtype))
         buffer = _bordered(plan, channels, size, dtype)
-        windows = _windows(plan, buffer, channels, size)
-        spread = spread.reshape(windows.shape)
-        for offset in product(*[range(k) for k in plan.kernel]):
-            windows[(slice(None), *offset)] += spread[(slice(None), *offset)]
+        for stretch in stretches:
+            spread = np.matmul(factors, _placed(plan, y[block, :, stretch], groups, dtype))
+            windows = _windows(plan, buffer, channels, size, stretch)
+            spread = spread.reshape(windows.shape)
+            for offset in product(*[range(k) for k in plan.kernel]):
+                windows[(slice(None), *offset)] += spread[(slice(None), *offset)]
         out[block] = np.swapaxes(_images(plan, buffer, channels, size), 0, 1)
     return out
 
 
 def _placed(plan: _Plan, y: Array, groups: int, dtype: Any) -> Array:
-    """Return a block of `y` in the columns of the matrix, (groups, rows, columns), zero in those that do not count."""
-    count, outputs = y.shape[:2]
-    placed = np.zeros((outputs, count, *plan.places), dtype)
-    placed[(..., *plan.kept)] = np.swapaxes(y, 0, 1)
-    return placed.reshape((groups, outputs // groups, count * plan.columns))
+    """Return a stretch of `y` in columns, as (groups, rows, columns), with zeros in those that do not count."""
+    count, outputs, rows = y.shape[:3]
+    placed = np.zeros((outputs, count, rows, *plan.places[1:]), dtype)
+    placed[_kept(plan)] = np.swapaxes(y, 0, 1)
+    return placed.reshape((groups, outputs // groups, prod(placed.shape[1:])))
+
+
+def _kept(plan: _Plan) -> tuple[Any, ...]:
+    """Return the key of the places that count, in an array whose last axes are a stretch of places."""
+    return (..., slice(None), *plan.kept[1:])
 
 
 def convolve_transpose_weight(
@@ -214,18 +247,11 @@ def convolve_transpose_weight(
     """Sum, for every place in the kernel, the products of `y` with what of `x` lies under that place."""
     result = np.result_type(y, x)
     dtype = _working(result)
-    plan = _plan(x.shape[2:], kernel, stride, padding, dilation, x.dtype.kind != "f" or bool(np.isfinite(x).all()))
+    plan = _plan(x.shape[2:], kernel, stride, padding, dilation, x.dtype.kind not in "fc" or bool(np.isfinite(x).all()))
     count, channels, outputs = x.shape[0], x.shape[1], y.shape[1]
     demand_shape(y.shape, (count, outputs, *[k.stop for k in plan.kept]))
     rows = channels // groups * prod(kernel)
     out = np.zeros((groups, outputs // groups, rows), dtype)
-    blocks = _blocks(plan, count, channels, _BLOCK)
-    most = blocks[0].stop if blocks else 0
-    buffer = _bordered(plan, channels, most, dtype)
-    room = np.empty(channels * prod(plan.kernel) * most * plan.columns, dtype)
-    for block in blocks:
-        if block.stop - block.start != most:
-            buffer = _bordered(plan, channels, block.stop - block.start, dtype)
-        matrix = _laid_out(plan, x[block], buffer, groups, room)
-        out += np.matmul(_placed(plan, y[block], groups, dtype), matrix.swapaxes(1, 2))
+    for block, stretch, matrix in _Matrix(plan, x, groups, dtype):
+        out += np.matmul(_placed(plan, y[block, :, stretch], groups, dtype), matrix.swapaxes(1, 2))
     return out.reshape((outputs, channels // groups, *kernel)).astype(result, copy=False)
