@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from tests.compile.product_samples import EPILOGUES, Array, Epilogue, Native, Sample, check, sample
-from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
+from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.llvm.products_layout import normalised
 from wengert.compile.llvm.products_plan import Plan
 from wengert.compile.nests import Access
+from wengert.compile.scalar_ir import KernelError
 
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
 PLAIN = EPILOGUES["plain"]
@@ -45,7 +46,7 @@ def test_random_products_are_what_numpy_says(machine: Machine, epilogue: Epilogu
     run(cases, machine, 1)
 
 
-def arrays(a: Array, b: Array, machine: Machine) -> tuple[Plan, Array]:
+def arrays(a: Array, b: Array, machine: Machine, narrow: bool = False) -> tuple[Plan, Array]:
     """Return the plan and the result of a plain product of arrays as they lie in memory."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (np.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
@@ -53,6 +54,7 @@ def arrays(a: Array, b: Array, machine: Machine) -> tuple[Plan, Array]:
     steps = [tuple([stride // x.itemsize for stride in x.strides]) for x in (a, b, out)]
     accesses = [Access(position, 0, strides) for position, strides in enumerate(steps)]
     product = plain_product("product", batch, a.shape[-2], b.shape[-1], a.shape[-1], a.dtype, *accesses)
+    product = product._replace(narrow=narrow)
     kernel = product_kernel(product, machine)
     Native([kernel]).run(kernel, [x.ctypes.data for x in (a, b, out)])
     return normalised(product, machine)[1], out
@@ -188,3 +190,43 @@ def test_batches_with_a_common_factor_are_one_product(side: str) -> None:
     kernel = product_kernel(product, AVX512)
     Native([kernel]).run(kernel, [x.ctypes.data for x in (a, b, out)])
     close(a, b, out)
+
+
+def nearest_bfloat16(x: Array) -> Array:
+    """Return the nearest float32 numbers of 8 significant bits, ties to even, by arithmetic in float64."""
+    significand, exponent = np.frexp(x.astype("f8"))
+    return np.ldexp(np.rint(significand * 256) / 256, exponent).astype("f4")
+
+
+@pytest.mark.parametrize(
+    "extents", [(10, 65, 8), (33, 17, 100), (33, 17, 101), (128, 96, 300), (1, 40, 64), (40, 1, 9)]
+)
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("machine", [AVX2, host_machine()], ids=["avx2", "host"])
+def test_factors_can_be_rounded_to_bfloat16(
+    machine: Machine, turned: tuple[bool, bool], extents: tuple[int, int, int]
+) -> None:
+    m, n, k = extents
+    a, b = random((m, k)), random((k, n))
+    a[0, 0], b[-1, -1] = 1 + 2.0**-8, -(1 + 3 * 2.0**-8)
+    factors = [np.asfortranarray(x) if over else x for x, over in zip((a, b), turned)]
+    plan, out = arrays(factors[0], factors[1], machine, narrow=True)
+    assert plan.form == ("pairs" if machine.bfloat16 and k % 2 == 0 else "rounded")
+    close(nearest_bfloat16(a), nearest_bfloat16(b), out)
+
+
+@pytest.mark.parametrize("machine", [AVX2, host_machine()], ids=["avx2", "host"])
+def test_special_values_survive_rounding_to_bfloat16(machine: Machine) -> None:
+    a, b = random((19, 36)), random((36, 21))
+    a[4, 35], a[18, 0], b[3, 20] = np.inf, np.nan, 3.4e38
+    with np.errstate(invalid="ignore", over="ignore"):
+        want = nearest_bfloat16(a) @ nearest_bfloat16(b)
+    _, out = arrays(a, b, machine, narrow=True)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(want))
+    np.testing.assert_array_equal(out[np.isinf(want)], want[np.isinf(want)])
+    assert np.isfinite(out[np.isfinite(want)]).all()
+
+
+def test_only_float32_is_rounded_to_bfloat16() -> None:
+    with pytest.raises(KernelError, match="float64"):
+        arrays(random((4, 8), "f8"), random((8, 4), "f8"), AVX512, narrow=True)

@@ -18,6 +18,7 @@ class Machine(NamedTuple):
         vector_registers: how many of them there are.
         fma: whether it multiplies and adds in one instruction, rounding once.
         masks: whether loads and stores of some lanes of a vector cost no more than of all.
+        bfloat16: whether it multiplies pairs of bfloat16 numbers and adds both products to a float32 number.
         level1, level2: bytes of cache of one core.
     """
 
@@ -25,6 +26,7 @@ class Machine(NamedTuple):
     vector_registers: int
     fma: bool = True
     masks: bool = False
+    bfloat16: bool = False
     level1: int = 32 * 1024
     level2: int = 256 * 1024
 
@@ -56,7 +58,7 @@ def machine_of(target: Target) -> Machine:
     if target.architecture == "aarch64":
         return NEON
     if all([target.has(feature) for feature in ("avx512f", "avx512vl", "avx512bw", "avx512dq")]):
-        return AVX512
+        return AVX512._replace(bfloat16=target.has("avx512bf16"))
     return AVX2 if target.has("avx2") and target.has("fma") else SSE2
 
 

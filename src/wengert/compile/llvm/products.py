@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from ..kernels import Kernel
 from ..nests import Access, Counter, Store
-from ..scalar_ir import DType, input_scalar
+from ..scalar_ir import FLOAT32, DType, KernelError, input_scalar
 from .machine import Machine
 from .products_layout import Product, normalised
 from .products_units import Generator
 
 
 def product_kernel(product: Product, machine: Machine) -> Kernel:
-    """Return the kernel of a matrix product."""
+    """Return the kernel of a matrix product.
+
+    Raises:
+        KernelError: factors other than of float32 are to be rounded to bfloat16.
+    """
+    if product.narrow and product.dtype != FLOAT32:
+        raise KernelError(f"{product.name}: only float32 factors are rounded to bfloat16, not {product.dtype}")
     product, plan = normalised(product, machine)
     return Generator(product, plan, machine).kernel()
 

@@ -76,11 +76,11 @@ class Code(Region):
         quotient = self.value(f"udiv i64 {x}, {y}")
         return quotient, self.value(f"sub nsw i64 {x}, {self.multiply(quotient, y)}")
 
-    def least(self, x: str | int, y: int) -> str | int:
-        """Return the smaller of an index and a number."""
-        if isinstance(x, int):
+    def least(self, x: str | int, y: str | int) -> str | int:
+        """Return the smaller of two indices."""
+        if isinstance(x, int) and isinstance(y, int):
             return min(x, y)
-        return self.call("smin.i64", "i64", [("i64", x), ("i64", str(y))])
+        return self.call("smin.i64", "i64", [("i64", str(x)), ("i64", str(y))])
 
     def most(self, x: str | int, y: int) -> str | int:
         """Return the larger of an index and a number."""

@@ -24,6 +24,7 @@ class Product(NamedTuple):
         inputs: for the name of each input Scalar of what is stored: where it comes from, with strides over (or
             counted along) the batch axes, i and j. The Scalar of the name "product" is the product.
         stores: what is stored, with strides over the batch axes, i and j.
+        narrow: whether the factors, of float32, are first rounded to bfloat16; sums are of float32 all the same.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Product(NamedTuple):
     operands: tuple[DType, ...]
     inputs: dict[str, Access | Counter]
     stores: tuple[Store, ...]
+    narrow: bool = False
 
     @property
     def dtype(self) -> DType:
@@ -75,7 +77,10 @@ def _planned(product: Product, machine: Machine) -> Plan:
     left, right = product.a.strides[-2:], product.b.strides[-2:]
     extents = max(1, product.m), max(1, product.n), product.k
     shape = Shape(*extents, product.dtype.itemsize, *left, *right)
-    return plan_product(shape, batches, machine)
+    form = ""
+    if product.narrow:
+        form = "pairs" if machine.bfloat16 and product.k % 2 == 0 and product.k >= 8 else "rounded"
+    return plan_product(shape, batches, machine, form)
 
 
 def transposed(product: Product) -> Product:

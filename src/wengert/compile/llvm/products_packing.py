@@ -13,20 +13,35 @@ MARGIN = 64
 
 
 class Source(NamedTuple):
-    """A matrix to pack from: its extents along k and across it, and the strides along these, in elements."""
+    """A matrix to pack from: its extents along k and across it, and the strides along these, in elements.
+
+    `form` says what its numbers become: "" for what they are; "rounded" to the nearest bfloat16 number; "pairs" of such
+    that are neighbours along k, each pair an i32. In the last case, what is counted along k are pairs.
+    """
 
     kind: str
     depth: int
     extent: int
     step: int
     stride: int
+    form: str = ""
+
+    @property
+    def stored(self) -> str:
+        """Type of what is packed."""
+        return "i32" if self.form == "pairs" else self.kind
+
+    @property
+    def each(self) -> int:
+        """How many elements along k become one."""
+        return 2 if self.form == "pairs" else 1
 
 
 def packing(source: Source, lanes: int) -> str:
     """Return how a matrix is best packed: "copy", "transpose" or "gather"."""
     if source.stride == 1:
         return "copy"
-    if source.step == 1 and source.depth >= _piece(source, lanes):
+    if source.step == 1 and source.depth >= source.each * _piece(source, lanes):
         return "transpose"
     return "gather"
 
@@ -68,11 +83,16 @@ def _copy(code: Code, source: Source, packed: Packed) -> None:
 def _copy_rows(code: Code, source: Source, packed: Packed, start: str, masks: Sequence[str | None]) -> None:
     lanes = packed.lanes
     with code.loop(0, "%depth") as k:
-        read = code.element(source.kind, start, (k, source.step))
+        read = code.element(source.kind, start, (k, source.each * source.step))
         write = code.element(source.kind, "%to", (k, packed.pitch))
         for column, mask in enumerate(masks):
-            loaded = code.load(source.kind, lanes, code.element(source.kind, read, (column, lanes)), mask)
-            code.store(source.kind, lanes, loaded, code.element(source.kind, write, (column, lanes)))
+            at = code.element(source.kind, read, (column, lanes))
+            rows = [
+                code.load(source.kind, lanes, code.element(source.kind, at, (row, source.step)), mask)
+                for row in range(source.each)
+            ]
+            to = code.element(source.kind, write, (column, lanes))
+            code.store(source.stored, lanes, _joined(code, source, lanes, rows), to)
 
 
 def _transpose(code: Code, source: Source, packed: Packed) -> None:
@@ -86,18 +106,19 @@ def _transpose(code: Code, source: Source, packed: Packed) -> None:
         begin: str | int = 0
         if source.extent > lanes:
             begin = code.least(code.add("%first", across), source.extent - lanes)
-        column = code.add(begin, code.value("sub nsw i64 0, %first")) if source.extent > lanes else 0
+        column = code.add(begin, code.value("sub nsw i64 0, %first"))
         corner = code.element(source.kind, "%from", (begin, source.stride))
-        with code.loop(0, source.depth, piece) as block:
-            k = code.least(block, source.depth - piece) if source.depth % piece else block
-            read = code.element(source.kind, corner, (k, 1))
+        latest = code.add("%depth", -piece)
+        with code.loop(0, "%depth", piece) as block:
+            k = code.least(block, latest)
+            read = code.element(source.kind, corner, (k, source.each))
             rows = []
             for lane in range(lanes):
                 at = code.element(source.kind, read, (min(lane, source.extent - 1), source.stride))
-                rows.append(code.load(source.kind, piece, at))
+                rows.append(_shortened(code, source, piece, code.load(source.kind, piece * source.each, at)))
             write = code.element(source.kind, "%to", (k, width), (column, 1))
-            for step, turned in enumerate(_turned(code, source.kind, lanes, rows, piece)):
-                code.store(source.kind, lanes, turned, code.element(source.kind, write, (step, width)))
+            for step, turned in enumerate(_turned(code, source.stored, lanes, rows, piece)):
+                code.store(source.stored, lanes, turned, code.element(source.kind, write, (step, width)))
 
 
 def _piece(source: Source, lanes: int) -> int:
@@ -139,5 +160,47 @@ def _gather(code: Code, source: Source, packed: Packed) -> None:
         read = code.element(source.kind, "%from", (row, source.stride))
         write = code.element(source.kind, "%to", (across, 1))
         with code.loop(0, "%depth") as k:
-            loaded = code.load(source.kind, 1, code.element(source.kind, read, (k, source.step)))
-            code.store(source.kind, 1, loaded, code.element(source.kind, write, (k, width)))
+            at = code.element(source.kind, read, (k, source.each * source.step))
+            rows = [
+                code.load(source.kind, 1, code.element(source.kind, at, (row, source.step)))
+                for row in range(source.each)
+            ]
+            code.store(source.stored, 1, _joined(code, source, 1, rows), code.element(source.kind, write, (k, width)))
+
+
+def _joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
+    """Write what elements become that follow each other along k, of vectors across it."""
+    if source.form != "pairs":
+        return _shortened(code, source, lanes, rows[0])
+    halves = []
+    for row in rows:
+        short = code.value(f"fptrunc {vector('float', lanes)} {row} to {vector('bfloat', lanes)}")
+        bits = code.value(f"bitcast {vector('bfloat', lanes)} {short} to {vector('i16', lanes)}")
+        halves.append(code.value(f"zext {vector('i16', lanes)} {bits} to {vector('i32', lanes)}"))
+    of, sixteen = vector("i32", lanes), spelled("i32", [16] * lanes)
+    return code.value(f"or {of} {halves[0]}, {code.value(f'shl {of} {halves[1]}, {sixteen}')}")
+
+
+def _shortened(code: Code, source: Source, count: int, numbers: str) -> str:
+    """Write what numbers that follow each other along k become: `count` numbers, or pairs of them."""
+    if source.form == "pairs":
+        short = code.value(f"fptrunc <{2 * count} x float> {numbers} to <{2 * count} x bfloat>")
+        return code.value(f"bitcast <{2 * count} x bfloat> {short} to {vector('i32', count)}")
+    return _rounded(code, count, numbers) if source.form == "rounded" else numbers
+
+
+def _rounded(code: Code, count: int, numbers: str) -> str:
+    """Write the rounding of float32 numbers to the nearest ones of 8 bits, ties to even; NaN stays NaN."""
+    of, floats = vector("i32", count), vector("float", count)
+
+    def every(number: int) -> str:
+        return spelled("i32", [number] * count)
+
+    bits = code.value(f"bitcast {floats} {numbers} to {of}")
+    odd = code.value(f"and {of} {code.value(f'lshr {of} {bits}, {every(16)}')}, {every(1)}")
+    up = code.value(f"add {of} {code.value(f'add {of} {bits}, {odd}')}, {every(0x7FFF)}")
+    quiet = code.value(f"or {of} {bits}, {every(0x400000)}")
+    is_nan = code.value(f"fcmp uno {floats} {numbers}, {numbers}")
+    chosen = code.value(f"select {vector('i1', count)} {is_nan}, {of} {quiet}, {of} {up}")
+    cut = code.value(f"and {of} {chosen}, {every(-65536)}")
+    return code.value(f"bitcast {of} {cut} to {floats}")

@@ -57,6 +57,7 @@ class Plan(NamedTuple):
         dots: whether tiles are computed as dot products, with vectors along k.
         group: panels that are packed together, and that one unit goes through.
         stack: tiles, one below another, that one unit goes through.
+        form: what factors are packed as: "" for what they are, "rounded" to bfloat16 numbers, or "pairs" of such.
         cycles: what it costs, about.
     """
 
@@ -69,6 +70,7 @@ class Plan(NamedTuple):
     dots: bool
     group: int
     stack: int
+    form: str
     cycles: float
 
     @property
@@ -95,26 +97,27 @@ class Shape(NamedTuple):
     right_column: int
 
 
-def plan_product(shape: Shape, batches: int, machine: Machine) -> Plan:
+def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -> Plan:
     """Return how a product is best computed on a machine."""
     lanes = max(1, machine.vector_bytes // shape.itemsize)
     vectors = -(-shape.columns // lanes)
-    cycles, rows, columns = _tiles(shape.rows, vectors, shape.depth, machine)
-    pack_left = shape.left_step != 1 and columns.count > 1
-    pack_right = _worth_packing(shape, rows.count, columns, lanes, machine)
-    packed = max(1, shape.depth * columns.largest * lanes * shape.itemsize)
+    steps = shape.depth // 2 if form == "pairs" else shape.depth
+    cycles, rows, columns = _tiles(shape.rows, vectors, steps, machine)
+    pack_left = bool(form) or (shape.left_step != 1 and columns.count > 1)
+    pack_right = bool(form) or _worth_packing(shape, rows.count, columns, lanes, machine)
+    packed = max(1, steps * columns.largest * lanes * shape.itemsize)
     stack = 1
     if pack_left and shape.left_row == 1 and rows.longer == 0 and rows.count % 2 == 0:
         stack = 2 if 2 * rows.size * shape.itemsize <= CACHE_LINE else 1
     group = min(columns.count, max(1, machine.level2 // 2 // packed))
     while group > 1 and batches * rows.count // stack * -(-columns.count // group) < FEW_UNITS:
         group = -(-group // 2)
-    depth = split(shape.depth, shape.depth + 1)
+    depth = split(steps, steps + 1)
     if pack_left:
-        depth = split(shape.depth, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
-    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, stack, cycles)
+        depth = split(steps, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
+    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, stack, form, cycles)
     plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
-    dots = _dot_plan(shape, batches, machine)
+    dots = None if form else _dot_plan(shape, batches, machine)
     return plan if dots is None or plan.cycles <= dots.cycles else dots
 
 
@@ -129,7 +132,7 @@ def _dot_plan(shape: Shape, batches: int, machine: Machine) -> Plan | None:
     each += rows.largest * DOT_OVERHEAD
     cycles = batches * rows.count * columns.count * (TILE_OVERHEAD + lanes // across * each)
     depth = split(shape.depth, shape.depth)
-    return Plan(lanes, rows, columns, depth, False, False, True, 1, 1, cycles)
+    return Plan(lanes, rows, columns, depth, False, False, True, 1, 1, "", cycles)
 
 
 def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float, Split, Split]:

@@ -20,6 +20,7 @@ class Tile(NamedTuple):
         right_align: bytes that the addresses of the right factor's vectors are multiples of.
         blocks: whether k comes in several parts, so that a tile goes on from what is stored.
         fma: whether a product and a sum are one instruction.
+        pairs: whether factors are pairs of bfloat16 numbers, whose products are added to float32 numbers.
     """
 
     kind: str
@@ -33,6 +34,12 @@ class Tile(NamedTuple):
     right_align: int
     blocks: bool
     fma: bool
+    pairs: bool = False
+
+    @property
+    def factor(self) -> str:
+        """Type of the factors' elements."""
+        return "i32" if self.pairs else self.kind
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -91,13 +98,13 @@ def _accumulation(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
     code.start("loop")
     place = len(code.lines)
     right = [
-        code.load(kind, lanes, code.element(kind, "%right", (column, lanes)), align=tile.right_align)
+        code.load(tile.factor, lanes, code.element(kind, "%right", (column, lanes)), align=tile.right_align)
         for column in range(tile.vectors)
     ]
     results: dict[tuple[int, int], str] = {}
     for row in range(tile.rows):
-        number = code.load(kind, 1, code.element(kind, "%left", (row, tile.row_stride)))
-        left = code.splat(number, kind, lanes)
+        number = code.load(tile.factor, 1, code.element(kind, "%left", (row, tile.row_stride)))
+        left = code.splat(number, tile.factor, lanes)
         for column in range(tile.vectors):
             results[row, column] = accumulate(code, tile, left, right[column], f"%sum{row}.{column}")
     next_left = code.element(kind, "%left", (1, tile.left_step))
@@ -122,6 +129,10 @@ def _accumulation(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
 def accumulate(code: Code, tile: Tile, left: str, right: str, total: str) -> str:
     """Write the sum of a total and a product."""
     of = tile.vector
+    if tile.pairs:
+        narrow = f"<{2 * tile.lanes} x bfloat>"
+        factors = [(narrow, code.value(f"bitcast <{tile.lanes} x i32> {x} to {narrow}")) for x in (left, right)]
+        return code.call(f"x86.avx512bf16.dpbf16ps.{32 * tile.lanes}", of, [(of, total), *factors])
     if tile.fma:
         return code.call(f"fma.{suffix(tile.kind, tile.lanes)}", of, [(of, left), (of, right), (of, total)])
     return code.value(f"fadd {of} {total}, {code.value(f'fmul {of} {left}, {right}')}")

@@ -13,7 +13,7 @@ from .products_code import SIZES, Code
 from .products_dots import dot_function
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .products_layout import Product
-from .products_packing import MARGIN, Packed, Source, pack_function
+from .products_packing import MARGIN, Packed, Source, pack_function, packing
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
 from .vectors import SYMBOL, TYPES
@@ -72,7 +72,12 @@ class Generator:
         self.height, self.width = plan.rows.largest, plan.columns.largest
         rows = plan.stack * self.height
         lanes = rows if rows in (2, 4, 8) else self.lanes
-        self.left = Packed(lanes, -(-rows // lanes), rows)
+        vectors = -(-rows // lanes)
+        stride, step = product.a.strides[-2:]
+        self.left_source = Source(self.kind, product.k, product.m, step, stride, plan.form)
+        turned = packing(self.left_source, lanes) == "transpose"
+        self.left = Packed(lanes, vectors, vectors * lanes if turned else rows)
+        self.steps = product.k // self.left_source.each
         self.right = Packed(self.lanes, self.width, self.width * self.lanes)
         self.code = Code()
         self.helpers: dict[str, list[str]] = {}
@@ -157,7 +162,7 @@ class Generator:
         code, product, plan = self.code, self.product, self.plan
         name = f"{SYMBOL}.pack_right"
         step, stride = product.b.strides[-2:]
-        source = Source(self.kind, product.k, product.n, step, stride)
+        source = Source(self.kind, product.k, product.n, step, stride, plan.form)
         self._helper(name, *pack_function(name, source, self.right))
         first, last = self._span(at)
         same = code.value(f"icmp ne ptr {at.right}, {code.value(f'load ptr, ptr {packed[0]}')}")
@@ -168,7 +173,7 @@ class Generator:
             with code.loop(first, last) as panel:
                 column = code.multiply(_start(code, plan.columns, panel), self.lanes)
                 to = self._panel(panel, first)
-                code.write(f"call void {name}(ptr {at.right}, ptr {to}, i64 {column}, i64 {product.k})")
+                code.write(f"call void {name}(ptr {at.right}, ptr {to}, i64 {column}, i64 {self.steps})")
 
     def _span(self, at: _Unit) -> tuple[str | int, str | int]:
         """Return the first panel of a group, and the one after its last."""
@@ -183,15 +188,15 @@ class Generator:
         return code.element("i8", "%scratch", (within, self._panel_bytes()), (self.scratch.right + MARGIN, 1))
 
     def _panel_bytes(self) -> int:
-        return -(-self.product.k * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
+        return -(-self.steps * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
 
     def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
         """Write what a unit does: all parts of k, for its tiles, panel by panel; and then what becomes of the tiles."""
         code, plan = self.code, self.plan
         if plan.depth.count <= 1:
-            left = self._left(at, 0, self.product.k)
+            left = self._left(at, 0, self.steps)
             for tile, place in self._tiles(at, epilogue):
-                self._part(tile, place, self._below(left, tile, at), 0, self.product.k)
+                self._part(tile, place, self._below(left, tile, at), 0, self.steps)
                 self._finish(place, epilogue)
             return
         with code.loop(0, plan.depth.count) as part:
@@ -230,8 +235,8 @@ class Generator:
         if not self.plan.pack_left:
             return code.element(self.kind, at.left, (at.row, stride), (start, step))
         name = f"{SYMBOL}.pack_left"
-        self._helper(name, *pack_function(name, Source(self.kind, product.k, product.m, step, stride), self.left))
-        source = code.element(self.kind, at.left, (start, step))
+        self._helper(name, *pack_function(name, self.left_source, self.left))
+        source = code.element(self.kind, at.left, (start, self.left_source.each * step))
         to = code.element("i8", "%scratch", (self.scratch.left, 1))
         code.write(f"call void {name}(ptr {source}, ptr {to}, i64 {at.row}, i64 {depth})")
         return to
@@ -314,7 +319,17 @@ class Generator:
         if plan.pack_right:
             right_step, align = self.right.pitch, min(64, size * self.lanes)
         strides = row_stride, left_step, right_step, column_stride
-        tile = Tile(self.kind, self.lanes, height, width, *strides, align, plan.depth.count > 1, self.machine.fma)
+        tile = Tile(
+            self.kind,
+            self.lanes,
+            height,
+            width,
+            *strides,
+            align,
+            plan.depth.count > 1,
+            self.machine.fma,
+            plan.form == "pairs",
+        )
         if plan.dots:
             self._helper(name, *dot_function(name, tile, product.k, product.n))
         else:
