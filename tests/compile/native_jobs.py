@@ -62,10 +62,10 @@ class Chain:
     Args:
         n: length of the arrays.
         grains: one for each job; those of at most n / 2 are divided among threads.
-        threads: as for a NativeProgram.
+        threads, quick: as for a NativeProgram.
     """
 
-    def __init__(self, n: int, grains: list[int], threads: int | None) -> None:
+    def __init__(self, n: int, grains: list[int], threads: int | None, quick: bool = False) -> None:
         self.n = n
         self.factors = [(-1) ** number * 0.5 ** (number % 3) for number in range(len(grains))]
         places = [Place(1, 0), *[Place(0, 8 * n * (number % 2)) for number in range(len(grains) - 1)], Place(2, 0)]
@@ -73,7 +73,7 @@ class Chain:
             Job(gather(n, factor, grain), (places[number], places[number + 1]))
             for number, (factor, grain) in enumerate(zip(self.factors, grains))
         ]
-        self.program = NativeProgram(jobs, 16 * n, 2, threads)
+        self.program = NativeProgram(jobs, 16 * n, 2, threads, quick)
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         """Return what the program computes."""

@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from tests.compile.native_jobs import gather, kernel
-from wengert.compile.llvm import compiling
+from tests.compile.native_jobs import Chain, gather, kernel
+from wengert.compile.llvm import compiling, program
 from wengert.compile.llvm.compiling import (
     EXPLICIT,
     SCALAR,
@@ -110,3 +111,66 @@ def test_nothing_to_compile() -> None:
 def test_every_pipeline_compiles_to_an_object(pipeline: compiling.Pipeline) -> None:
     module = module_of([gather(9200, 0.5, 1)])
     assert module.exports[0].encode() in compile_object(module.source, pipeline)
+
+
+def functions_of(chain: Chain) -> set[int]:
+    tables = chain.program._tables
+    return {*tables.chunks[:, 0].tolist(), *tables.alone[:, 0].tolist()}
+
+
+def test_quick_code_is_replaced_by_better_code_of_the_same_bits() -> None:
+    x = np.random.default_rng(0).standard_normal(9301)
+    chain = Chain(9301, [1, 1, 10**9], 2, quick=True)
+    before = functions_of(chain)
+    first = chain.run(x)
+    assert functions_of(chain) == before  # nothing is compiled again for what is called once
+    deadline = time.monotonic() + 20
+    while chain.program._makeshift and time.monotonic() < deadline:
+        assert chain.run(x).tobytes() == first.tobytes()
+    assert not functions_of(chain) & before
+    assert chain.run(x).tobytes() == first.tobytes()
+    assert functions_of(Chain(9301, [1, 1, 10**9], 2)) == functions_of(chain)
+    assert functions_of(Chain(9301, [1, 1, 10**9], 2, quick=True)) == functions_of(chain)
+
+
+def test_a_program_can_be_made_to_settle() -> None:
+    chain = Chain(9302, [1, 10**9], 2, quick=True)
+    before = functions_of(chain)
+    chain.program.settle()
+    assert not functions_of(chain) & before
+    x = np.arange(9302.0)
+    np.testing.assert_array_equal(chain.run(x), chain.expected(x))
+    chain.program.settle()
+
+
+def test_code_is_replaced_while_several_threads_run_it() -> None:
+    chain = Chain(9303, [1, 10**9, 1], 2, quick=True)
+    x = np.arange(9303) % 64 / 64.0
+    wrong: list[int] = []
+
+    def work() -> None:
+        wrong.extend([turn for turn in range(100) if not (chain.run(x) == chain.expected(x)).all()])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_large_kernels_are_compiled_well_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "QUICK", -1)
+    assert Chain(9304, [1], 2, quick=True).program._makeshift == []
+
+
+def test_quick_code_stays_if_better_code_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> dict[str, int]:
+        raise RuntimeError("no memory")
+
+    chain = Chain(9305, [1], 2, quick=True)
+    monkeypatch.setattr(program, "compile_kernels", fail)
+    with pytest.warns(RuntimeWarning, match="no memory"):
+        chain.program.settle()
+    x = np.arange(9305.0)
+    np.testing.assert_array_equal(chain.run(x), chain.expected(x))

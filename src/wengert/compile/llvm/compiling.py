@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import count
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, main_thread
 from typing import Any, NamedTuple
 
 from ..kernels import Kernel
@@ -154,17 +154,25 @@ def link(code: bytes | Sequence[bytes], exports: Iterable[str]) -> tuple[Any, di
 
 
 def object_of(module: Module, pipeline: Pipeline, machine: Any = None) -> bytes:
-    """Return a module's object file, from disk if it is there; other arguments as for `compile_object`."""
+    """Return a module's object file, from disk if it is there; other arguments as for `compile_object`.
+
+    Where code that is compiled fast will do, code that was compiled with more effort will do as well.
+    """
     disk = _disk()
     if disk is None:
         return compile_object(module.source, pipeline, machine)
-    parts = (FORMAT, *host_target(), *map(str, pipeline), module.source)
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    code = disk.get(key)
-    if code is None:
-        code = compile_object(module.source, pipeline, machine)
-        disk.put(key, code)
+    for better in (EXPLICIT, PLAIN) if pipeline == PLAIN else (pipeline,):
+        code = disk.get(_key(module, better))
+        if code is not None:
+            return code
+    code = compile_object(module.source, pipeline, machine)
+    disk.put(_key(module, pipeline), code)
     return code
+
+
+def _key(module: Module, pipeline: Pipeline) -> str:
+    parts = (FORMAT, *host_target(), *map(str, pipeline), module.source)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 class _Task:
@@ -225,10 +233,12 @@ class Compiler:
         if all([module.exports[0] in self.addresses for module in modules]):
             return
         self.begin(modules, pipeline)
-        self._work()
         wanted = [self._tasks.get(module.exports[0]) for module in modules]
         tasks = list(dict.fromkeys([task for task in wanted if task is not None]))
+        machines: dict[int, Any] = {}
         for task in tasks:
+            while not task.done.is_set() and self._take(machines):
+                pass
             task.done.wait()
         with self._lock:
             try:
@@ -237,15 +247,25 @@ class Compiler:
                 for task in tasks:
                     self._tasks.pop(task.module.exports[0], None)
 
+    def ready(self, modules: Iterable[Module]) -> bool:
+        """Return whether modules that were begun are compiled, or have failed to."""
+        tasks = [self._tasks.get(module.exports[0]) for module in modules]
+        return all([task is None or task.done.is_set() for task in tasks])
+
     def _work(self) -> None:
-        """Compile what is in the queue until it is empty."""
+        """Compile what is in the queue until it is empty, or the process is about to end."""
         machines: dict[int, Any] = {}
-        while True:
-            try:
-                task = self._queue.popleft()
-            except IndexError:
-                return
-            task.run(machines)
+        while main_thread().is_alive() and self._take(machines):
+            pass
+
+    def _take(self, machines: dict[int, Any]) -> bool:
+        """Compile the first in the queue; return False if there was none."""
+        try:
+            task = self._queue.popleft()
+        except IndexError:
+            return False
+        task.run(machines)
+        return True
 
     def _link(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:
@@ -269,15 +289,17 @@ def _length(module: Module) -> int:
 
 
 _libraries: list[Any] = []
-_compilers = [Compiler({})]
+_compilers = [Compiler({}), Compiler({})]
+"""One for code as it is to be, one for code that is compiled fast, to begin with."""
 
 
 def _before_fork() -> None:
-    _compilers[0].pause()
+    for compiler in _compilers:
+        compiler.pause()
 
 
 def _after_fork_in_child() -> None:
-    _compilers[0] = Compiler(_compilers[0].addresses)
+    _compilers[:] = [Compiler(compiler.addresses) for compiler in _compilers]
 
 
 if hasattr(os, "register_at_fork"):
@@ -305,6 +327,23 @@ def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) ->
     new = [module_of([kernel]) for name, kernel in wanted.items() if name not in compiler.addresses]
     compiler.finish(new, pipeline)
     return {name: compiler.addresses[name] for name in wanted}
+
+
+def kernels_ready(kernels: Iterable[Kernel]) -> bool:
+    """Return whether `compile_kernels` would return at once, after `begin_kernels`."""
+    return _compilers[0].ready([module_of([kernel]) for kernel in kernels])
+
+
+def compile_quickly(kernels: Iterable[Kernel]) -> dict[str, int]:
+    """Return the address of each kernel's function, by name, of code that may be slow to run, but is compiled fast.
+
+    It computes the same bits as what `compile_kernels` gives; what that has compiled is used where it is there.
+    """
+    kernels = list(kernels)
+    best, quick = _compilers
+    wanted = {kernel.name: kernel for kernel in kernels if kernel.name not in best.addresses}
+    quick.finish([module_of([kernel]) for kernel in wanted.values()], PLAIN)
+    return {kernel.name: best.addresses.get(kernel.name) or quick.addresses[kernel.name] for kernel in kernels}
 
 
 def compile_module(module: Module, pipeline: Pipeline = EXPLICIT) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -15,7 +16,7 @@ import numpy as np
 from ...errors import NativeCodeError
 from ..kernels import Job, Kernel
 from .arena import LINE, Arena, borrow
-from .compiling import EXPLICIT, Pipeline, compile_kernels
+from .compiling import begin_kernels, compile_kernels, compile_quickly, kernels_ready
 from .target import MOST_THREADS, available_cores
 from .threads import begin_loop, native_loop, native_timed_loop, pool
 
@@ -24,7 +25,9 @@ CHUNKS = 4
 WORTHWHILE = 8
 """Grains that a piece has at least, if a share has more than one: each costs a call. Kernels with scratch memory have
 one piece for each thread, since they prepare there what all units of a call use: packed panels of matrices."""
-FRAME_WORDS = 16
+QUICK = 2**28
+"""Operations and bytes up to which a kernel is compiled quickly at first: code compiled so takes up to five times as
+long, which for a kernel of this size is the time that it takes to compile it well."""
 UNKNOWN = -1
 
 
@@ -53,7 +56,7 @@ class Timing(NamedTuple):
 
 
 class _Tables(NamedTuple):
-    """A program as the native loop reads it; never written to, so all calls share it.
+    """A program as the native loop reads it; all calls share it, and only addresses of functions ever change.
 
     Attributes:
         segments: rows of width (chunks per share; 0 for a sequence), first chunk, shares (or chunks in sequence), and
@@ -197,7 +200,8 @@ class NativeProgram:
         arena_bytes: memory that the jobs share; its contents are undefined when a call begins.
         externals: how many arrays are given by address.
         threads: the most that a job is divided among; by default as many as there are cores for this process.
-        pipeline: how hard LLVM works on those kernels that are new.
+        quick: whether to begin with code that is compiled in a quarter of the time. It is replaced by what is compiled
+            in the background from the second call on, which gives the same bits.
 
     Raises:
         NativeCodeError: no native code can be made here.
@@ -209,15 +213,14 @@ class NativeProgram:
         arena_bytes: int,
         externals: int,
         threads: int | None = None,
-        pipeline: Pipeline = EXPLICIT,
+        quick: bool = False,
     ) -> None:
         self.jobs = tuple(jobs)
         _demand_sound(self.jobs, arena_bytes, externals)
         self.externals = externals
         most = min(threads or available_cores(), MOST_THREADS)
         self.threads = max([1, *[shares_of(job.kernel.units, job.kernel.grain, most) for job in self.jobs]])
-        addresses = compile_kernels([job.kernel for job in self.jobs], pipeline)
-        self._tables = _tabulate(self.jobs, addresses, self.threads)
+        self._tables = _tabulate(self.jobs, self._compiled(quick), self.threads)
         self._patches = _patches(self.jobs, externals + 1)
         self._stride = _aligned(max([0, *[job.kernel.scratch for job in self.jobs]]))
         self._scratch = _aligned(arena_bytes)
@@ -225,11 +228,52 @@ class NativeProgram:
         self._loop = native_loop()
         self._frames = [self._new_frame()]
 
+    def _compiled(self, quick: bool) -> dict[str, int]:
+        """Return the addresses of all kernels by name; note which are to be compiled again."""
+        kernels = list({job.kernel.name: job.kernel for job in self.jobs}.values())
+        small = [kernel for kernel in kernels if quick and kernel.flops + kernel.moved <= QUICK]
+        self._makeshift = small
+        self._begun = False
+        self._calls = 0
+        addresses = compile_quickly(small)
+        names = {kernel.name for kernel in small}
+        return addresses | compile_kernels([kernel for kernel in kernels if kernel.name not in names])
+
+    def _improve(self) -> None:
+        """Have makeshift code replaced if this program is called more than once; asked before each run until then."""
+        self._calls += 1
+        if self._calls == 2 and not self._begun:
+            self._begun = True
+            begin_kernels(self._makeshift)
+        elif self._begun and kernels_ready(self._makeshift):
+            self.settle()
+
+    def settle(self) -> None:
+        """Return when this program runs the code that it will run from now on."""
+        makeshift = self._makeshift
+        if not makeshift:
+            return
+        self._begun = True
+        try:
+            addresses = compile_kernels(makeshift)
+        except RuntimeError as error:  # LLVM failed where it has not before: what there is goes on working
+            warnings.warn(f"kernels stay as they were compiled at first: {error}", RuntimeWarning, stacklevel=2)
+            addresses = {}
+        tables = self._tables
+        for rows, owners in ((tables.chunks, tables.owners), (tables.alone, tables.alone_owners)):
+            for row, owner in enumerate(owners.tolist()):
+                address = addresses.get(self.jobs[owner].kernel.name)
+                if address is not None:
+                    rows[row, 0] = address  # one aligned word: who runs at this moment finds the old one or the new
+        self._makeshift = []
+
     def _new_frame(self) -> _Frame:
         return _Frame(self._tables, self._patches, self._stride)
 
     def run(self, addresses: Addresses) -> None:
         """Run all jobs on the arrays at these addresses. The GIL is released."""
+        if self._makeshift:
+            self._improve()
         self._run(addresses, self._loop)
 
     def _run(self, addresses: Addresses, loop: Any) -> None:
@@ -257,6 +301,7 @@ class NativeProgram:
 
     def profile(self, addresses: Addresses) -> list[Timing]:
         """Run all jobs, taking the time of each: seconds that threads spent in it, all threads together."""
+        self.settle()
         loop, clock = native_timed_loop()
         for frame in self._frames:
             frame.times[:] = frame.alone_times[:] = 0
