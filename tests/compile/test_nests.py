@@ -263,3 +263,18 @@ def test_equal_nests_are_generated_once_and_others_apart() -> None:
     assert nest_kernel(padded(0.0), AVX2) != nest_kernel(padded(-0.0), AVX2)
     assert nest_kernel(counted(0), AVX2) != nest_kernel(counted(1), AVX2)
     assert nest_kernel(padded(0.0), AVX2) != nest_kernel(padded(0.0), SSE2)
+
+
+@LANES
+@EACH_MACHINE
+def test_what_is_missing_is_rounded_to_the_type(machine: Machine, lanes: str) -> None:
+    for dtype, fill in ((FLOAT32, 0.1), (FLOAT32, math.inf), (FLOAT64, 0.1), (INT32, 3.0), (BOOL, 1)):
+        x = input_scalar("x", dtype)
+        data, out = np.zeros(5, dtype), np.zeros((3, 40), dtype)
+        inside = (Range(-9, (0, 1), 5), Range(-1, (1, 0), 1))
+        outer, inner = ((3, 40), ()) if lanes == "outer" else ((3,), (40,))
+        phase = Phase(inner, {"x": Access(0, -9, (0, 1), (), inside, fill)}, (Store(Access(1, 0, (40, 1)), x),))
+        compiled(Nest("filled", outer, (phase,), (Operand(dtype), Operand(dtype)), lanes), machine, data, out)
+        want = np.full((3, 40), fill, dtype)
+        want[1, 9:14] = 0
+        np.testing.assert_array_equal(out, want)

@@ -50,8 +50,7 @@ class Memory(Places):
         if condition is None:
             return pointer
         stored = STORED[dtype]
-        fill = str(int(access.fill)) if dtype == BOOL else literal(access.fill, dtype)
-        table = self.text.table(stored, [fill] * self.plan.lanes)
+        table = self.text.table(stored, [_fill(access, dtype)] * self.plan.lanes)
         return region.value(f"select i1 {condition}, ptr {pointer}, ptr {table}")
 
     def _picked(self, access: Access) -> bool:
@@ -64,8 +63,7 @@ class Memory(Places):
         kind, flags = vector(stored, lanes), vector("i1", lanes)
         stride = access.strides[self.lane_axis or 0]
         uniform, mask = self._masked(region, access, instance, local)
-        fill = int(access.fill) if dtype == BOOL else literal(access.fill, dtype)
-        filled = self.text.constant(kind, spelled(stored, [fill] * lanes))
+        filled = self.text.constant(kind, spelled(stored, [_fill(access, dtype)] * lanes))
         if stride in (1, -1) and not self._picked(access):
             reverse = range(lanes - 1, -1, -1)
             if stride == -1:
@@ -223,3 +221,9 @@ class Memory(Places):
         else:
             operands = [(kind, value), ("ptr", pointer), ("i32", align), (flags, mask)]
             region.call(f"masked.store.{suffix(stored, lanes)}.p0", "void", operands)
+
+
+def _fill(access: Access, dtype: DType) -> str:
+    """Return what stands for missing elements as they are stored; rounded, for LLVM takes only what a type has."""
+    value = dtype.type(access.fill).item()
+    return str(int(value)) if dtype == BOOL else literal(value, dtype)
