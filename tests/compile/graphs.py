@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from wengert import backend
-from wengert.compile.executable import Executable, build
+from wengert.compile.executable import Executable
 from wengert.compile.expand_builder import Builder
+from wengert.compile.fuse import FUSED
 from wengert.compile.graph import Equation, Graph, Value
 from wengert.compile.interpret import interpret
 from wengert.compile.llvm.machine import host_machine
@@ -42,9 +43,9 @@ def graph_of_call(primitive: Primitive, operands: Sequence[Any], params: dict[st
     return graph
 
 
-def compiled(graph: Graph) -> Executable:
-    """Return the executable of a graph for this machine."""
-    return build(graph, host_machine())
+def compiled(graph: Graph, effort: int = FUSED) -> Executable:
+    """Return the executable of a graph for this machine, with no second try if that fails."""
+    return Executable(graph, host_machine(), effort)
 
 
 def assert_close(
@@ -69,9 +70,11 @@ def _coarsest(graph: Graph) -> float:
     return max([float(np.finfo(value.dtype).eps) for value in values if value.dtype.kind in "fc"], default=0.0)
 
 
-def assert_agrees(graph: Graph, arrays: Sequence[Array], roundings: float = 32.0, scale: float = 0.0) -> Executable:
+def assert_agrees(
+    graph: Graph, arrays: Sequence[Array], roundings: float = 32.0, scale: float = 0.0, effort: int = FUSED
+) -> Executable:
     """Check that a graph, compiled, does what the interpreter does, to its inputs too; twice, as memory is kept."""
-    executable, eps = compiled(graph), _coarsest(graph)
+    executable, eps = compiled(graph, effort), _coarsest(graph)
     for turn in range(2):
         mine, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
         with np.errstate(all="ignore"):

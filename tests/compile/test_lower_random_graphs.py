@@ -11,6 +11,7 @@ import pytest
 import wengert as wg
 from tests.compile.graphs import assert_agrees
 from wengert.compile.expand_builder import Builder
+from wengert.compile.fuse import HOST, SEPARATE
 from wengert.compile.graph import Graph, Value
 
 assert wg.Tensor
@@ -259,3 +260,11 @@ def drawn(seed: int) -> tuple[Graph, list[np.ndarray]]:
 def test_random_graph_agrees_with_the_interpreter(seed: int) -> None:
     graph, arrays = drawn(seed)
     assert_agrees(graph, arrays, roundings=4096.0, scale=1.0)
+
+
+@pytest.mark.parametrize("effort", [SEPARATE, HOST])
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_random_graph_agrees_with_less_done(seed: int, effort: int) -> None:
+    graph, arrays = drawn(seed)
+    executable = assert_agrees(graph, arrays, roundings=4096.0, scale=1.0, effort=effort)
+    assert effort == SEPARATE or "host" in executable.explain()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import NativeCodeError
+from .fuse import FUSED, HOST, SEPARATE
 from .graph import Graph, Value, type_of
 from .interpret import computed
 from .kernels import Job, Kernel, Place
@@ -47,13 +49,15 @@ class Executable:
     Args:
         graph: what it computes.
         machine: what kernels are made for.
+        effort: how much is done to make it fast.
     """
 
-    def __init__(self, graph: Graph, machine: Machine) -> None:
+    def __init__(self, graph: Graph, machine: Machine, effort: int = FUSED) -> None:
         self.name = graph.name
+        self.effort = effort
         self.inputs = graph.inputs
         self.homes = graph.homes
-        program = Program(graph)
+        program = Program(graph, effort)
         self.lock = Lock()
         self.timed = False
         self._seconds: dict[int, list[float]] = {}
@@ -341,6 +345,16 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
 
 
 def build(graph: Graph, machine: Machine) -> Executable:
-    """Compile a graph for a machine."""
+    """Compile a graph for a machine.
+
+    A fault of the compiler costs speed, not the program: it is tried again with less done, and last without kernels.
+    """
     graph.verify()
-    return Executable(graph, machine)
+    for effort in (FUSED, SEPARATE):
+        try:
+            return Executable(graph, machine, effort)
+        except NativeCodeError:
+            raise
+        except Exception:
+            continue
+    return Executable(graph, machine, HOST)

@@ -19,6 +19,8 @@ from .lower_layout import Layouts, placed_in
 from .scalar_ir import TYPES, Scalar, input_scalar
 
 Axes = tuple[int, ...]
+FUSED, SEPARATE, HOST = 2, 1, 0
+"""How much is done to make a program fast; less where more has failed."""
 WINDOWS = frozenset(
     """convolve convolve_transpose_x convolve_transpose_weight max_pool max_pool_transpose max_pool_take sum_pool
     sum_pool_transpose""".split()
@@ -32,10 +34,16 @@ COSTS = dict.fromkeys(
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
 ANYWHERE: Map = (Affine(1),)
 """Stands for the map of what is read in no particular order."""
+SHIFTING = frozenset("index reverse roll_along pad_constant concatenate_along embed diagonal_of".split())
+"""Operations that read an array at other places than those of their results."""
+MOST_SINKS = 12
+"""How many roots may compute an array's elements, for all that is known before roots are grouped."""
 FEW_TIMES, MOST_TIMES = 2, 8
 """At how many places a root may have an array's elements computed: one that costs something, and any."""
 LARGE = 1 << 15
 """From so many elements on, arrays are walked row by row if they can be."""
+MOST_ROOTS = 48
+"""How many arrays one nest may compute: compiling takes time that grows faster than their number."""
 SMALL = 1 << 12
 """Up to so many elements, all of an array may be one unit of work."""
 
@@ -140,6 +148,7 @@ class Fusion:
         graph: simplified and expanded.
         is_kernel: whether an equation has a kernel of its own.
         guards: for equations that must wait for something besides their operands, what that is.
+        effort: FUSED, or SEPARATE: nothing is merged, everything is stored.
 
     Attributes:
         stored: the arrays that have to be in memory.
@@ -147,8 +156,9 @@ class Fusion:
         others: equations that no nest computes.
     """
 
-    def __init__(self, graph: Graph, is_kernel: Any, guards: dict[Equation, list[Value]]) -> None:
+    def __init__(self, graph: Graph, is_kernel: Any, guards: dict[Equation, list[Value]], effort: int = FUSED) -> None:
         self.graph = graph
+        self.effort = effort
         self.guards = guards
         self.maker = {value: equation for equation in graph.equations for value in equation.outputs}
         self.consumers: dict[Value, list[Equation]] = {}
@@ -171,7 +181,29 @@ class Fusion:
         for equation in self.others:
             for value in equation.values():
                 self._store_for(equation, value)
+        if effort == SEPARATE:
+            self._store([value for value in self.maker if self.maker[value] in self.mapped])
+            return
         self._place_products()
+        self._store_early()
+
+    def _store_early(self) -> None:
+        """Keep in memory what would clearly be computed over and over: this saves following it everywhere first."""
+        sinks: dict[Value, frozenset[Value]] = {}
+        for equation in reversed(self.graph.equations):
+            value = equation.outputs[0]
+            if equation not in self.mapped or value in self.stored:
+                continue
+            consumers = self.consumers.get(value, [])
+            found: set[Value] = set()
+            for consumer in consumers:
+                out = consumer.outputs[0]
+                found |= {out} if self.is_leaf(out) else sinks.get(out, frozenset())
+            shifted = sum([consumer.primitive.name in SHIFTING for consumer in consumers])
+            if len(found) > MOST_SINKS or (len(consumers) > 1 and shifted):
+                if self.cost(value) > CHEAP:
+                    self.stored.add(value)
+            sinks[value] = frozenset(list(found)[: MOST_SINKS + 1])
 
     def _store_for(self, equation: Equation, value: Value) -> None:
         """Have an operand in memory in a form that an equation can read: as a view of something, where that goes."""
@@ -231,6 +263,9 @@ class Fusion:
             self.group_of = {}
             for root in self.roots.values():
                 self.group_of[root.value] = Group(root)
+            self._note_users()
+            if self.effort == SEPARATE:
+                break
             self._merge_all()
             if turn == 3 or not self._store_what_costs():
                 break
@@ -293,6 +328,8 @@ class Fusion:
         that comes after the equation.
         """
         found: dict[Group, None] = {}
+        if self.effort == SEPARATE:
+            return []
         out = equation.outputs[0]
         for user in self.users.get(out, ()):
             if not isinstance(user, Root):
@@ -344,7 +381,6 @@ class Fusion:
         return False
 
     def _merge_all(self) -> None:
-        self._note_users()
         for root in self.roots.values():
             for leaf, index, inside in root.leaves:
                 if leaf in self.roots and not inside:
@@ -407,7 +443,7 @@ class Fusion:
     def _merge(self, first: Group, second: Group, outer: dict[Root, Axes]) -> bool:
         """Merge two groups, unless their roots don't fit together or something in between needs one of them first."""
         roots = [*first.roots, *second.roots]
-        if not self._consistent(roots, outer):
+        if len(roots) > MOST_ROOTS or not self._consistent(roots, outer):
             return False
         if self._path_between(first, second) or self._path_between(second, first):
             return False
@@ -463,7 +499,8 @@ class Fusion:
         by_leaf: dict[Value, list[Root]] = {}
         for root in self.roots.values():
             for leaf, _, _ in root.leaves:
-                by_leaf.setdefault(leaf, []).append(root)
+                if leaf.size > 1:
+                    by_leaf.setdefault(leaf, []).append(root)
         for readers in by_leaf.values():
             for one, other in itertools.pairwise(readers):
                 first, second = self.group_of[one.value], self.group_of[other.value]

@@ -11,7 +11,7 @@ from ..core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive
 from . import simplify_shapes as _simplify_shapes  # noqa: F401 - adds its rules
 from .expand import expand
 from .expand_builder import Builder
-from .fuse import Fusion, Group
+from .fuse import FUSED, HOST, Fusion, Group
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
 from .lower_products import (
@@ -45,24 +45,33 @@ CHECK = Primitive("positions_checked", NONDIFFERENTIABLE, _checked)
 class Program:
     """The steps that compute a graph.
 
+    Args:
+        graph: what to compute.
+        effort: FUSED, SEPARATE (every array of the graph in memory, one nest for each) or HOST (no kernels).
+
     Attributes:
         graph: what is computed, after all rewriting.
         steps: in an order in which they can run.
         layouts: where arrays are in memory.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        graph = simplify(expand(graph))
-        graph.verify()
-        self.graph = _with_own_outputs(graph)
+    def __init__(self, graph: Graph, effort: int = FUSED) -> None:
+        self.effort = effort
         self.guards: dict[Equation, list[Value]] = {}
-        self.graph = self._with_checks(self.graph)
-        self.fusion = Fusion(self.graph, self._is_kernel, self.guards)
+        if effort == HOST:
+            self.graph = _with_own_outputs(graph)
+        else:
+            graph = simplify(expand(graph))
+            graph.verify()
+            self.graph = self._with_checks(_with_own_outputs(graph))
+        self.fusion = Fusion(self.graph, self._is_kernel, self.guards, effort)
         self.layouts = self.fusion.layouts
         groups = self.fusion.run()
         self.steps = _ordered(self._steps(groups), self.fusion)
 
     def _is_kernel(self, equation: Equation) -> bool:
+        if self.effort == HOST:
+            return True
         return equation.primitive is CHECK or is_product(equation) or kernels_for(equation) is not None
 
     def _with_checks(self, graph: Graph) -> Graph:
@@ -97,6 +106,8 @@ class Program:
 
     def _steps_of(self, equation: Equation, taken: set[Group]) -> list[Step]:
         """Return the steps of an equation that no nest computes."""
+        if self.effort == HOST:
+            return [self._host_step(equation)]
         if is_product(equation):
             return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
         if is_scatter(equation):
@@ -107,10 +118,12 @@ class Program:
             if equation.primitive.name == "convolve":
                 fused = self._with_epilogue(equation, ConvolutionWriter, taken)
             return window_steps(self.layouts, equation, windows) if fused is None else [fused]
+        return [self._guarded(self._host_step(equation), {equation})]
+
+    def _host_step(self, equation: Equation) -> Step:
         bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
         reads = frozenset([layout.base for layout in bases if layout is not None])
-        step = Step(None, (), reads, equation.outputs, equation=equation)
-        return [self._guarded(step, {equation})]
+        return Step(None, (), reads, equation.outputs, equation=equation)
 
     def _product(self, equation: Equation) -> Step:
         return ProductWriter(self.fusion, self.layouts, equation, True).step(None)

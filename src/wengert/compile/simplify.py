@@ -274,11 +274,8 @@ def _write_all(walk: Rewriting, equation: Equation) -> Operand | None:
     """Writing all of an array leaves nothing of what it was."""
     out, value = equation.outputs[0], equation.inputs[1]
     key = equation.params["key"]
-    if equation.params["steps"] or any(
-        [part is not Ellipsis and part != slice(None) for part in key if not hasattr(part, "dtype")]
-    ):
-        return None
-    if any([hasattr(part, "dtype") for part in key]):
+    whole = all([not hasattr(part, "dtype") and (part is Ellipsis or part == slice(None)) for part in key])
+    if equation.params["steps"] or not whole:
         return None
     if not isinstance(value, Value) or value.shape != out.shape:
         return None
