@@ -159,6 +159,27 @@ def test_code_is_replaced_while_several_threads_run_it() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_kernels_begun_while_others_are_made_are_those_of_the_program(
+    quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile_it = compiling.compile_object
+
+    def noted(source: str, *rest: object) -> bytes:
+        compiled.append(source)
+        return compile_it(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compiling, "compile_object", noted)
+    kernels = [gather(9306 + quick, factor, 1) for factor in (1.0, -0.5, 0.25)]  # as those of the chain
+    for made in kernels:
+        program.begin([made], quick)
+    chain = Chain(9306 + quick, [1, 1, 1], 2, quick)
+    x = np.arange(9306.0 + quick) % 64
+    np.testing.assert_array_equal(chain.run(x), chain.expected(x))
+    assert len([source for source in compiled if f"sub i64 {9305 + quick}," in source]) == 3
+
+
 def test_large_kernels_are_compiled_well_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "QUICK", -1)
     assert Chain(9304, [1], 2, quick=True).program._makeshift == []

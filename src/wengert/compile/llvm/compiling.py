@@ -312,8 +312,13 @@ def begin_modules(modules: Iterable[Module], pipeline: Pipeline) -> None:
 
 
 def begin_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> None:
-    """Begin to compile kernels in the background, while others are still being made; errors are `compile_kernels`'s."""
-    begin_modules([module_of([kernel]) for kernel in kernels], pipeline)
+    """Begin to compile kernels in the background, while others are still being made.
+
+    Errors are those of `compile_kernels`; with the pipeline PLAIN, of `compile_quickly`.
+    """
+    best, quick = _compilers
+    kernels = [kernel for kernel in kernels if kernel.name not in best.addresses]
+    (quick if pipeline == PLAIN else best).begin([module_of([kernel]) for kernel in kernels], pipeline)
 
 
 def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> dict[str, int]:

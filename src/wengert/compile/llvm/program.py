@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import NativeCodeError
 from ..kernels import Job, Kernel
 from .arena import LINE, Arena, borrow
-from .compiling import begin_kernels, compile_kernels, compile_quickly, kernels_ready
+from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, kernels_ready
 from .target import MOST_THREADS, available_cores
 from .threads import begin_loop, native_loop, native_timed_loop, pool
 
@@ -43,6 +43,16 @@ def prepare() -> None:
 def _prepare() -> None:
     with suppress(NativeCodeError):
         begin_loop()
+
+
+def begin(kernels: Iterable[Kernel], quick: bool = False) -> None:
+    """Begin to compile kernels of a program-to-be, in the background, as it will; for each as soon as it is made."""
+    for kernel in kernels:
+        begin_kernels([kernel], PLAIN if _makeshift_will_do(kernel, quick) else EXPLICIT)
+
+
+def _makeshift_will_do(kernel: Kernel, quick: bool) -> bool:
+    return quick and kernel.flops + kernel.moved <= QUICK
 
 
 class Timing(NamedTuple):
@@ -231,7 +241,7 @@ class NativeProgram:
     def _compiled(self, quick: bool) -> dict[str, int]:
         """Return the addresses of all kernels by name; note which are to be compiled again."""
         kernels = list({job.kernel.name: job.kernel for job in self.jobs}.values())
-        small = [kernel for kernel in kernels if quick and kernel.flops + kernel.moved <= QUICK]
+        small = [kernel for kernel in kernels if _makeshift_will_do(kernel, quick)]
         self._makeshift = small
         self._begun = False
         self._calls = 0
