@@ -178,6 +178,21 @@ def standardize_over_vjp(xp: Namespace, out_bar: Array, x: Array, axis: tuple[in
     return _pull_standardized(xp, out_bar, normal, scale, axis)
 
 
+@standardize_over.raw_pull
+def standardize_over_raw_pull(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    (x,), axis, parent = node.saved, node.params["axis"], node.inputs[0]
+    normal, _, root = standardize(x, axis, node.params["eps"])
+    return (settle(_raw, _pull_through_standardized(np.array(out_bar), normal, root, axis), parent),)
+
+
+@standardize_over.raw_pull_masked
+def standardize_over_raw_pull_masked(node: Any, out_bar: Array) -> tuple[Any, ...]:
+    bars = standardize_over_raw_pull(node, out_bar)
+    if all_finite(bars[0]):
+        return bars
+    return (settle(_raw, standardize_over_vjp(_raw, out_bar, *node.saved, **node.params), node.inputs[0]),)
+
+
 @standardize_over.jvp
 def standardize_over_jvp(xp: Namespace, x: Array, x_dot: Array, axis: tuple[int, ...], eps: float) -> Array:
     normal, scale = _standardized(xp, x, axis, eps)

@@ -36,7 +36,7 @@ def batch_norm(
         eps: added to the variances.
 
     Raises:
-        ShapeError: shapes do not fit, or in training there is but one element in each channel.
+        ShapeError: shapes do not fit, or in training there are fewer than two elements in each channel.
 
     >>> import wengert as wg
     >>> mean, variance = wg.zeros(1), wg.ones(1)
@@ -57,16 +57,19 @@ def batch_norm(
     if not training and running_mean is not None and running_var is not None:
         return _evaluated(x, running_mean, running_var, weight, bias, eps)
     count = x.shape[0] * prod(x.shape[2:])
-    if training and count == 1:
+    if training and count < 2:
         raise ShapeError(
-            f"batch_norm: x of shape {x.shape} has one element in each channel, whose variance says nothing; use more "
-            "examples, or model.eval()"
+            f"batch_norm: x of shape {x.shape} has {count} elements in each channel, whose variance says nothing; use "
+            "more examples, or model.eval()"
         )
-    out, mean, variance = wg.standardize_channels(x, weight, bias, eps)
     if training:
-        _move(running_mean, mean, momentum)
-        _move(running_var, variance * (count / (count - 1)), momentum)
-    return out
+        axes = (0, *range(2, x.ndim))
+        with wg.no_grad():
+            if running_mean is not None:
+                _move(running_mean, wg.mean(x.detach(), axis=axes), momentum)
+            if running_var is not None:
+                _move(running_var, wg.var(x.detach(), axis=axes, ddof=1), momentum)
+    return wg.standardize_channels(x, weight, bias, eps)
 
 
 def _evaluated(x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
@@ -78,9 +81,5 @@ def _evaluated(x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, eps:
     return out if bias is None else out + wg.reshape(bias, shape)
 
 
-def _move(running: Tensor | None, value: Tensor, momentum: Any) -> None:
-    if running is None:
-        return
-    with wg.no_grad():
-        target = wg.astype(value.detach(), running.dtype)
-        running.copy_(running + (target - running) * momentum)
+def _move(running: Tensor, value: Tensor, momentum: Any) -> None:
+    running.copy_(running + (wg.astype(value, running.dtype) - running) * momentum)
