@@ -156,8 +156,23 @@ def test_shapes_of_models() -> None:
         case(rng, Moves((1, 1)), (5, 9), (3, 3, 4, 7), "f4"),
         case(rng, Moves((1, 1), (2, 2)), (8, 8), (2, 1, 16, 24), "f4"),
         case(rng, Moves((7, 7), (2, 2), ((3, 3), (3, 3))), (33, 33), (1, 1, 3, 8), "f4"),
+        case(rng, Moves((2, 2)), (3, 2200), (1, 1, 1, 2), "f4"),
     ]
     check(cases, AVX512, rng)
+
+
+def test_long_rows_are_computed_in_parts() -> None:
+    rng = np.random.default_rng(37)
+    cases = [
+        case(rng, Moves((1, 5), padding=((0, 0), (2, 2))), (1, 9000), (2, 1, 2, 5), "f4"),
+        case(rng, Moves((1, 3), (1, 2), ((0, 0), (5, 0)), (1, 2)), (1, 19999), (1, 2, 1, 2), "f4"),
+        case(rng, Moves((1, 4), (1, 3), ((0, 0), (0, 1))), (1, 27001), (1, 1, 3, 2), "f8"),
+        case(rng, Moves((1, 2)), (1, 8193), (1, 1, 1, 3), "f4"),
+    ]
+    for one in cases:
+        assert one.y.shape[-1] % 1000 == 0 or one.y.shape[-1] == 8192, "a length without parts tests nothing"
+    check(cases, AVX512, rng)
+    check(cases[:1], NEON, rng)
 
 
 def test_elements_that_no_window_meets_don_t_matter() -> None:

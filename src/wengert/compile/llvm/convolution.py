@@ -10,9 +10,9 @@ from __future__ import annotations
 from ..kernels import Kernel
 from ..nests import Access
 from .convolution_code import float_dtype
-from .convolution_geometry import Convolution, Tap
+from .convolution_geometry import Convolution, Tap, parts_of
 from .convolution_pointwise import is_pointwise, pointwise_product
-from .convolution_product import After, Correlation, correlation_kernel, stored
+from .convolution_product import After, Correlation, along_parts, correlation_kernel, stored
 from .machine import Machine
 from .products import product_kernel
 
@@ -29,6 +29,10 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
         product = pointwise_product("convolution", shape, after, transpose=False)
         if product:
             return product_kernel(product, machine)
+    grid, fold = shape.grid
+    parts = along_parts(after, grid[1]) if fold else None
+    if parts is None:
+        grid, fold = shape.out, 0
     part = Correlation(
         taps,
         shape.batch,
@@ -37,9 +41,10 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
         shape.breadth,
         shape.image,
         shape.stride,
-        shape.out,
+        grid,
         (shape.breadth * shape.depth * len(taps), shape.depth * len(taps), len(taps)),
-        after,
+        parts or after,
+        fold,
     )
     return correlation_kernel("convolution", [part], dtype, machine, shape.flops)
 
@@ -53,6 +58,8 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
     dtype = float_dtype(shape.dtype)
     count = shape.window[0] * shape.window[1]
     rows, columns = shape.image
+    if shape.is_line and shape.stride == (1, 1) and parts_of(shape.image) != shape.image:
+        return correlation_kernel("convolution_input", [_line_gradient(shape)], dtype, machine, shape.flops)
     if is_pointwise(shape):
         target = Access(2, 0, (shape.channels * rows * columns, rows * columns, columns, 1))
         after = stored(target, 3, dtype)
@@ -77,6 +84,26 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
             )
             parts.append(part)
     return correlation_kernel("convolution_input", parts, dtype, machine, shape.flops)
+
+
+def _line_gradient(shape: Convolution) -> Correlation:
+    """Return the gradient of a single long row, in parts."""
+    count, length = shape.window[1], shape.image[1]
+    grid = parts_of(shape.image)
+    target = Access(2, 0, (shape.channels * length, length, grid[1], 1))
+    return Correlation(
+        _phase_taps(shape, 0, 0),
+        shape.batch,
+        shape.groups,
+        shape.breadth,
+        shape.depth,
+        shape.out,
+        (1, 1),
+        grid,
+        (shape.breadth * shape.depth * count, count, shape.depth * count),
+        stored(target, 3, shape.dtype),
+        grid[1],
+    )
 
 
 def _phase_taps(shape: Convolution, row_phase: int, column_phase: int) -> tuple[Tap, ...]:

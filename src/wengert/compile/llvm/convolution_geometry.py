@@ -7,6 +7,8 @@ from typing import NamedTuple
 from ..scalar_ir import DType
 
 Pair = tuple[int, int]
+LONG = 8192
+"""Elements of a single row from which on it is treated as several rows."""
 
 
 class Tap(NamedTuple):
@@ -54,6 +56,17 @@ class Convolution(NamedTuple):
         return window_places(self.image, self.window, self.stride, self.padding, self.dilation)
 
     @property
+    def grid(self) -> tuple[Pair, int]:
+        """Extents of the output, or of its parts if it is one long row; and how far parts are apart in the input."""
+        grid = parts_of(self.out) if self.is_line else self.out
+        return grid, 0 if grid == self.out else grid[1] * self.stride[1]
+
+    @property
+    def is_line(self) -> bool:
+        """Whether there is a single row: a convolution of one axis."""
+        return self.image[0] == self.window[0] == 1 and not any(self.padding[0])
+
+    @property
     def depth(self) -> int:
         """Channels of one group."""
         return self.channels // self.groups
@@ -88,6 +101,7 @@ class Planes(NamedTuple):
         phases: remainders that some tap needs.
         low, high: least and largest quotient of a tap's place and the stride, for each axis.
         pitch: elements from one row to the next.
+        fold: if the source is one long row, of which the grid's rows are parts: elements from one part to the next.
     """
 
     channels: int
@@ -98,6 +112,7 @@ class Planes(NamedTuple):
     low: Pair
     high: Pair
     pitch: int
+    fold: int = 0
 
     @property
     def height(self) -> int:
@@ -122,16 +137,32 @@ class Planes(NamedTuple):
         return (plane * self.height + down - self.low[0]) * self.pitch + right - self.low[1]
 
 
+def parts_of(extents: Pair) -> Pair:
+    """Return the extents of a long single row's parts, of equal length, or what is given if it is none."""
+    length = extents[1]
+    if extents[0] > 1 or length < LONG:
+        return extents
+    fitting = [part for part in range(LONG // 16, LONG // 4 + 1) if length % part == 0]
+    part = min(fitting, key=_waste, default=length)
+    return length // part, part
+
+
+def _waste(part: int) -> tuple[float, int]:
+    """Return what vectors waste at the ends of parts, and how far a part is from the middle of what is usual."""
+    return -part % 16 / part, abs(part - LONG // 8)
+
+
 def planes_for(
-    taps: tuple[Tap, ...], channels: int, source: Pair, stride: Pair, rows: int, columns: int, least_pitch: int = 0
+    taps: tuple[Tap, ...], channels: int, source: Pair, stride: Pair, grid: Pair, fold: int, least_pitch: int = 0
 ) -> Planes:
-    """Lay out the planes for taps and a grid of so many rows (at a time) and columns."""
+    """Lay out the planes for taps and a grid of so many rows (at a time) and columns; `fold` as for Planes."""
+    rows, columns = grid
     phases = sorted({(tap.row % stride[0], tap.column % stride[1]) for tap in taps})
     downs = [tap.row // stride[0] for tap in taps] or [0]
     rights = [tap.column // stride[1] for tap in taps] or [0]
     low, high = (min(downs), min(rights)), (max(downs), max(rights))
     pitch = max(columns + high[1] - low[1], least_pitch)
-    return Planes(channels, source, stride, rows, tuple(phases), low, high, pitch)
+    return Planes(channels, source, stride, rows, tuple(phases), low, high, pitch, fold)
 
 
 def window_taps(window: Pair, padding: tuple[Pair, Pair], dilation: Pair) -> tuple[Tap, ...]:

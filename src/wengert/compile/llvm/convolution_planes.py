@@ -45,6 +45,9 @@ def write_copy(
         last_row: the largest row of the grid that can be wanted.
         fill: what stands for elements outside of the image.
     """
+    if planes.fold:
+        _write_parts(code, planes, source, target, first_row)
+        return
     size = planes.source[0] * planes.source[1]
     for number, phase in enumerate(planes.phases):
         begin, end = inside(planes, phase[1])
@@ -60,6 +63,28 @@ def write_copy(
                 row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
                 start = code.at(image, (row, planes.source[1]))
                 write_line(code, line, start, code.at(plane, (down, planes.pitch)), exists, fill)
+
+
+def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index) -> None:
+    """Write loops that copy parts of a long row, with what taps reach beyond them, and zeros beyond its ends."""
+    length, stride = planes.source[1], planes.stride[1]
+    line = Line(planes.pitch, stride, False, False)
+    for number, (_, phase) in enumerate(planes.phases):
+        with code.loop(0, planes.channels) as channel, code.loop(0, planes.rows) as down:
+            image = code.at(source, (channel, length))
+            plane = code.at(target, (channel, planes.channel_size), (number * planes.rows * planes.pitch, 1))
+            start = code.multiply(code.add(first_row, down), planes.fold)
+            start = code.add(start, planes.low[1] * stride + phase)
+            to = code.at(plane, (down, planes.pitch))
+            last = code.add(start, (planes.pitch - 1) * stride)
+            whole = code.value(f"and i1 {code.compare(start, 'sge', 0)}, {code.compare(last, 'slt', length)}")
+            with code.when(whole):
+                write_line(code, line, code.at(image, (start, 1)), to)
+            with code.when(code.value(f"xor i1 {whole}, true")), code.loop(0, planes.pitch) as place:
+                there = code.add(start, code.multiply(place, stride))
+                exists = code.compare(there, "ult", length)
+                element = code.number_at(code.at(image, (code.select(exists, "i64", there, 0), 1)))
+                code.store(code.kind, 1, code.select(exists, code.kind, element, "0.0"), code.at(to, (place, 1)))
 
 
 def inside(planes: Planes, phase: int) -> Pair:

@@ -35,6 +35,7 @@ class Correlation(NamedTuple):
         weights: elements from one group, filter, channel to the next in the weights.
         after: what is done with the sums; its accesses have strides along images, filters (of all groups), rows and
             columns of the grid.
+        fold: as for Planes.
     """
 
     taps: tuple[Tap, ...]
@@ -47,6 +48,7 @@ class Correlation(NamedTuple):
     grid: Pair
     weights: tuple[int, int, int]
     after: After
+    fold: int = 0
 
     @property
     def weight_numbers(self) -> list[int]:
@@ -107,6 +109,25 @@ def stored(target: Access, operand_count: int, dtype: DType) -> After:
     return After({}, (Store(target, input_scalar("product", dtype)),), (dtype,) * operand_count)
 
 
+def along_parts(after: After, part: int) -> After | None:
+    """Return what is done with the sums of a single row's parts, of so many elements; None if it counts elements."""
+    inputs: dict[str, Access | Counter] = {}
+    for name, source in after.inputs.items():
+        if isinstance(source, Counter):
+            if source.axis > 1:
+                return None
+            inputs[name] = source
+        else:
+            inputs[name] = _along_parts(source, part)
+    stores = [store._replace(target=_along_parts(store.target, part)) for store in after.stores]
+    return After(inputs, tuple(stores), after.operands)
+
+
+def _along_parts(access: Access, part: int) -> Access:
+    image, channel, _, column = access.strides
+    return access._replace(strides=(image, channel, part * column, column))
+
+
 def register_tile(rows: int, vectors: int, machine: Machine) -> tuple[int, int]:
     """Return the tile, of rows and vectors, in which a product of so many rows and vectors takes the least time.
 
@@ -149,7 +170,7 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
     wanted = -(-8 // (part.batch * part.groups))  # few images: bands are all that threads can share
     bands = 1
     while True:
-        planes = planes_for(taps, part.depth, part.source, part.stride, -(-rows // bands), columns)
+        planes = planes_for(taps, part.depth, part.source, part.stride, (-(-rows // bands), columns), part.fold)
         run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
         size = (planes.size + part.breadth * run * lanes) * dtype.itemsize
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):

@@ -43,7 +43,7 @@ class _Generator:
         self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
         self.block_pairs = self.pairs // self.division.channel_blocks
-        rows, columns = shape.out
+        self.grid = rows, columns = shape.grid[0]
         direct = self.division.direct
         self.filter_step = rows * columns if direct else self.division.filter_size
         self.line_step = columns if direct else self.division.planes.pitch
@@ -97,7 +97,7 @@ class _Generator:
         starts = ["zeroinitializer"] * (filters * pairs)
         with code.sums(0, "%count", starts) as (item, sums):
             image, band = code.divide(code.value(f"add nsw i64 %item, {item}"), division.bands)
-            last: Index = self.shape.out[0]
+            last: Index = self.grid[0]
             if division.bands > 1:
                 last = code.least(code.value(f"sub i64 {last}, {code.multiply(band, rows)}"), rows)
             images = [code.at(run, (item, division.plane_size)) for run in runs]
@@ -121,7 +121,7 @@ class _Generator:
 
     def _joined(self, code: PlaneCode, images: list[str], cotangents: str, sums: list[str]) -> list[str]:
         """Write the sum over all rows of an image; return the sums' new names."""
-        pitch, (rows, columns) = self.division.planes.pitch, self.shape.out
+        pitch, (rows, columns) = self.division.planes.pitch, self.grid
         for start in range(0, (rows - 1) * pitch + columns, code.lanes):
             there = [place % pitch < columns and place < rows * pitch for place in range(start, start + code.lanes)]
             mask = None if all(there) else spelled("i1", [str(one).lower() for one in there])
@@ -130,7 +130,7 @@ class _Generator:
 
     def _row(self, code: PlaneCode, images: list[str], line: str, offset: Index, sums: list[str]) -> list[str]:
         """Write the sum over a row of an item; return the sums' new names."""
-        columns, lanes = self.shape.out[1], code.lanes
+        columns, lanes = self.grid[1], code.lanes
         whole = columns // lanes * lanes
         if whole > 2 * lanes:
             with code.sums(0, whole, sums, lanes) as (column, inner):
@@ -225,7 +225,7 @@ class _Generator:
         write_copy(code, planes, source, target, row, division.bands * planes.rows - 1)
         if division.direct:
             return
-        rows, columns = shape.out
+        rows, columns = self.grid
         count = code.least(code.value(f"sub i64 {rows}, {row}"), planes.rows) if division.bands > 1 else rows
         channel = code.add(code.multiply("%group", shape.breadth), first_filter)
         channel = code.add(code.multiply(image, shape.filters), channel)

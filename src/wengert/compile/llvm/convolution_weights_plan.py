@@ -88,8 +88,9 @@ class Division(NamedTuple):
 def weight_chunks(shape: Convolution) -> int:
     """Return how many chunks the images' rows are divided into, each with sums of its own."""
     weights = shape.filters * shape.depth * shape.window[0] * shape.window[1]
-    steps = shape.batch * shape.out[0] * -(-shape.out[1] // 16)  # whatever the vectors: no machine is known here
-    return max(1, min(MOST_CHUNKS, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
+    lines = shape.batch * shape.grid[0][0]  # a chunk has one at least
+    steps = lines * -(-shape.grid[0][1] // 16)  # whatever the vectors: no machine is known here
+    return max(1, min(MOST_CHUNKS, lines, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
 
 
 def _tile(filters: int, pairs: int, machine: Machine) -> tuple[int, int]:
@@ -121,7 +122,7 @@ def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
 def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Division:
     """Choose all that from the sizes of the caches and of the vectors alone."""
     lanes, size = machine.lanes(dtype), dtype.itemsize
-    rows, columns = shape.out
+    (rows, columns), fold = shape.grid
     filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
     chunks = weight_chunks(shape)
     joined = _is_joined(shape, lanes)
@@ -130,7 +131,9 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
     bands = 0
     while True:
         bands += 1
-        planes = planes_for(shape.taps, shape.depth, shape.image, shape.stride, -(-rows // bands), columns, least_pitch)
+        planes = planes_for(
+            shape.taps, shape.depth, shape.image, shape.stride, (-(-rows // bands), columns), fold, least_pitch
+        )
         items = shape.batch * -(-rows // planes.rows)
         tile = filters * planes.rows * planes.pitch
         if planes.rows == 1 or (tile <= first and items >= chunks):
@@ -146,7 +149,7 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
 def _is_joined(shape: Convolution, lanes: int) -> bool:
     """Return whether an image's cotangents are so few that its rows are put together, with what lies between them."""
     rows, columns = shape.out
-    pitch = planes_for(shape.taps, 1, shape.image, shape.stride, rows, columns).pitch
+    pitch = planes_for(shape.taps, 1, shape.image, shape.stride, shape.out, 0).pitch
     vectors = -(-((rows - 1) * pitch + columns) // lanes)
     return vectors <= MOST_JOINED and vectors < rows * -(-columns // lanes)
 

@@ -168,8 +168,7 @@ class _Pool:
         self.dtype = float_dtype(shape.dtype)
         self.code = code = PlaneCode(self.dtype, machine)
         taps = window_taps(shape.window, shape.padding, shape.dilation)
-        rows, columns = shape.out
-        self.layout: Planes = planes_for(taps, 1, shape.image, shape.stride, rows, columns)
+        self.layout: Planes = planes_for(taps, 1, shape.image, shape.stride, shape.out, 0)
         self.runs = [self.layout.offset(tap) for tap in taps]
         self.counts = vector(f"i{8 * self.dtype.itemsize}", code.lanes)
         self.flags = vector("i1", code.lanes)
