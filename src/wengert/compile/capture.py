@@ -1,8 +1,8 @@
-"""Capture: a function runs once on tracers, which compute as they go, and leaves a graph of all that it did.
+"""Capture: a function runs once on tracers, and leaves a graph of all that it did.
 
-The run is a real one: its results, and what it writes, are those of the function. A Tensor of outside becomes a tracer
-when an operation first meets it, in place, for all who hold it; at the end it becomes again what it was, or what the
-function has made of it. So nothing has to be said about where parameters, gradients and optimisers' state are kept.
+A Tensor of outside becomes a tracer when an operation first meets it, in place, for all who hold it; at the end it
+becomes again what it was. So nothing has to be said about where parameters, gradients and optimisers' state are kept.
+Tracers know what they are worth in this run, so that Python code may ask; of large arrays that is computed only then.
 """
 
 # The slots of Tensor are this module's business.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
@@ -27,8 +28,10 @@ from ..core.tape import Leaf, location
 from ..core.tracing import State, Trace, calling_frame, leaked
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Params, Shape
+from .abstract import kind_of
 from .cells import Cell
 from .graph import Equation, Value
+from .interpret import computed, operand_in
 from .sources import (
     ArgumentSource,
     ArraySource,
@@ -44,28 +47,44 @@ from .sources import (
 )
 
 _NUMBERS = frozenset((bool, int, float, complex))
+_MUCH = 4096
+"""Elements from which on an operation is not computed during a capture, if its result's shape and dtype are known."""
 
 
 class Captured(State):
     """A value of the graph, and what it was in the run that was captured."""
 
-    __slots__ = ("is_number", "raw", "value")
+    __slots__ = ("_raw", "is_number", "value")
 
-    def __init__(self, trace: Trace, raw: np.ndarray, value: Value, frame: FrameType, is_number: bool = False) -> None:
+    def __init__(
+        self, trace: Trace, raw: np.ndarray | None, value: Value, frame: FrameType, is_number: bool = False
+    ) -> None:
         super().__init__(trace, frame)
-        self.raw = raw
+        self._raw = raw
         self.value = value
         self.is_number = is_number
 
     @property
     def shape(self) -> Shape:
         """The shape of the value."""
-        return self.raw.shape
+        return self.value.shape
 
     @property
     def dtype(self) -> Any:
         """The dtype of the value."""
-        return self.raw.dtype
+        return self.value.dtype
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether what it was in the captured run has not been computed so far."""
+        return self._raw is None
+
+    @property
+    def raw(self) -> np.ndarray:
+        """What the value was in the captured run."""
+        if self._raw is None:
+            self._raw = self.trace.compute(self.value)
+        return self._raw
 
     def concrete(self, what: str) -> Any:
         """Return the value of this run where a later one can be asked whether it has the same; refuse elsewhere."""
@@ -152,10 +171,12 @@ class CaptureTrace(Trace, capturing.Capture):
         "_arguments",
         "_arrays",
         "_arrays_outside",
+        "_computed",
         "_fresh",
         "_gradients",
         "_held",
         "_made",
+        "_makers",
         "afterwards",
         "brought",
         "checks",
@@ -188,13 +209,15 @@ class CaptureTrace(Trace, capturing.Capture):
         self._arrays: dict[int, tuple[Any, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}
         self._arrays_outside = {id(leaf._data) for leaf in arguments if type(leaf) is boxing.Tensor}
+        self._computed: dict[Value, np.ndarray] = {}
+        self._makers: dict[Value, Equation] = {}
         self._held: dict[int, Brought] = {}
         self._fresh: dict[int, weakref.ref[Any]] = {}
         self._made: list[weakref.ref[Any]] = []
 
     # ------------------------------------------------------------------ what comes in
 
-    def tracer(self, raw: np.ndarray, value: Value, is_number: bool = False) -> Any:
+    def tracer(self, raw: np.ndarray | None, value: Value, is_number: bool = False) -> Any:
         """Return a tracer for a value, which NumPy may have as a number (that `x += y` rebinds) or as an array."""
         made = boxing.box_state(Captured(self, raw, value, calling_frame(), is_number))
         self._made.append(weakref.ref(made))
@@ -311,6 +334,9 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def state(self, array: np.ndarray) -> Cell:
         """Return an array that is kept from run to run, to be read and written as a Cell."""
+        for known, cell in self.states:
+            if _is_same_memory(known, array):
+                return cell
         cell = Cell(self.array(array))
         self.states.append((array, cell))
         return cell
@@ -365,25 +391,53 @@ class CaptureTrace(Trace, capturing.Capture):
                 f"wg.compile({self.described}): another thread uses a Tensor of this function while it runs for the "
                 "first time. Call it once before there are other threads"
             )
-        raws: list[Any] = []
-        operands: list[Any] = []
-        for arg in args:
-            if type(arg) is boxing.Tracer:
-                raws.append(arg._state.raw)
-                operands.append(arg._state.value)
-            else:
-                raws.append(arg)
-                operands.append(arg)
-        try:
-            out = primitive.impl(backend.numpy, *raws, **params)
-        except Exception as error:
-            raise explain(primitive.name, tuple(raws), error) from error
-        outs = [(np.asarray(y), isinstance(y, np.generic)) for y in (out if primitive.multiple else (out,))]
-        made = [self.tracer(y, Value(y.shape, y.dtype), is_number) for y, is_number in outs]
+        states = [arg._state if type(arg) is boxing.Tracer else None for arg in args]
+        operands = [arg if state is None else state.value for state, arg in zip(states, args)]
+        kind = self._abstract(primitive, states, operands, params)
+        if kind is not None:
+            made = [self.tracer(None, Value(*kind), kind[0] == ())]
+        else:
+            raws = [operand if state is None else state.raw for state, operand in zip(states, operands)]
+            try:
+                out = primitive.impl(backend.numpy, *raws, **params)
+            except Exception as error:
+                raise explain(primitive.name, tuple(raws), error) from error
+            outs = [(np.asarray(y), isinstance(y, np.generic)) for y in (out if primitive.multiple else (out,))]
+            made = [self.tracer(y, Value(y.shape, y.dtype), is_number) for y, is_number in outs]
         values = tuple([y._state.value for y in made])
         values[0].where = location(made[0]._state)
-        self.equations.append(Equation(primitive, tuple(operands), params, values))
+        equation = Equation(primitive, tuple(operands), params, values)
+        self.equations.append(equation)
+        self._makers.update(dict.fromkeys(values, equation))
         return tuple(made) if primitive.multiple else made[0]
+
+    def _abstract(
+        self, primitive: Primitive, states: Sequence[Captured | None], operands: Sequence[Any], params: Params
+    ) -> Any:
+        """Return shape and dtype of a result that is not to be computed now; None: it is."""
+        size = 0
+        for state in states:
+            if state is not None:
+                size = max(size, _MUCH if state.is_unknown else state.value.size)
+        if size < _MUCH:
+            return None
+        kinds = [operand if state is None else (state.shape, state.dtype) for state, operand in zip(states, operands)]
+        return kind_of(primitive, kinds, params)
+
+    def compute(self, value: Value) -> np.ndarray:
+        """Return what a value is in this run, which was put off until now."""
+        needed: dict[Equation, None] = {}
+        waiting = [value]
+        while waiting:
+            maker = self._makers.get(waiting.pop())
+            if maker is not None and maker not in needed and any([v not in self._computed for v in maker.outputs]):
+                needed[maker] = None
+                waiting.extend(maker.values())
+        known = ChainMap(self._computed, self.raws)
+        for equation in [equation for equation in self.equations if equation in needed]:
+            operands = [operand_in(known, operand) for operand in equation.inputs]
+            self._computed.update(zip(equation.outputs, computed(equation, operands)))
+        return self._computed[value]
 
     def state_of(self, tensor: Any) -> Captured:
         """Return the state of a Tensor from further out."""
@@ -419,6 +473,10 @@ class CaptureTrace(Trace, capturing.Capture):
     def unrepeatable(self, deed: str) -> None:
         """Take note that the function does something that only its Python code can do again."""
         self.deeds.append(deed)
+
+    def refuse(self, reason: str) -> None:
+        """Refuse to compile the function."""
+        raise CompileError(f"wg.compile({self.described}): {reason}")
 
     def follows(self, tensor: Any) -> bool:
         """Return whether a Tensor is a tracer of this capture."""
@@ -493,6 +551,11 @@ class CaptureTrace(Trace, capturing.Capture):
         self._held.clear()
         self._gradients.clear()
         self.states.clear()
+
+
+def _is_same_memory(one: np.ndarray, other: np.ndarray) -> bool:
+    place, another = one.__array_interface__, other.__array_interface__
+    return one.shape == other.shape and one.dtype == other.dtype and place["data"] == another["data"]
 
 
 __all__ = ["Brought", "CaptureTrace", "Captured", "CompileError"]

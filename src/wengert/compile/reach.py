@@ -68,6 +68,7 @@ class Reach:
         self._contents: dict[int, Any] = {}
         self._streams: list[tuple[Any, str]] = []
         self._iterators: list[Any] = []
+        self._settings: list[tuple[Any, Any]] = []
         self._ways: dict[int, tuple[int, Tie | None]] = {}
         self._edges: dict[int, list[Edge]] = {}
         self._wholes: dict[int, Tie] = {}
@@ -227,6 +228,8 @@ class Reach:
                     self._meet(item, parent, Tie("attribute", value, name, item), name)
         if getattr(kind, "records_itself", False):
             self._closed.add(parent)
+            if hasattr(value, "param_groups"):
+                self._settings.append((value, _settings_of(value)))
         else:
             self._meet(kind, parent, None)
 
@@ -309,6 +312,12 @@ class Reach:
                 "it draws random numbers that would be the same in every run, from the module random or a generator "
                 "of NumPy's. Draw from wg.random, or pass them as arguments"
             )
+        for optimizer, settings in self._settings:
+            if _settings_of(optimizer) != settings:
+                return (
+                    "it changes hyperparameters of an optimiser, which a compiled function does not do again. Use a "
+                    "schedule, or change them between calls"
+                )
         for place, array in self.arrays.items():
             if place in named and contents_of(array) != self._contents[place]:
                 return (
@@ -321,6 +330,10 @@ class Reach:
 def _home_of(module: Any) -> str:
     """Return the package at the root of a module's name."""
     return str(module).partition(".")[0]
+
+
+def _settings_of(optimizer: Any) -> str:
+    return repr([{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups])
 
 
 def _stream_state(stream: Any) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 def record_step(optimizer: Optimizer, recorder: Any) -> None:
     """Make one step of an optimiser a part of the function that is being compiled."""
+    for action in recorder.afterwards:
+        if getattr(getattr(action, "__self__", None), "optimizer", None) is optimizer:
+            recorder.refuse("a schedule goes on before its optimiser's step(). Call scheduler.step() after it")
     for position, group in enumerate(optimizer.param_groups):
         for bucket, gradients in optimizer.ready(position, group, raw=False):
             bucket.require(optimizer.initial(group))
@@ -35,10 +38,12 @@ def _is_arranged_so(optimizer: Optimizer, buckets: list[list[Bucket]]) -> bool:
 def _record_bucket(
     optimizer: Optimizer, group: Group, bucket: Bucket, gradients: Sequence[Tensor], recorder: Any
 ) -> None:
-    update = optimizer.update_of(group, bucket.count + 1)
+    # Steps that the same run takes before are counted when it ends.
+    number = 1 + recorder.afterwards.count(bucket.advance)
+    update = optimizer.update_of(group, bucket.count + number)
 
     def constants() -> tuple[float, ...]:
-        current = optimizer.update_of(group, bucket.count + 1)
+        current = optimizer.update_of(group, bucket.count + number)
         if (current.rule, not current.coupled, current.shrink == 1) != kind:
             return ()  # another step than the one that was recorded
         bucket.rescale(optimizer.units(group))
