@@ -78,6 +78,17 @@ def test_long_sums_go_through_k_in_parts(machine: Machine) -> None:
     close(a, b, out)
 
 
+@pytest.mark.parametrize("extents", [(43, 70), (5, 19), (100, 300)])
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
+def test_panels_of_very_long_sums_are_packed_part_by_part(turned: tuple[bool, bool], extents: tuple[int, int]) -> None:
+    small = AVX512._replace(level1=4096, level2=32 * 1024)
+    shapes = (extents[0], 1031), (1031, extents[1])
+    a, b = (np.asfortranarray(random(s)) if over else random(s) for s, over in zip(shapes, turned))
+    plan, out = arrays(a, b, small)
+    assert plan.dots or (plan.long and plan.depth.count > 1)
+    close(a, b, out)
+
+
 @pytest.mark.parametrize("shape", [(1, 300, 101), (2, 37, 129), (1, 18, 67)])
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_thin_products_of_rows_are_dot_products(machine: Machine, shape: tuple[int, int, int]) -> None:

@@ -12,8 +12,14 @@ FEW_UNITS = 8
 """Units that a product should have, where it is large enough: with fewer, threads would have unequal shares."""
 TILE_OVERHEAD = 25
 """Cycles that a tile costs beyond its arithmetic and its stores."""
+LONG_PART = 512
+"""Largest part of k where sums are so long that panels are packed part by part."""
+LONG_STACK = 32
+"""Most tiles in a unit then."""
 DOT_ROWS = 2
 """Rows of a tile of dot products."""
+THIN = 16
+"""Most rows for dot products: each few of them read all of the right factor again."""
 DOT_OVERHEAD = 20
 """Cycles that the end of a vector of dot products costs."""
 WORTHWHILE = 6000
@@ -55,6 +61,7 @@ class Plan(NamedTuple):
         depth: k, cut into parts that are gone through one after another, for all panels of a group.
         pack_left, pack_right: whether factors are copied into scratch.
         dots: whether tiles are computed as dot products, with vectors along k.
+        long: whether panels are packed part by part of k in each unit, since whole ones would fill the cache.
         group: panels that are packed together, and that one unit goes through.
         stack: tiles, one below another, that one unit goes through.
         form: what factors are packed as: "" for what they are, "rounded" to bfloat16 numbers, or "pairs" of such.
@@ -68,6 +75,7 @@ class Plan(NamedTuple):
     pack_left: bool
     pack_right: bool
     dots: bool
+    long: bool
     group: int
     stack: int
     form: str
@@ -115,16 +123,30 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     depth = split(steps, steps + 1)
     if pack_left:
         depth = split(steps, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
-    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, group, stack, form, cycles)
+    plan = Plan(lanes, rows, columns, depth, pack_left, pack_right, False, False, group, stack, form, cycles)
+    if pack_right and packed > machine.level2 // 2:
+        plan = _long(plan, shape, batches, machine)
     plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
     dots = None if form else _dot_plan(shape, batches, machine)
     return plan if dots is None or plan.cycles <= dots.cycles else dots
 
 
+def _long(plan: Plan, shape: Shape, batches: int, machine: Machine) -> Plan:
+    """Return a plan for long sums: units are so many tiles that packing a part of k for each of them is worth it."""
+    share, width = machine.level2 // 4, plan.columns.largest * plan.lanes * shape.itemsize
+    group = min(plan.columns.count, max(1, share // (LONG_PART * width)))
+    stack = min(plan.rows.count, max(1, share // (group * width * plan.rows.largest)), LONG_STACK)
+    while stack > 4 and batches * -(-plan.rows.count // stack) * -(-plan.columns.count // group) < FEW_UNITS:
+        stack = -(-stack // 2)
+    steps = plan.depth.count * plan.depth.size + plan.depth.longer
+    most = min(LONG_PART, share // (stack * plan.rows.largest * shape.itemsize))
+    return plan._replace(long=True, group=group, stack=stack, depth=split(steps, max(128, most)))
+
+
 def _dot_plan(shape: Shape, batches: int, machine: Machine) -> Plan | None:
     """Return how a product is computed as dot products; None if that can't be."""
     lanes = max(1, machine.vector_bytes // shape.itemsize)
-    if lanes == 1 or not shape.left_step == shape.right_step == 1 or shape.depth < lanes:
+    if lanes == 1 or not shape.left_step == shape.right_step == 1 or shape.depth < lanes or shape.rows > THIN:
         return None
     rows, columns = split(shape.rows, DOT_ROWS), split(-(-shape.columns // lanes), 1)
     across = min(4, lanes)
@@ -132,7 +154,7 @@ def _dot_plan(shape: Shape, batches: int, machine: Machine) -> Plan | None:
     each += rows.largest * DOT_OVERHEAD
     cycles = batches * rows.count * columns.count * (TILE_OVERHEAD + lanes // across * each)
     depth = split(shape.depth, shape.depth)
-    return Plan(lanes, rows, columns, depth, False, False, True, 1, 1, "", cycles)
+    return Plan(lanes, rows, columns, depth, False, False, True, False, 1, 1, "", cycles)
 
 
 def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float, Split, Split]:

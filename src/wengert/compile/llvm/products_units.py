@@ -148,7 +148,7 @@ class Generator:
             left = self._factor(addresses, product.a, batch)
             right = self._factor(addresses, product.b, batch)
             at = _Unit(tuple(batch), tile, group, row, left, right)
-            if plan.pack_right:
+            if plan.pack_right and not plan.long:
                 self._pack_right(at, packed)
             self._panels(at, epilogue)
 
@@ -159,21 +159,27 @@ class Generator:
 
     def _pack_right(self, at: _Unit, packed: tuple[str, str]) -> None:
         """Write the packing of a group of panels, unless they are those of the unit before."""
+        code = self.code
+        first, _ = self._span(at)
+        same = code.value(f"icmp ne ptr {at.right}, {code.value(f'load ptr, ptr {packed[0]}')}")
+        other = code.compare(first, "ne", code.value(f"load i64, ptr {packed[1]}"))
+        with code.when(code.value(f"or i1 {same}, {other}")):
+            code.write(f"store ptr {at.right}, ptr {packed[0]}")
+            code.write(f"store i64 {first}, ptr {packed[1]}")
+            self._pack_panels(at, 0, self.steps)
+
+    def _pack_panels(self, at: _Unit, start: str | int, depth: str | int) -> None:
+        """Write the packing of a part of k of a group of panels."""
         code, product, plan = self.code, self.product, self.plan
         name = f"{SYMBOL}.pack_right"
         step, stride = product.b.strides[-2:]
         source = Source(self.kind, product.k, product.n, step, stride, plan.form)
         self._helper(name, *pack_function(name, source, self.right))
         first, last = self._span(at)
-        same = code.value(f"icmp ne ptr {at.right}, {code.value(f'load ptr, ptr {packed[0]}')}")
-        other = code.compare(first, "ne", code.value(f"load i64, ptr {packed[1]}"))
-        with code.when(code.value(f"or i1 {same}, {other}")):
-            code.write(f"store ptr {at.right}, ptr {packed[0]}")
-            code.write(f"store i64 {first}, ptr {packed[1]}")
-            with code.loop(first, last) as panel:
-                column = code.multiply(_start(code, plan.columns, panel), self.lanes)
-                to = self._panel(panel, first)
-                code.write(f"call void {name}(ptr {at.right}, ptr {to}, i64 {column}, i64 {self.steps})")
+        part = code.element(self.kind, at.right, (start, source.each * step))
+        with code.loop(first, last) as panel:
+            column = code.multiply(_start(code, plan.columns, panel), self.lanes)
+            code.write(f"call void {name}(ptr {part}, ptr {self._panel(panel, first)}, i64 {column}, i64 {depth})")
 
     def _span(self, at: _Unit) -> tuple[str | int, str | int]:
         """Return the first panel of a group, and the one after its last."""
@@ -188,12 +194,13 @@ class Generator:
         return code.element("i8", "%scratch", (within, self._panel_bytes()), (self.scratch.right + MARGIN, 1))
 
     def _panel_bytes(self) -> int:
-        return -(-self.steps * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
+        steps = self.plan.depth.largest if self.plan.long else self.steps
+        return -(-steps * self.width * self.lanes * SIZES[self.kind] // 64) * 64 + MARGIN
 
     def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
         """Write what a unit does: all parts of k, for its tiles, panel by panel; and then what becomes of the tiles."""
         code, plan = self.code, self.plan
-        if plan.depth.count <= 1:
+        if plan.depth.count <= 1 and not plan.long:
             left = self._left(at, 0, self.steps)
             for tile, place in self._tiles(at, epilogue):
                 self._part(tile, place, self._below(left, tile, at), 0, self.steps)
@@ -202,6 +209,8 @@ class Generator:
         with code.loop(0, plan.depth.count) as part:
             start, depth = _start(code, plan.depth, part), _chosen(code, plan.depth, part)
             left = self._left(at, start, depth)
+            if plan.long:
+                self._pack_panels(at, start, depth)
             for tile, place in self._tiles(at, epilogue):
                 self._part(tile, place, self._below(left, tile, at), start, depth)
         for _, place in self._tiles(at, epilogue):
@@ -215,9 +224,10 @@ class Generator:
             with code.loop(first, last) as panel:
                 yield at, self._place(at, panel, first, 0, epilogue)
             return
-        with code.loop(0, self.plan.stack) as number:
-            row = code.add(at.row, code.multiply(number, self.height))
-            tile = at._replace(tile=code.add(at.tile, number), row=row)
+        count = code.least(code.add(self.plan.rows.count, code.multiply(at.tile, -1)), self.plan.stack)
+        with code.loop(0, count) as number:
+            index = code.add(at.tile, number)
+            tile = at._replace(tile=index, row=_start(code, self.plan.rows, index))
             with code.loop(first, last) as panel:
                 yield tile, self._place(tile, panel, first, code.multiply(number, self.plan.group), epilogue)
 
@@ -271,7 +281,8 @@ class Generator:
             right, start = at.right, column
         elif plan.pack_right:
             step = self.right.pitch * SIZES[self.kind]
-            where = ((place.within, self._panel_bytes()), (start, step), (self.scratch.right + MARGIN, 1))
+            within = 0 if plan.long else start
+            where = ((place.within, self._panel_bytes()), (within, step), (self.scratch.right + MARGIN, 1))
             right = code.element("i8", "%scratch", *where)
         else:
             right = code.element(self.kind, at.right, (column, 1), (start, product.b.strides[-2]))
