@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.tape import PACKAGE, Leaf
-from .ties import Tie, contents_of
+from .ties import Tie, contents_of, settings_of
 
 _PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIMIT = 200_000
@@ -32,6 +32,8 @@ _SETTLED = frozenset((*sys.stdlib_module_names, "numpy", "scipy", "llvmlite", "s
 """Where code lives whose own state is none of the function's."""
 _OPEN = frozenset(("getattr", "vars", "__dict__", "dir", "attrgetter"))
 """Who names one of these may read any attribute."""
+_HYPERPARAMETERS = frozenset(("param_groups", "get_last_lr", "last_epoch", "state_dict"))
+"""Who names one of these may read what an optimiser's next step depends on."""
 _REGISTRIES = frozenset(("_parameter_names", "_buffer_names", "_module_names"))
 """Attributes of modules that change only with what the instance holds."""
 
@@ -229,7 +231,7 @@ class Reach:
         if getattr(kind, "records_itself", False):
             self._closed.add(parent)
             if hasattr(value, "param_groups"):
-                self._settings.append((value, _settings_of(value)))
+                self._settings.append((value, settings_of(value)))
         else:
             self._meet(kind, parent, None)
 
@@ -244,6 +246,10 @@ class Reach:
         named, ties = self._named()
         for tie in ties:
             found[(id(tie.container), tie.key)] = tie
+        own = [code for place, code in self._codes.items() if place in named and place not in self._closed]
+        if any([not _HYPERPARAMETERS.isdisjoint(_names_in(code)) for code in own]):
+            for optimizer, settings in self._settings:
+                found[(id(optimizer), None)] = Tie("settings", optimizer, None, settings)
         again = {id(array) for array in read}
         for place, array in self.arrays.items():
             if place in named and place not in again:
@@ -313,7 +319,7 @@ class Reach:
                 "of NumPy's. Draw from wg.random, or pass them as arguments"
             )
         for optimizer, settings in self._settings:
-            if _settings_of(optimizer) != settings:
+            if settings_of(optimizer) != settings:
                 return (
                     "it changes hyperparameters of an optimiser, which a compiled function does not do again. Use a "
                     "schedule, or change them between calls"
@@ -330,10 +336,6 @@ class Reach:
 def _home_of(module: Any) -> str:
     """Return the package at the root of a module's name."""
     return str(module).partition(".")[0]
-
-
-def _settings_of(optimizer: Any) -> str:
-    return repr([{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups])
 
 
 def _stream_state(stream: Any) -> str:

@@ -19,7 +19,7 @@ class Tie(NamedTuple):
 
     Attributes:
         kind: "cell", "item" and "attribute": what a container holds under a key; "sequence", "set" and "dict": all that
-            it holds; "size": how many; "array": its elements.
+            it holds; "size": how many; "array": its elements; "settings": an optimiser's hyperparameters.
         container: what holds it.
         key: where, for the first three.
         value: what it was.
@@ -38,6 +38,8 @@ class Tie(NamedTuple):
             return f"{self.key!r}, which was {_shown(self.value)},"
         if self.kind == "array":
             return f"a NumPy array of shape {self.container.shape}"
+        if self.kind == "settings":
+            return f"the hyperparameters of {type(self.container).__name__}"
         owner = "the attributes of an object" if self.kind == "size" else f"a {type(self.container).__name__}"
         return f"{owner} that had {self.value if self.kind == 'size' else len(self._items())} items"
 
@@ -58,6 +60,8 @@ class Tie(NamedTuple):
             return False
         if self.kind == "array":
             return contents_of(container) == value
+        if self.kind == "settings":
+            return settings_of(container) == value
         if self.kind == "size":
             return len(container) == value
         if self.kind == "set":
@@ -93,6 +97,11 @@ def contents_of(array: np.ndarray) -> Any:
     return (array.shape, array.dtype, data if len(data) <= _LARGE else (zlib.crc32(data), zlib.adler32(data)))
 
 
+def settings_of(optimizer: Any) -> str:
+    """Return what is equal for optimisers of equal hyperparameters."""
+    return repr([{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups])
+
+
 def broken(ties: list[Tie]) -> str:
     """Say which of the ties does not hold, or nothing if all do."""
     return next((str(tie) for tie in ties if not tie.holds()), "")
@@ -100,7 +109,7 @@ def broken(ties: list[Tie]) -> str:
 
 def checker(ties: list[Tie]) -> Callable[[], bool]:
     """Return a function that says whether all ties hold, as quick as Python can be where nothing has changed."""
-    scope: dict[str, Any] = {"is_": is_, "contents_of": contents_of}
+    scope: dict[str, Any] = {"is_": is_, "contents_of": contents_of, "settings_of": settings_of}
     terms: list[str] = []
     for i, tie in enumerate(ties):
         scope[f"c{i}"], scope[f"v{i}"], scope[f"k{i}"] = tie.container, tie.value, tie.key
@@ -136,7 +145,8 @@ _TERMS = {
     "set": "c{i} == v{i}",
     "size": "len(c{i}) == v{i}",
     "array": "contents_of(c{i}) == v{i}",
+    "settings": "settings_of(c{i}) == v{i}",
 }
 
 
-__all__ = ["Tie", "broken", "checker", "contents_of", "same_plain"]
+__all__ = ["Tie", "broken", "checker", "contents_of", "same_plain", "settings_of"]
