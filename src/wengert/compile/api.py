@@ -147,7 +147,7 @@ class Compiled:
         if reason or places or change_here:
             if reason:
                 self._give_up(reason)
-            return form.unflatten(path.redo(leaves))
+            return path.redo(leaves)
         self._unsettled = 0
         path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]

@@ -14,7 +14,6 @@ import numpy as np
 from ..core import boxing
 from ..core.aliasing import _UNSHARED as UNSHARED
 from ..core.pytree import Structure, flatten
-from ..core.recording import set_recording
 from ..core.tape import Leaf
 from ..core.tracing import leaked
 from ..core.updating import open_buffer
@@ -25,7 +24,6 @@ from .derivative import Call, Derivative, put_on_tape
 from .executable import Executable
 from .families import Families
 from .graph import Graph, Value
-from .interpret import interpret
 from .results import Result, assembled, viewed_in
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
 
@@ -37,13 +35,11 @@ class Effects(NamedTuple):
         writes: Tensors of outside that get new values.
         gradients: Tensors that get a new `.grad`, or lose the one they had.
         states: arrays that are kept from run to run, with their new values.
-        raws: what all these values are in the captured run.
     """
 
     writes: list[tuple[Source, Value]]
     gradients: list[tuple[Source, Value | None]]
     states: list[tuple[np.ndarray, Value]]
-    raws: dict[Value, np.ndarray]
 
 
 def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
@@ -58,7 +54,7 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
     for number, leaf in enumerate(leaves):
         first = places.get(id(leaf), number)
         plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, places))
-    effects = Effects([], [], [], {})
+    effects = Effects([], [], [])
     for brought in list(trace.brought):
         if brought.source is not None:
             _note_gradient(trace, brought, effects)
@@ -67,10 +63,6 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
         final = cell.tensor._state
         if final.value is not trace.array(array)._state.value:
             effects.states.append((array, final.value))
-            effects.raws[final.value] = final.raw
-    for leaf, plan in zip(leaves, plans):
-        if plan.kind == "output":
-            effects.raws[plan.what] = leaf._state.raw if type(leaf) is boxing.Tracer else plan.what.constant
     return plans, structure, effects
 
 
@@ -124,7 +116,6 @@ def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> N
     if state.trace is not trace:
         raise leaked(state)
     effects.gradients.append((brought.source, state.value))
-    effects.raws[state.value] = state.raw
 
 
 def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
@@ -145,30 +136,12 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None
         )
     assert brought.source is not None
     effects.writes.append((brought.source, state.value))
-    effects.raws[state.value] = state.raw
 
 
 def undo(trace: CaptureTrace) -> None:
     """Make all Tensors what they were before the captured run."""
     for brought in reversed(trace.brought):
         brought.restore()
-
-
-def redo(effects: Effects, plans: Sequence[Result], arguments: Sequence[Any]) -> list[Any]:
-    """Do what a captured run has done, without a program; return the leaves of its result."""
-    before = set_recording(False)
-    try:
-        for source, value in effects.writes:
-            boxing.operations.overwrite(source.holder(arguments), boxing.box(effects.raws[value]), "compile")
-        for source, value in effects.gradients:
-            gradient = None if value is None else boxing.box(effects.raws[value].copy())
-            source.holder(arguments)._grad = gradient
-        for array, value in effects.states:
-            np.copyto(array, effects.raws[value])
-    finally:
-        set_recording(before)
-    made = [boxing.box(effects.raws[plan.what].copy()) for plan in plans if plan.kind == "output"]
-    return assembled(plans, made, arguments)
 
 
 _MOST_UNBOUND = 8
@@ -193,7 +166,7 @@ class Path:
     ) -> None:
         self.structure = structure
         self.operations = len(trace.equations)
-        self.raws = {**trace.raws, **effects.raws}
+        self.raws = trace.raws
         self.plans = plans
         self.effects = effects
         self.numbers = trace.numbers
@@ -217,7 +190,6 @@ class Path:
         on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
         self.on_tape = [on_tape.get(value) for value in outputs]
         reported = [[s.value if isinstance(s, Captured) else s for s in states] for _, states in trace.reports]
-        self.raws.update({s.value: s.raw for _, states in trace.reports for s in states if isinstance(s, Captured)})
         shown = [value for values in reported for value in values if isinstance(value, Value)]
         self.reports = list(zip([say for say, _ in trace.reports], reported))
         self.counts = (len(outputs), len(set_values), len(residuals))
@@ -383,20 +355,12 @@ class Path:
             say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
         return self.structure.unflatten(leaves)
 
-    def redo(self, arguments: Sequence[Any]) -> list[Any]:
-        """Do what the captured run has done, without the program; return the leaves of its result."""
-        leaves = redo(self.effects, self.plans, arguments)
-        boxes = [leaf for leaf, plan in zip(leaves, self.plans) if plan.kind == "output"]
-        if self.derivative is not None:
-            kept = Graph(self.graph.name, self.graph.inputs, self.graph.equations, self.derivative.residuals)
-            arrays = [self.raws[value] for value in self.graph.inputs]
-            self.pulling = Interpreted(self.derivative.pullback)
-            self.put_on_tape(arguments, arrays, boxes, interpret(kept.without_dead_code(), arrays))
-        for action in self.afterwards:
-            action()
-        for say, values in self.reports:
-            say(*[boxing.box(self.raws[v]) if isinstance(v, Value) else v for v in values])
-        return leaves
+    def redo(self, arguments: Sequence[Any]) -> Any:
+        """Do what the captured run has done, without native code; return what the function returns."""
+        self.program = Interpreted(self.graph)
+        self.pulling = None if self.derivative is None else Interpreted(self.derivative.pullback)
+        self.programs = [self.program]
+        return self.run(arguments, self.raws)
 
     def put_on_tape(
         self, arguments: Sequence[Any], arrays: list[np.ndarray], boxes: list[Any], residuals: list[np.ndarray]
@@ -445,4 +409,4 @@ def _writable(tensor: Any, held: int) -> tuple[np.ndarray, Callable[[], None] | 
     return open_buffer(tensor)
 
 
-__all__ = ["Effects", "Path", "redo", "survey", "undo"]
+__all__ = ["Effects", "Path", "survey", "undo"]

@@ -1,0 +1,246 @@
+"""Shapes and dtypes of what operations would compute, without computing it: how large arrays are captured.
+
+A capture needs values only where Python code asks for them. Operations that are not known here are computed; so what
+this module lacks costs time, and nothing else. Where shapes do not fit, nothing is known either: NumPy then says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..core.primitive import ELEMENTWISE, NONDIFFERENTIABLE, Primitive
+from ..typing import DType, Params, Shape
+
+Kind = tuple[Shape, DType]
+Operands = Sequence[Any]
+"""Kinds of arrays, and Python numbers."""
+Rule = Callable[[list[Kind], Params], Kind | None]
+
+
+def kind_of(primitive: Primitive, operands: Operands, params: Params) -> Kind | None:
+    """Return shape and dtype of the one result of a primitive, or None: it has to be computed.
+
+    Operands are pairs of shape and dtype, or Python numbers.
+    """
+    if primitive.multiple:
+        return None
+    rule = _RULES.get(primitive.name)
+    if rule is not None:
+        kinds = [operand for operand in operands if type(operand) is tuple]
+        return rule(kinds, params) if len(kinds) == len(operands) else None
+    if primitive.parameters:
+        return None
+    if primitive.kind == ELEMENTWISE or (primitive.kind == NONDIFFERENTIABLE and primitive.name in _ELEMENT_BY_ELEMENT):
+        return _elementwise(primitive, operands)
+    return None
+
+
+_ELEMENT_BY_ELEMENT = frozenset(
+    "zeros_like_value equal not_equal less less_equal greater greater_equal isnan isinf isfinite signbit logical_and "
+    "logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor invert left_shift right_shift".split()
+)
+
+
+def _elementwise(primitive: Primitive, operands: Operands) -> Kind | None:
+    shapes = [operand[0] for operand in operands if type(operand) is tuple]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+    tiny = [np.ones((), operand[1]) if type(operand) is tuple else operand for operand in operands]
+    with np.errstate(all="ignore"):
+        out = primitive.impl(backend.numpy, *tiny)
+    return shape, np.asarray(out).dtype
+
+
+def _reduced(shape: Shape, axis: Any, keepdims: bool) -> Shape:
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if keepdims:
+        return tuple([1 if i in axes else extent for i, extent in enumerate(shape)])
+    return tuple([extent for i, extent in enumerate(shape) if i not in axes])
+
+
+def _reduction(dtype_of: Callable[[DType], DType]) -> Rule:
+    def rule(kinds: list[Kind], params: Params) -> Kind | None:
+        shape, dtype = kinds[0]
+        if 0 in shape:
+            return None
+        return _reduced(shape, params["axis"], params.get("keepdims", False)), dtype_of(dtype)
+
+    return rule
+
+
+def _same(dtype: DType) -> DType:
+    return dtype
+
+
+def _summed(dtype: DType) -> DType:
+    return np.sum(np.ones(1, dtype)).dtype
+
+
+def _averaged(dtype: DType) -> DType:
+    return np.mean(np.ones(1, dtype)).dtype
+
+
+def _truth(dtype: DType) -> DType:
+    return np.dtype(np.bool_)
+
+
+def _first(kinds: list[Kind], params: Params) -> Kind:
+    return kinds[0]
+
+
+def _promoted_first(kinds: list[Kind], params: Params) -> Kind | None:
+    dtypes = {dtype for _, dtype in kinds}
+    return kinds[0] if len(dtypes) == 1 else None
+
+
+def _along(kinds: list[Kind], params: Params) -> Kind | None:
+    return kinds[0] if kinds[2][1] == kinds[0][1] else None
+
+
+def _take_along(kinds: list[Kind], params: Params) -> Kind | None:
+    (shape, dtype), (indices, _) = kinds
+    axis = params["axis"]
+    fits = len(shape) == len(indices) and axis >= 0
+    if not fits or any([n != m for i, (n, m) in enumerate(zip(shape, indices)) if i != axis]):
+        return None
+    return indices, dtype
+
+
+def _take_slices(kinds: list[Kind], params: Params) -> Kind:
+    (shape, dtype), (indices, _) = kinds
+    axis = params["axis"]
+    return (*shape[:axis], *indices, *shape[axis + 1 :]), dtype
+
+
+def _concatenate(kinds: list[Kind], params: Params) -> Kind | None:
+    axis, first = params["axis"], kinds[0][0]
+    around = {(*shape[:axis], *shape[axis + 1 :]) for shape, _ in kinds}
+    if len(around) != 1 or not 0 <= axis < len(first):
+        return None
+    total = sum([shape[axis] for shape, _ in kinds])
+    return (*first[:axis], total, *first[axis + 1 :]), np.result_type(*[dtype for _, dtype in kinds])
+
+
+def _stack(kinds: list[Kind], params: Params) -> Kind | None:
+    axis, first = params["axis"], kinds[0][0]
+    if len({shape for shape, _ in kinds}) != 1 or axis < 0:
+        return None
+    return (*first[:axis], len(kinds), *first[axis:]), np.result_type(*[dtype for _, dtype in kinds])
+
+
+def _cast(kinds: list[Kind], params: Params) -> Kind:
+    return kinds[0][0], np.dtype(params["dtype"])
+
+
+def _stretch(kinds: list[Kind], params: Params) -> Kind:
+    return tuple(params["shape"]), kinds[0][1]
+
+
+def _view(name: str) -> Rule:
+    """Return the rule of an operation that moves no element: it is applied to one element that is seen everywhere."""
+
+    def rule(kinds: list[Kind], params: Params) -> Kind | None:
+        from_shape, dtype = kinds[0]
+        seen = np.broadcast_to(np.zeros((), dtype), from_shape)
+        if name == "permute":
+            return tuple([from_shape[axis] for axis in params["axes"]]), dtype
+        if name == "reshape_to":
+            shape = tuple(params["newshape"])
+            return (shape, dtype) if prod(shape) == prod(from_shape) and -1 not in shape else None
+        return seen[params["key"]].shape, dtype
+
+    return rule
+
+
+def _matrix_product(kinds: list[Kind], params: Params) -> Kind | None:
+    (left, left_dtype), (right, right_dtype) = kinds
+    if len(left) < 2 or len(right) < 2 or left[-1] != right[-2]:
+        return None
+    try:
+        stack = np.broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        return None
+    return (*stack, left[-2], right[-1]), np.result_type(left_dtype, right_dtype)
+
+
+def _row_map(kinds: list[Kind], params: Params) -> Kind | None:
+    shape, weight = kinds[0][0], kinds[1][0]
+    if not shape or len(weight) != 2 or shape[-1] != weight[1]:
+        return None
+    return (*shape[:-1], weight[0]), np.result_type(*[dtype for _, dtype in kinds])
+
+
+def _cross_entropy(kinds: list[Kind], params: Params) -> Kind:
+    (rows, _), dtype = kinds[0]
+    return ((rows,) if params["reduction"] == "none" else ()), dtype
+
+
+def _places(extents: Shape, window: Shape, params: Params) -> Shape:
+    return tuple(
+        [
+            (extent + low + high - dilation * (size - 1) - 1) // stride + 1
+            for extent, size, stride, (low, high), dilation in zip(
+                extents, window, params["stride"], params["padding"], params["dilation"]
+            )
+        ]
+    )
+
+
+def _convolve(kinds: list[Kind], params: Params) -> Kind:
+    (x, dtype), (weight, _) = kinds
+    return (x[0], weight[0], *_places(x[2:], weight[2:], params)), dtype
+
+
+def _convolve_transpose_x(kinds: list[Kind], params: Params) -> Kind:
+    (y, dtype), (weight, _) = kinds
+    return (y[0], weight[1] * params["groups"], *params["extents"]), dtype
+
+
+def _convolve_transpose_weight(kinds: list[Kind], params: Params) -> Kind:
+    (y, dtype), (x, _) = kinds
+    return (y[1], x[1] // params["groups"], *params["kernel"]), dtype
+
+
+def _pool(kinds: list[Kind], params: Params) -> Kind:
+    x, dtype = kinds[0]
+    return (*x[:2], *_places(x[2:], params["window"], params)), dtype
+
+
+def _sum_pool_transpose(kinds: list[Kind], params: Params) -> Kind:
+    y, dtype = kinds[0]
+    return (*y[:2], *params["extents"]), dtype
+
+
+def _like_second(kinds: list[Kind], params: Params) -> Kind:
+    return kinds[1][0], kinds[0][1]
+
+
+def _max_pool_take(kinds: list[Kind], params: Params) -> Kind:
+    return _pool([(kinds[1][0], kinds[0][1])], params)
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("max_over", "min_over", "logsumexp_over", "vector_norm_over"), _reduction(_same)),
+    **{"sum_over": _reduction(_summed), "mean_over": _reduction(_averaged)},
+    **dict.fromkeys(("any_over", "all_over"), _reduction(_truth)),
+    **dict.fromkeys(("softmax_along", "log_softmax_along", "lower_triangle", "upper_triangle", "stopped"), _first),
+    **dict.fromkeys(("layer_norm_affine", "standardize_over"), _promoted_first),
+    **dict.fromkeys(("scatter_add", "write_region", "add_at"), _first),
+    **{"add_along_axis": _along, "put_along": _along, "take_along": _take_along, "take_slices": _take_slices},
+    **{"concatenate_along": _concatenate, "stack_along": _stack, "reverse": _first},
+    **{"cast": _cast, "stretch": _stretch, "embed": _stretch},
+    **{name: _view(name) for name in ("permute", "reshape_to", "index")},
+    **{"matrix_product": _matrix_product, "row_map": _row_map, "affine": _row_map},
+    **{"cross_entropy_of_rows": _cross_entropy, "convolve": _convolve},
+    **{"convolve_transpose_x": _convolve_transpose_x, "convolve_transpose_weight": _convolve_transpose_weight},
+    **{"max_pool": _pool, "sum_pool": _pool, "sum_pool_transpose": _sum_pool_transpose},
+    **{"max_pool_transpose": _like_second, "max_pool_take": _max_pool_take},
+}
+"""By name. Tested against the operations themselves, for all their samples, by tests/compile/test_abstract.py."""

@@ -1,0 +1,62 @@
+"""Shapes and dtypes that are found without computing: those of the operations themselves, for all samples of all."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wengert as wg
+from wengert import backend
+from wengert.compile.abstract import kind_of
+from wengert.core.primitive import REGISTRY
+from wengert.testing.samples import Case, cases
+
+assert wg.Tensor
+NAMES = sorted([primitive.name for primitive in REGISTRY])
+MUST_BE_KNOWN = {"add", "matrix_product", "affine", "sum_over", "permute", "convolve", "max_pool", "softmax_along"}
+
+
+def calls(name: str) -> Iterator[Case]:
+    for case in cases(REGISTRY[name]):
+        yield case
+        yield case.cast(np.float32)
+
+
+def operands_of(case: Case) -> list[Any]:
+    return [a if type(a) in (int, float, bool) else np.asarray(a) for a in case.arrays]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_known_of_a_result_is_what_the_operation_computes(name: str) -> None:
+    primitive = REGISTRY[name]
+    known = 0
+    for case in calls(name):
+        operands = operands_of(case)
+        kinds = [(o.shape, o.dtype) if isinstance(o, np.ndarray) else o for o in operands]
+        found = kind_of(primitive, kinds, case.params)
+        if found is None:
+            continue
+        known += 1
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            out = np.asarray(primitive.impl(backend.numpy, *operands, **case.params))
+        assert found == (out.shape, out.dtype), (kinds, case.params)
+    assert known or name not in MUST_BE_KNOWN
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "params"),
+    [
+        ("add", [(2, 3), (4,)], {}),
+        ("matrix_product", [(2, 3), (4, 5)], {}),
+        ("affine", [(2, 3), (4, 5), (4,)], {}),
+        ("reshape_to", [(2, 3)], {"newshape": (7,)}),
+        ("concatenate_along", [(2, 3), (2, 4)], {"axis": 0}),
+    ],
+)
+def test_nothing_is_known_where_shapes_do_not_fit(name: str, shapes: list[Any], params: dict[str, Any]) -> None:
+    assert kind_of(REGISTRY[name], [(shape, np.dtype(np.float32)) for shape in shapes], params) is None
