@@ -230,7 +230,17 @@ class Maker:
         total = self._term(terms)
         for _ in range(int(self.rng.integers(0, 4))):
             total = self._joined(total, self._term(terms))
-        return total
+        return self._chosen(total, self._term(terms)) if self.extents and self._chance(0.2) else total
+
+    def _chosen(self, x: Scalar, y: Scalar) -> Scalar:
+        """Choose by the place along an axis, as gradients of slices do."""
+        axis = int(self.rng.integers(len(self.extents)))
+        name = f"axis{axis}"
+        self.inputs[name] = Counter(axis)
+        distance = input_scalar(name, INT64) - int(self.rng.integers(0, max(self.extents[axis], 1)))
+        condition = self._one_of((distance < 0, 0 <= distance, xp.logical_and(0 <= distance, distance < 5)))
+        y = convert(y, x.dtype) if x.dtype.kind == y.dtype.kind else xp.zeros_like(x)
+        return xp.where(condition, x, y)
 
     def _term(self, terms: list[Scalar]) -> Scalar:
         scalar = self._one_of(terms)

@@ -15,11 +15,23 @@ from tests.compile.nest_interpreter import run_nest, spread
 from tests.compile.nest_samples import MARGIN, Maker, Sample
 from wengert.compile import scalar_namespace as xp
 from wengert.compile.kernels import Kernel
+from wengert.compile.llvm import nests, nests_split
 from wengert.compile.llvm.compiling import EXPLICIT, compile_object, link, module_of
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
 from wengert.compile.llvm.nests import nest_kernel
 from wengert.compile.nests import Access, Counter, Nest, Operand, Phase, Range, Reduction, Store
-from wengert.compile.scalar_ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, Scalar, input_scalar, topological
+from wengert.compile.scalar_ir import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    DType,
+    Scalar,
+    constant,
+    input_scalar,
+    topological,
+)
 from wengert.compile.scalar_math import ULP_BOUNDS
 
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
@@ -79,6 +91,48 @@ def test_random_nests_are_what_an_interpreter_says(machine: Machine, group: int)
     rng = np.random.default_rng(group)
     for sample, kernel in zip(samples, kernels):
         check(native, kernel, sample, rng)
+
+
+@pytest.mark.parametrize("machine", [AVX512, SSE2], ids=["avx512", "sse2"])
+@pytest.mark.parametrize("group", range(2))
+def test_random_nests_divided_wherever_a_condition_changes(
+    machine: Machine, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nests_split, "LEAST", 0)
+    monkeypatch.setattr(nests_split, "WORTHWHILE", math.inf)
+    monkeypatch.setattr(nests, "_recent", {})
+    maker = Maker(1000 + group)
+    samples = [maker.sample() for _ in range(12)]
+    kernels = [nest_kernel(sample.nest, machine) for sample in samples]
+    assert sum([".part1(" in kernel.source for kernel in kernels]) >= 3
+    native = Native(kernels)
+    rng = np.random.default_rng(group)
+    for sample, kernel in zip(samples, kernels):
+        check(native, kernel, sample, rng)
+
+
+def test_each_part_of_a_sum_of_slices_computes_its_own_term() -> None:
+    """The gradient of four gates that were slices of one array: a quarter of the work of computing all everywhere."""
+    size = 128
+    place = input_scalar("i", INT64)
+    inputs: dict[str, Access | Counter] = {"i": Counter(0)}
+    total = constant(0, FLOAT32)
+    for gate in range(4):
+        inside = (Range(-size * gate, (1,), size),)
+        inputs[f"x{gate}"] = Access(gate, -size * gate, (1,), (), inside)
+        here = xp.logical_and(place >= size * gate, place < size * (gate + 1))
+        total = total + xp.where(here, xp.tanh(xp.exp(input_scalar(f"x{gate}", FLOAT32))), 0)
+    phase = Phase((), inputs, (Store(Access(4, 0, (1,)), total),))
+    nest = Nest("gates", (4 * size,), (phase,), (Operand(FLOAT32),) * 5, "outer")
+    x = np.random.default_rng(0).standard_normal((4, size)).astype(np.float32)
+    out = np.empty((4, size), np.float32)
+    kernel = compiled(nest, AVX512, *x, out)
+    assert kernel.source.count("define private void") == 4
+    one = nest_kernel(elementwise([xp.tanh(xp.exp(input_scalar("x", FLOAT32)))], 4 * size), AVX512)
+    assert kernel.flops < 1.3 * one.flops
+    bound = 2 * NUMPY_BOUND + ULP_BOUNDS["exp"][0] + ULP_BOUNDS["tanh"][0]
+    condition = np.exp(x) / np.sinh(np.exp(x)) / np.cosh(np.exp(x)) * np.exp(x) + 1
+    assert (np.abs(out - np.tanh(np.exp(x))) <= bound * condition * np.spacing(np.float32(1))).all()
 
 
 def compiled(nest: Nest, machine: Machine, *arrays: np.ndarray) -> Kernel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from ..kernels import Kernel
 from ..nests import Access, Counter, Nest
@@ -18,12 +19,14 @@ from .nests_body import Body, Loop
 from .nests_lowered import cost_of
 from .nests_places import Instance
 from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, plan_nest
+from .nests_split import parts_of
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
 """Nanoseconds of work that are worth another thread's while."""
 CYCLES_PER_NANOSECOND = 3.5
 UNIT_CYCLES = 5.0
+PARAMETERS = "ptr %operands, i64 %begin, i64 %end, ptr %scratch"
 REMEMBERED = 512
 """Kernels that are at hand when an equal nest comes again: layers of a model are often alike."""
 
@@ -61,27 +64,64 @@ def _spelling(nest: Nest) -> Hashable:
     return (nest.name, nest.outer, tuple(phases), nest.operands, nest.lanes)
 
 
+class _Function(NamedTuple):
+    """A function of LLVM IR, named SYMBOL, and what it takes to run it."""
+
+    lines: list[str]
+    declarations: tuple[str, ...]
+    units: int
+    cycles: float
+    scratch: int
+    flops: int
+    moved: int
+
+
 def _generated(nest: Nest, machine: Machine) -> Kernel:
+    parts = [_function(part, machine) for part in parts_of(nest)]
+    whole = parts[0] if len(parts) == 1 else _together(parts)
+    source = "\n".join(whole.lines)
+    digest = hashlib.blake2b("\n".join([source, *whole.declarations]).encode(), digest_size=10).hexdigest()
+    name = f"{nest.name}_{digest}"
+    grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / (UNIT_CYCLES + whole.cycles / max(whole.units, 1)))
+    source = source.replace(SYMBOL, f"@{name}")
+    return Kernel(name, source, whole.declarations, whole.units, grain, whole.scratch, whole.flops, whole.moved)
+
+
+def _function(nest: Nest, machine: Machine) -> _Function:
     plan = plan_nest(nest, machine)
     text = Text()
     body = Body(plan, text)
     _units(body)
     lines = _assembled(body)
-    digest = hashlib.blake2b("\n".join([*lines, *text.declarations]).encode(), digest_size=10).hexdigest()
-    name = f"{nest.name}_{digest}"
     flops, moved = _work(plan)
     cycles = max(flops / (plan.lanes * OPERATIONS_PER_CYCLE), moved / BYTES_PER_CYCLE)
-    grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / (UNIT_CYCLES + cycles / max(plan.units, 1)))
-    return Kernel(
-        name,
-        "\n".join(lines).replace(SYMBOL, f"@{name}"),
-        tuple(text.declarations),
-        plan.units,
-        grain,
-        body.scratch_bytes,
-        flops,
-        moved,
-    )
+    return _Function(lines, tuple(text.declarations), plan.units, cycles, body.scratch_bytes, flops, moved)
+
+
+def _together(parts: list[_Function]) -> _Function:
+    """Return the function whose units are those of all parts, one part after the other."""
+    lines: list[str] = []
+    calls: list[str] = []
+    first = 0
+    for number, part in enumerate(parts):
+        symbol = f"{SYMBOL}.part{number}"
+        own = "\n".join(part.lines).replace(SYMBOL, symbol)
+        lines.append(own.replace(f"define void {symbol}(", f"define private void {symbol}("))
+        last = first + part.units
+        calls += [
+            f"  %begin{number} = call i64 @llvm.smax.i64(i64 %begin, i64 {first})",
+            f"  %end{number} = call i64 @llvm.smin.i64(i64 %end, i64 {last})",
+            f"  %from{number} = sub i64 %begin{number}, {first}",
+            f"  %to{number} = sub i64 %end{number}, {first}",
+            f"  call void {symbol}(ptr %operands, i64 %from{number}, i64 %to{number}, ptr %scratch)",
+        ]
+        first = last
+    lines += [f"define void {SYMBOL}({PARAMETERS}) {{", *calls, "  ret void", "}"]
+    extremes = [f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")]
+    declarations = tuple(dict.fromkeys([line for part in parts for line in part.declarations] + extremes))
+    scratch = max([part.scratch for part in parts])
+    sums = [sum(column) for column in zip(*[(part.cycles, part.flops, part.moved) for part in parts])]
+    return _Function(lines, declarations, first, sums[0], scratch, int(sums[1]), int(sums[2]))
 
 
 def _units(body: Body) -> None:
@@ -204,7 +244,7 @@ def _assembled(body: Body) -> list[str]:
     return [
         *text.table_lines(),
         *[line for lines in text.helpers.values() for line in lines],
-        f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {{",
+        f"define void {SYMBOL}({PARAMETERS}) {{",
         "start:",
         "  %empty = icmp sge i64 %begin, %end",
         "  br i1 %empty, label %done, label %entry",

@@ -80,7 +80,7 @@ def normalised(nest: Nest) -> Nest:
 def lowered_phase(nest: Nest, phase: Phase, written: set[int], outer_lanes: bool) -> Lowered:
     """Bring a phase's Scalars down to machine level, and find what each varies along."""
     guards: dict[Scalar, Guard] = {}
-    wanted = list(_scalars(phase))
+    wanted = list(scalars_of(phase))
     apart = _called(wanted)
 
     def change(scalar: Scalar, operands: tuple[Scalar, ...]) -> Scalar:
@@ -129,7 +129,8 @@ def cost_of(lowered: Lowered) -> int:
     return len(lowered.order) + sum(called)
 
 
-def _scalars(phase: Phase) -> Iterator[Scalar]:
+def scalars_of(phase: Phase) -> Iterator[Scalar]:
+    """Yield every Scalar that a phase stores, reduces, or takes a place from."""
     for store in phase.stores:
         yield store.scalar
         yield from [pick for pick, _ in store.target.picks]
@@ -172,7 +173,7 @@ def _analysed(nest: Nest, phase: Phase, guards: dict[Scalar, Guard], written: se
                 visit(guards[scalar].condition)
             axes[scalar] = bits
 
-    for scalar in _scalars(phase):
+    for scalar in scalars_of(phase):
         visit(scalar)
     return Lowered(phase, guards, tuple(axes), axes, frozenset(memory))
 
