@@ -25,7 +25,7 @@ from ..core.streams import rewind, states
 from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
-from .backends import CompileWarning
+from .backends import CompileWarning, warm_up
 from .capture import CaptureTrace
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
@@ -104,6 +104,7 @@ class Compiled:
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
         start = perf_counter()
+        warm_up()
         paths = self._paths.setdefault(key, [])
         if len(paths) >= _MOST_PATHS:
             self._give_up(f"it has changed {len(paths)} times what it does for arguments of the same kind")

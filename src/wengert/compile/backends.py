@@ -13,6 +13,7 @@ from ..errors import NativeCodeError
 from .executable import build
 from .graph import Graph
 from .interpret import interpret
+from .llvm import program
 from .llvm.machine import host_machine
 
 
@@ -54,6 +55,12 @@ def _machine() -> Any:
     except NativeCodeError as error:
         warnings.warn(f"wg.compile: graphs are computed by NumPy: {error}", CompileWarning, stacklevel=2)
         return None
+
+
+def warm_up() -> None:
+    """Begin to load what native code needs, in the background."""
+    if _machine() is not None:
+        program.prepare()
 
 
 def prepare(graph: Graph) -> Runnable:

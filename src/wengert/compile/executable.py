@@ -18,7 +18,7 @@ from .llvm.convolution_steps import Recipe
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
 from .llvm.products import Product, product_kernel
-from .llvm.program import Addresses, NativeProgram
+from .llvm.program import Addresses, NativeProgram, begin
 from .lower import Step
 from .lower_layout import Layout
 from .lower_steps import Program
@@ -118,7 +118,9 @@ class Executable:
                 flush()
                 segments.append(self._host(program, step))
             else:
-                jobs.append(Job(kernel_of(step.kernel, machine), tuple([self.place_of(v) for v in step.memory])))
+                kernel = kernel_of(step.kernel, machine)
+                begin([kernel])
+                jobs.append(Job(kernel, tuple([self.place_of(v) for v in step.memory])))
         flush()
         return segments
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ def host_target() -> Target:
             f"no native code on this machine ({platform.machine()}, {platform.system()}): {error}"
         ) from error
     target = Target(triple, cpu, features, version)
-    if target.architecture not in ("x86_64", "aarch64") or "64bit" not in platform.architecture()[0]:
+    if target.architecture not in ("x86_64", "aarch64") or sys.maxsize < 2**32:
         raise NativeCodeError(f"no native code for {triple}: only x86-64 and 64-bit ARM are supported")
     if target.architecture == "x86_64":  # some processors are described as preferring half of their registers
         target = target._replace(features=f"{features},-prefer-256-bit")
