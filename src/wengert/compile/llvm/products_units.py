@@ -90,7 +90,7 @@ class Generator:
         plan, size = self.plan, SIZES[self.kind]
         right = plan.group * self._panel_bytes() + MARGIN if plan.pack_right else 0
         left = self.left.pitch * plan.depth.largest * size + MARGIN if plan.pack_left else 0
-        tile = self._tile_bytes() * (plan.group * plan.stack if plan.depth.count > 1 else 1)
+        tile = self._tile_bytes() * (plan.group * plan.stack if plan.parts else 1)
         places = [0]
         for part in (right, left, tile):
             places.append(places[-1] + -(-part // 64) * 64)
@@ -200,7 +200,7 @@ class Generator:
     def _panels(self, at: _Unit, epilogue: Epilogue) -> None:
         """Write what a unit does: all parts of k, for its tiles, panel by panel; and then what becomes of the tiles."""
         code, plan = self.code, self.plan
-        if plan.depth.count <= 1 and not plan.long:
+        if not plan.parts:
             left = self._left(at, 0, self.steps)
             for tile, place in self._tiles(at, epilogue):
                 self._part(tile, place, self._below(left, tile, at), 0, self.steps)
@@ -258,7 +258,7 @@ class Generator:
         corner = Corner(at.batch, at.row, column)
         columns, rows = _chosen(code, plan.columns, panel), _chosen(code, plan.rows, at.tile)
         within = code.add(panel, code.multiply(first, -1))
-        number = code.add(within, before) if plan.depth.count > 1 else 0
+        number = code.add(within, before) if plan.parts else 0
         tile = code.element("i8", "%scratch", (number, self._tile_bytes()), (self.scratch.tile, 1))
         place = _Place(panel, within, corner, rows, columns, tile, tile, self.width * self.lanes, "true")
         if not epilogue.plain or plan.dots:
@@ -330,17 +330,8 @@ class Generator:
         if plan.pack_right:
             right_step, align = self.right.pitch, min(64, size * self.lanes)
         strides = row_stride, left_step, right_step, column_stride
-        tile = Tile(
-            self.kind,
-            self.lanes,
-            height,
-            width,
-            *strides,
-            align,
-            plan.depth.count > 1,
-            self.machine.fma,
-            plan.form == "pairs",
-        )
+        how = plan.parts, self.machine.fma, plan.form == "pairs"
+        tile = Tile(self.kind, self.lanes, height, width, *strides, align, *how)
         if plan.dots:
             self._helper(name, *dot_function(name, tile, product.k, product.n))
         else:
