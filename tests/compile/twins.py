@@ -36,8 +36,8 @@ def _picture(value: Any) -> Any:
         gradient = value.grad
         return {
             "values": np.array(value.detach().numpy()),
-            "requires_grad": value.requires_grad,
-            "is_leaf": value.is_leaf,
+            # Of a result whose tape was freed inside of the function a compiled one leaves no trace of the tape.
+            "requires_grad": value.requires_grad and value.is_leaf,
             "grad": None if gradient is None else np.array(gradient.detach().numpy()),
         }
     if isinstance(value, np.ndarray):
@@ -49,35 +49,55 @@ def _picture(value: Any) -> Any:
     return value
 
 
-def check_same(compiled: Any, eager: Any, where: str = "result") -> None:
-    """Make sure that two pictures agree: structure, dtypes, integers exactly; floats up to the order of rounding."""
+def check_same(
+    compiled: Any, eager: Any, scale: float = 0.0, where: str = "result", least: np.dtype[Any] | None = None
+) -> None:
+    """Make sure that two pictures agree: structure, dtypes, integers exactly; floats up to the order of rounding.
+
+    `scale` is the size of what they were computed from, where that may be larger than what is left of it; `least` the
+    lowest precision on the way.
+    """
     assert type(compiled) is type(eager), f"{where}: {type(compiled).__name__}, eager {type(eager).__name__}"
     if isinstance(eager, dict):
         assert list(compiled) == list(eager), f"{where}: keys {list(compiled)}, eager {list(eager)}"
         for key in eager:
-            check_same(compiled[key], eager[key], f"{where}[{key!r}]")
+            check_same(compiled[key], eager[key], scale, f"{where}[{key!r}]", least)
     elif isinstance(eager, (list, tuple)):
         assert len(compiled) == len(eager), f"{where}: {len(compiled)} items, eager {len(eager)}"
         for place, (one, other) in enumerate(zip(compiled, eager)):
-            check_same(one, other, f"{where}[{place}]")
+            check_same(one, other, scale, f"{where}[{place}]", least)
     elif isinstance(eager, (np.ndarray, np.generic, float)):
-        _check_numbers(np.asarray(compiled), np.asarray(eager), where)
+        _check_numbers(np.asarray(compiled), np.asarray(eager), scale, where, least)
     elif isinstance(eager, BaseException):
         assert str(compiled) == str(eager), where
     else:
         assert compiled == eager, f"{where}: {compiled!r}, eager {eager!r}"
 
 
-def _check_numbers(compiled: np.ndarray, eager: np.ndarray, where: str) -> None:
+def _check_numbers(
+    compiled: np.ndarray, eager: np.ndarray, scale: float, where: str, least: np.dtype[Any] | None
+) -> None:
     assert compiled.dtype == eager.dtype, f"{where}: {compiled.dtype}, eager {eager.dtype}"
     assert compiled.shape == eager.shape, f"{where}: shape {compiled.shape}, eager {eager.shape}"
     if eager.dtype.kind not in "fc":
         np.testing.assert_array_equal(compiled, eager, err_msg=where)
         return
     finite = eager[np.isfinite(eager)]
-    scale = float(np.abs(finite).max()) if finite.size else 0.0
-    within = ROUNDINGS * float(np.finfo(eager.dtype).eps) * scale
+    scale = max(scale, float(np.abs(finite).max()) if finite.size else 0.0)
+    eps = max(np.finfo(dtype).eps for dtype in (eager.dtype, least or eager.dtype))
+    within = ROUNDINGS * float(eps) * scale
     np.testing.assert_allclose(compiled, eager, rtol=0, atol=within, equal_nan=True, err_msg=where)
+
+
+def leaf(*values: float) -> wg.Tensor:
+    """Return a leaf that requires grad."""
+    return wg.tensor(list(values), requires_grad=True)
+
+
+def plain(*tensors: wg.Tensor) -> None:
+    """Make sure that no Tensor is a tracer."""
+    for tensor in tensors:
+        assert type(tensor) is wg.Tensor, type(tensor).__name__
 
 
 def play(scenario: Scenario) -> None:
