@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import NativeCodeError
 from .fuse import FUSED, HOST, SEPARATE
 from .graph import Graph, Value, type_of
-from .interpret import computed
+from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
 from .llvm.convolution_steps import Recipe
 from .llvm.machine import Machine
@@ -57,6 +57,7 @@ class Executable:
         self.effort = effort
         self.inputs = graph.inputs
         self.homes = graph.homes
+        self._graph = graph
         program = Program(graph, effort)
         self.lock = Lock()
         self.timed = False
@@ -72,7 +73,8 @@ class Executable:
         graph = program.graph
         inputs = len(graph.inputs)
         self._numbers: dict[Value, int] = {value: place for place, value in enumerate(graph.inputs)}
-        self._fresh = [value for value, home in zip(steps.outputs, graph.homes) if home is None]
+        status = program.status
+        self._fresh = [value for value, home in zip(steps.outputs, graph.homes) if home is None and value is not status]
         for value in self._fresh:
             self._numbers[value] = len(self._numbers)
         self.first_fresh = inputs
@@ -82,9 +84,12 @@ class Executable:
         self._constants = [value for value in _in_order(used) if value.constant is not None]
         for value in self._constants:
             self._numbers[value] = inputs + len(self._fresh) + self._constants.index(value)
+        self._status = None if status is None else np.ones((), status.dtype)
+        if status is not None:
+            self._numbers[status] = inputs + len(self._fresh) + len(self._constants)
         made = {value for step in steps.steps for value in step.writes}
         self._plan = plan_memory(steps.steps, [value for value in made if value not in self._numbers])
-        self._arena_number = inputs + len(self._fresh) + len(self._constants)
+        self._arena_number = inputs + len(self._fresh) + len(self._constants) + (status is not None)
         self._kinds = [step.kernel is not None for step in steps.steps]
 
     def place_of(self, value: Value) -> Place:
@@ -149,6 +154,8 @@ class Executable:
         self._held = [np.ascontiguousarray(value.constant) for value in self._constants]
         for place, array in enumerate(self._held):
             self.addresses[first + place] = array.ctypes.data
+        if self._status is not None:
+            self.addresses[first + len(self._held)] = self._status.ctypes.data
         self._known: list[Any] = [None] * len(self.inputs)
         self._used: list[Any] = [None] * len(self.inputs)
         self._copied: set[int] = set()
@@ -158,7 +165,7 @@ class Executable:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
         with self.lock:
-            if not all(map(is_, arrays, self._known)) or self._copied:
+            if self._copied or len(arrays) != len(self._known) or not all(map(is_, arrays, self._known)):
                 self._bind(arrays)
             fresh: list[Array] = []
             for place, value in enumerate(self._fresh, self.first_fresh):
@@ -171,6 +178,7 @@ class Executable:
                 else:
                     self._compute(segment, fresh)  # type: ignore[arg-type]
             self.timed = False
+            self._demand_positions()
             if self._copied:
                 self._copy_back(arrays)
         if len(fresh) == len(self.homes):
@@ -222,6 +230,14 @@ class Executable:
         for segment in self._segments:
             self._run_native(segment)  # type: ignore[arg-type]
         self.timed = False
+        self._demand_positions()
+
+    def _demand_positions(self) -> None:
+        """Raise what NumPy raises, if a position was out of range; nothing has been changed then."""
+        if self._status is not None and not self._status:
+            homeless = Graph(self.name, self.inputs, self._graph.equations, self._graph.outputs)
+            interpret(homeless, [array.copy() for array in self._known])
+            raise IndexError(f"{self.name}: a position is out of range")
 
     def _run_native(self, segment: _Native) -> None:
         if self.timed:
@@ -251,7 +267,7 @@ class Executable:
                 arrays[home][...] = self._used[home]
 
     def _compute(self, segment: _Host, fresh: list[Array]) -> None:
-        arrays = [*self._used, *fresh]
+        arrays = [*self._used, *fresh, *self._held, self._status]
         operands = [o.of(arrays) if type(o) is _External else o for o in segment.operands]
         assert segment.step.equation is not None
         results = computed(segment.step.equation, operands)

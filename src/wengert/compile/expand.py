@@ -6,9 +6,10 @@ arithmetic is that of the operation's own `impl`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value
 
 Axes = tuple[int, ...]
-Expansion = Callable[..., Value | None]
-"""Takes the builder, the operands and the parameters; returns the result, or None where it stays as it is."""
+Expansion = Callable[..., "Value | tuple[Value, ...] | None"]
+"""Takes the builder, the operands and the parameters; returns the results, or None where it stays as it is."""
 
 EXPANSIONS: dict[str, Expansion] = {}
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -35,8 +36,8 @@ def expand(graph: Graph) -> Graph:
         if expansion is not None:
             made = expansion_of(expansion, equation, inputs)
             if made is not None:
-                result, steps = made
-                replaced[equation.outputs[0]] = result
+                results, steps = made
+                replaced.update(zip(equation.outputs, results))
                 pending.extend(reversed(steps))
                 continue
         equations.append(Equation(equation.primitive, inputs, equation.params, equation.outputs))
@@ -58,19 +59,23 @@ def _resolved(replaced: dict[Value, Value]) -> dict[Value, Value]:
 
 def expansion_of(
     expansion: Expansion, equation: Equation, inputs: tuple[Operand, ...]
-) -> tuple[Value, list[Equation]] | None:
+) -> tuple[tuple[Value, ...], list[Equation]] | None:
     """Return what an equation expands to, or None if it doesn't."""
     builder = Builder(equation.outputs[0].where)
     result = expansion(builder, *inputs, **equation.params)
     if result is None:
         return None
-    expected = equation.outputs[0]
-    assert (result.shape, result.dtype) == (expected.shape, expected.dtype), f"{equation!r} expanded to {result!r}"
-    return result, builder.equations
+    results = result if isinstance(result, tuple) else (result,)
+    for made, expected in zip(results, equation.outputs, strict=True):
+        assert (made.shape, made.dtype) == (expected.shape, expected.dtype), f"{equation!r} expanded to {made!r}"
+    return results, builder.equations
 
 
-def _expands(name: str) -> Callable[[Expansion], Expansion]:
-    def declare(expansion: Expansion) -> Expansion:
+_E = TypeVar("_E", bound=Expansion)
+
+
+def _expands(name: str) -> Callable[[_E], _E]:
+    def declare(expansion: _E) -> _E:
         EXPANSIONS[name] = expansion
         return expansion
 
@@ -194,6 +199,32 @@ def _count_nonzero(b: Builder, x: Value, *, axis: Axes, keepdims: bool) -> Value
     return b.sum(b.call("not_equal", x, 0), axis, keepdims)
 
 
+@_expands("vector_norm_over")
+def _vector_norm(b: Builder, x: Value, *, axis: Axes, keepdims: bool, ord: float) -> Value | None:
+    if not _is_plain(x, axis) or ord not in (1, 2, math.inf, -math.inf):
+        return None
+    size = b.call("absolute", x)
+    if ord == 1:
+        return b.sum(size, axis, keepdims)
+    if ord == 2:
+        return b.call("sqrt", b.sum(b.call("multiply", size, size), axis, keepdims))
+    return b.call("max_over" if ord > 0 else "min_over", size, axis=axis, keepdims=keepdims)
+
+
+@_expands("batch_norm_training")
+def _batch_norm(b: Builder, x: Value, weight: Value, bias: Value, *, eps: float) -> tuple[Value, ...] | None:
+    axis = (0, *range(2, len(x.shape)))
+    if not _is_plain(x, axis) or not x.dtype == weight.dtype == bias.dtype:
+        return None
+    spread = (x.shape[1], *(1,) * (len(x.shape) - 2))
+    mean = b.mean(x, axis)
+    centred = b.call("subtract", x, b.reshape(mean, spread))
+    variance = b.mean(b.call("multiply", centred, centred), axis)
+    scale = b.call("multiply", b.call("divide", 1, b.call("sqrt", b.call("add", variance, eps))), weight)
+    scaled = b.call("multiply", centred, b.reshape(scale, spread))
+    return b.call("add", scaled, b.reshape(bias, spread)), mean, variance
+
+
 # Products.
 
 
@@ -265,7 +296,7 @@ class _Positions(NamedTuple):
     indices: np.ndarray
 
 
-def _positions(key: tuple[object, ...], shape: tuple[int, ...]) -> _Positions | None:
+def _positions(key: tuple[Any, ...], shape: tuple[int, ...]) -> _Positions | None:
     """Return what a key picks, or None if it does more than to pick on some axes."""
     parts = list(key)
     if Ellipsis in [part for part in parts if not isinstance(part, np.ndarray)]:
@@ -289,7 +320,7 @@ def _positions(key: tuple[object, ...], shape: tuple[int, ...]) -> _Positions | 
 
 
 @_expands("gather")
-def _gather(b: Builder, x: Value, *, key: tuple[object, ...]) -> Value | None:
+def _gather(b: Builder, x: Value, *, key: tuple[Any, ...]) -> Value | None:
     positions = _positions(key, x.shape)
     if positions is None:
         return None
@@ -298,7 +329,7 @@ def _gather(b: Builder, x: Value, *, key: tuple[object, ...]) -> Value | None:
 
 
 @_expands("scatter_add")
-def _scatter_add(b: Builder, x: Value, value: Value, *, key: tuple[object, ...]) -> Value | None:
+def _scatter_add(b: Builder, x: Value, value: Value, *, key: tuple[Any, ...]) -> Value | None:
     positions = _positions(key, x.shape)
     if positions is None or not isinstance(value, Value) or value.dtype != x.dtype:
         return None

@@ -15,7 +15,7 @@ from .expand_builder import REDUCTIONS
 from .graph import Equation, Graph, Value
 from .lower_elements import Demand, Elements, Inside, MustStore, can_be_computed
 from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices, strides_of
-from .lower_layout import Layouts, placed_in
+from .lower_layout import Layout, Layouts, placed_in
 from .scalar_ir import TYPES, Scalar, input_scalar
 
 Axes = tuple[int, ...]
@@ -28,7 +28,7 @@ WINDOWS = frozenset(
 """Operations with kernels of their own that read arrays as they are, not views of them."""
 CHEAP = 2.5
 """What computing an element may cost, in simple operations, to be done again rather than kept in memory."""
-COSTS = dict.fromkeys(
+COSTS: dict[str, float] = dict.fromkeys(
     "exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh".split(), 12.0
 )
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
@@ -147,7 +147,6 @@ class Fusion:
     Args:
         graph: simplified and expanded.
         is_kernel: whether an equation has a kernel of its own.
-        guards: for equations that must wait for something besides their operands, what that is.
         effort: FUSED, or SEPARATE: nothing is merged, everything is stored.
 
     Attributes:
@@ -159,7 +158,6 @@ class Fusion:
     def __init__(self, graph: Graph, is_kernel: Any, guards: dict[Equation, list[Value]], effort: int = FUSED) -> None:
         self.graph = graph
         self.effort = effort
-        self.guards = guards
         self.maker = {value: equation for equation in graph.equations for value in equation.outputs}
         self.consumers: dict[Value, list[Equation]] = {}
         for equation in graph.equations:
@@ -185,6 +183,7 @@ class Fusion:
             self._store([value for value in self.maker if self.maker[value] in self.mapped])
             return
         self._place_products()
+        self._place_reshaped()
         self._store_early()
 
     def _store_early(self) -> None:
@@ -236,8 +235,22 @@ class Fusion:
                 self.placed[equation] = target
                 self.mapped.discard(self.maker[target])
 
+    def _place_reshaped(self) -> None:
+        """Let what is only reshaped at the end be computed in the memory of its reshape."""
+        for out in dict.fromkeys(self.graph.outputs):
+            equation = self.maker.get(out)
+            if equation is None or equation.primitive.name != "reshape_to" or equation not in self.mapped:
+                continue
+            source = equation.values()[0]
+            made = self.maker.get(source)
+            if made in self.mapped and source not in self.stored and self.consumers[source] == [equation]:
+                self.layouts.placed[source] = Layout(out, 0, strides_of(source.shape))
+                self.placed[made] = out
+                self.stored.add(source)
+                self.mapped.discard(equation)
+
     def results_of(self, equation: Equation) -> list[Value]:
-        """Return the arrays in memory that an equation outside of nests makes."""
+        """Return the arrays in memory that an equation makes: its result, or what that is a view of."""
         placed = self.placed.get(equation)
         return [*equation.outputs] if placed is None else [*equation.outputs, placed]
 
@@ -359,7 +372,10 @@ class Fusion:
 
     def _path_from(self, group: Group, equation: Equation) -> bool:
         """Whether an equation needs something of a group."""
-        return self._reaches([root.value for root in group.roots], equation, None)
+        return self._reaches(self._results_in(group), equation, None)
+
+    def _results_in(self, group: Group) -> list[Value]:
+        return [value for root in group.roots for value in self.results_of(root.equation)]
 
     def _reaches(self, values: list[Value], target: Any, direct: Any) -> bool:
         """Whether users of values lead to a target; not counting `direct` as a user of the values themselves."""
@@ -375,7 +391,7 @@ class Fusion:
                     continue
                 seen.add(item)
                 if isinstance(item, Group):
-                    pending.extend([root.value for root in item.roots])
+                    pending.extend(self._results_in(item))
                 else:
                     pending.extend(self.results_of(item))
         return False
@@ -393,12 +409,7 @@ class Fusion:
         for root in self.roots.values():
             for leaf, _, _ in root.leaves:
                 self.users.setdefault(leaf, []).append(root)
-            for value in dict.fromkeys((root.value, *root.visited)):
-                for token in self.guards.get(self.maker[value], ()):
-                    self.users.setdefault(token, []).append(root)
         for equation in self.others:
-            for token in self.guards.get(equation, ()):
-                self.users.setdefault(token, []).append(equation)
             for value in equation.values():
                 self.users.setdefault(self.layouts.base_of(value), []).append(equation)
 
@@ -474,7 +485,7 @@ class Fusion:
         seen: set[Any] = set()
         while pending:
             item = pending.pop()
-            values = self.results_of(item) if isinstance(item, Equation) else [item.value]
+            values = self.results_of(item if isinstance(item, Equation) else item.equation)
             for value in values:
                 for user in self.users.get(value, ()):
                     group = self.group_of[user.value] if isinstance(user, Root) else user

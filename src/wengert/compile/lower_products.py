@@ -122,7 +122,8 @@ class ProductWriter(EpilogueWriter):
         *batch, m, n = self.extents
         k = self.equation.values()[0].shape[-1]
         dtypes = tuple([value.dtype for value in self.writer.memory])
-        return Product(self._name("product", group), tuple(batch), m, n, k, *factors, dtypes, inputs, stores)
+        a, b = factors
+        return Product(self._name("product", group), tuple(batch), m, n, k, a, b, dtypes, inputs, stores)
 
 
 class ConvolutionWriter(EpilogueWriter):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any
 
-import numpy as np
-
-from ..core.primitive import NONDIFFERENTIABLE, REGISTRY, Primitive
+from ..core.primitive import REGISTRY
 from . import simplify_shapes as _simplify_shapes  # noqa: F401 - adds its rules
 from .expand import expand
 from .expand_builder import Builder
+from .expand_checks import with_checks
+from .expand_staged import staged
 from .fuse import FUSED, HOST, Fusion, Group
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
@@ -28,19 +27,6 @@ from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
 
-PICKING = {"take_slices": (1, 0), "take_along": (1, 0), "add_along_axis": (1, 0), "add_at": (1, 0)}
-"""Operations that read or write at positions given by data: which operand has them, and which they are positions in."""
-
-
-def _checked(xp: Any, fine: Any, *, name: str, extent: int) -> Any:
-    """Raise an IndexError if some positions are out of range."""
-    if not fine:
-        raise IndexError(f"{name}: an index is out of bounds for an axis of {extent} elements")
-    return np.True_
-
-
-CHECK = Primitive("positions_checked", NONDIFFERENTIABLE, _checked)
-
 
 class Program:
     """The steps that compute a graph.
@@ -51,20 +37,21 @@ class Program:
 
     Attributes:
         graph: what is computed, after all rewriting.
+        status: whether all positions were in range, if there are any that data decide; the last output then.
         steps: in an order in which they can run.
         layouts: where arrays are in memory.
     """
 
     def __init__(self, graph: Graph, effort: int = FUSED) -> None:
         self.effort = effort
-        self.guards: dict[Equation, list[Value]] = {}
+        self.status: Value | None = None
         if effort == HOST:
             self.graph = _with_own_outputs(graph)
         else:
-            graph = simplify(expand(graph))
+            graph = staged(simplify(expand(graph)))
             graph.verify()
-            self.graph = self._with_checks(_with_own_outputs(graph))
-        self.fusion = Fusion(self.graph, self._is_kernel, self.guards, effort)
+            self.graph, self.status = with_checks(_with_own_outputs(graph))
+        self.fusion = Fusion(self.graph, self._is_kernel, effort)
         self.layouts = self.fusion.layouts
         groups = self.fusion.run()
         self.steps = _ordered(self._steps(groups), self.fusion)
@@ -72,25 +59,7 @@ class Program:
     def _is_kernel(self, equation: Equation) -> bool:
         if self.effort == HOST:
             return True
-        return equation.primitive is CHECK or is_product(equation) or kernels_for(equation) is not None
-
-    def _with_checks(self, graph: Graph) -> Graph:
-        """Add a test of all positions that data decide, before anything is read or written there."""
-        equations: list[Equation] = []
-        known: dict[tuple[Value, int], Value] = {}
-        for equation in graph.equations:
-            places = PICKING.get(equation.primitive.name)
-            if places is not None:
-                positions, whole = equation.inputs[places[0]], equation.inputs[places[1]]
-                assert isinstance(positions, Value) and isinstance(whole, Value)
-                extent = whole.shape[equation.params["axis"]]
-                token = known.get((positions, extent))
-                if token is None and not _are_fine(positions, extent):
-                    token = known[positions, extent] = _check(equations, positions, extent, equation.primitive.name)
-                if token is not None:
-                    self.guards.setdefault(equation, []).append(token)
-            equations.append(equation)
-        return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
+        return is_product(equation) or kernels_for(equation) is not None
 
     def _steps(self, groups: list[Group]) -> list[Step]:
         kept = self._kept()
@@ -101,7 +70,7 @@ class Program:
         for group in groups:
             if group not in taken:
                 step = NestWriter(self.fusion, group, self.layouts, kept).step()
-                steps.append(self._guarded(step, self._made_by(group)))
+                steps.append(step)
         return steps
 
     def _steps_of(self, equation: Equation, taken: set[Group]) -> list[Step]:
@@ -111,14 +80,14 @@ class Program:
         if is_product(equation):
             return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
         if is_scatter(equation):
-            return [self._guarded(ScatterWriter(self.fusion, self.layouts, equation).step(), {equation})]
+            return [ScatterWriter(self.fusion, self.layouts, equation).step()]
         windows = kernels_for(equation)
         if windows is not None:
             fused = None
             if equation.primitive.name == "convolve":
                 fused = self._with_epilogue(equation, ConvolutionWriter, taken)
             return window_steps(self.layouts, equation, windows) if fused is None else [fused]
-        return [self._guarded(self._host_step(equation), {equation})]
+        return [self._host_step(equation)]
 
     def _host_step(self, equation: Equation) -> Step:
         bases = [self.layouts.of(value) for value in equation.values() if value.constant is None]
@@ -127,9 +96,6 @@ class Program:
 
     def _product(self, equation: Equation) -> Step:
         return ProductWriter(self.fusion, self.layouts, equation, True).step(None)
-
-    def _made_by(self, group: Group) -> set[Equation]:
-        return {self.fusion.maker[value] for root in group.roots for value in (root.value, *root.visited)}
 
     def _with_epilogue(self, equation: Equation, kind: type[EpilogueWriter], taken: set[Group]) -> Step | None:
         """Return the step of an equation and of a group that fits into its epilogue, or None if none does."""
@@ -147,12 +113,8 @@ class Program:
             for root in group.roots:
                 for leaf, _, _ in root.leaves:
                     self.fusion.users.setdefault(leaf, []).append(equation)
-            return self._guarded(step, self._made_by(group))
+            return step
         return None
-
-    def _guarded(self, step: Step, equations: set[Equation]) -> Step:
-        tokens = [token for equation in equations for token in self.guards.get(equation, ())]
-        return step._replace(reads=step.reads.union(tokens)) if tokens else step
 
     def move(self, value: Value, target: Value) -> Step:
         """Return the step that copies an array in memory over an input."""
@@ -178,22 +140,6 @@ class Program:
         for equation in self.fusion.others:
             kept.update([self.layouts.base_of(value) for value in equation.values()])
         return kept
-
-
-def _are_fine(positions: Value, extent: int) -> bool:
-    array = positions.constant
-    return array is not None and bool(((array >= -extent) & (array < extent)).all())
-
-
-def _check(equations: list[Equation], positions: Value, extent: int, name: str) -> Value:
-    builder = Builder(positions.where)
-    fine = builder.call("greater_equal", positions, -extent)
-    fine = builder.call("logical_and", fine, builder.call("less", positions, extent))
-    every = builder.call("all_over", fine, axis=tuple(range(len(positions.shape))), keepdims=False)
-    token = Value((), np.dtype(np.bool_))
-    equations.extend(builder.equations)
-    equations.append(Equation(CHECK, (every,), {"name": name, "extent": extent}, (token,)))
-    return token
 
 
 def _with_own_outputs(graph: Graph) -> Graph:
