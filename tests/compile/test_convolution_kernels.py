@@ -142,7 +142,9 @@ def test_bands_of_rows_make_no_difference() -> None:
     cases = [random_case(rng, "f4") for _ in range(3)]
     cases += [case(rng, Moves((3, 3), padding=((1, 1), (1, 1))), (37, 18), (2, 1, 3, 9), "f4")]
     cases += [case(rng, Moves((3, 2), (2, 1), ((2, 0), (0, 1)), (2, 1)), (31, 9), (1, 2, 2, 5), "f4")]
+    cases += [case(rng, Moves((4, 4), (1, 2), ((1, 1), (3, 2)), (1, 2)), (4, 39), (2, 1, 6, 5), "f4")]
     check(cases, SMALL_CACHES, rng)
+    check(cases, SMALL_CACHES._replace(level1=1024, masks=False), rng)
 
 
 def test_shapes_of_models() -> None:

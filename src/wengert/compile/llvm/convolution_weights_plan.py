@@ -122,28 +122,40 @@ def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
 def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Division:
     """Choose all that from the sizes of the caches and of the vectors alone."""
     lanes, size = machine.lanes(dtype), dtype.itemsize
-    (rows, columns), fold = shape.grid
     filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
     chunks = weight_chunks(shape)
+    first = machine.level1 * 5 // 8 // size // filters  # what a row of register tiles may have of the first cache
     joined = _is_joined(shape, lanes)
-    first = machine.level1 * 5 // 8 // size  # what a row of register tiles may have of the first cache
-    least_pitch = 0 if joined else round_up(columns, lanes)
-    bands = 0
-    while True:
-        bands += 1
-        planes = planes_for(
-            shape.taps, shape.depth, shape.image, shape.stride, (-(-rows // bands), columns), fold, least_pitch
-        )
-        items = shape.batch * -(-rows // planes.rows)
-        tile = filters * planes.rows * planes.pitch
-        if planes.rows == 1 or (tile <= first and items >= chunks):
-            break
-    bands = -(-rows // planes.rows)
+    planes = _banded(shape, first, 0 if joined else lanes)
+    if joined and planes.rows < shape.out[0]:
+        joined, planes = False, _banded(shape, first, lanes)
+    bands = -(-shape.grid[0][0] // planes.rows)
     division = Division(
         planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined, machine.masks and not joined
     )
-    wanted = max(1, min(-(-items // chunks), first // tile, -(-STEPS // division.steps)))
+    most = first // (planes.rows * planes.pitch)
+    wanted = max(1, min(-(-shape.batch * bands // chunks), most, -(-STEPS // division.steps)))
     return _fitted(division, shape, wanted, machine.level2 // 2 // size)
+
+
+def _banded(shape: Convolution, most: int, lanes: int) -> Planes:
+    """Return the planes for the largest bands of rows that make as many items as there are chunks, and fit.
+
+    Args:
+        shape: the convolution.
+        most: how many elements a filter's cotangents of an item may be.
+        lanes: what the pitch of rows is made room for a multiple of; 0 for none.
+    """
+    (rows, columns), fold = shape.grid
+    pitch = round_up(columns, lanes) if lanes else 0
+    bands = 0
+    while True:
+        bands += 1
+        band = -(-rows // bands)
+        planes = planes_for(shape.taps, shape.depth, shape.image, shape.stride, (band, columns), fold, pitch)
+        items = shape.batch * -(-rows // band)
+        if band == 1 or (band * planes.pitch <= most and items >= weight_chunks(shape)):
+            return planes
 
 
 def _is_joined(shape: Convolution, lanes: int) -> bool:
