@@ -206,6 +206,13 @@ class Executable:
             self._known[place], self._used[place] = array, used
             self.addresses[place] = used.__array_interface__["data"][0]
 
+    def forget(self) -> None:
+        """Let go of the arrays of the last run."""
+        with self.lock:
+            self._known = [None] * len(self.inputs)
+            self._used = [None] * len(self.inputs)
+            self._copied = set()
+
     # For those who know what has changed since the last run.
 
     @property
