@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, pytree
+from ..core import boxing, capturing, pytree
 from ..core.backward import cotangents, seed_of, settled_seeds, zeros_for
 from ..core.reach import Route, route_to, survey
 from ..core.recording import is_recording, observers, set_observers, set_recording
@@ -253,6 +253,8 @@ class _Run:
             tensor = as_tensor(leaf, self.name, partial(_path, structure, i, parameter))
             if type(tensor) is boxing.BorrowedTensor:
                 tensor = tensor.clone()
+            if capturing.engaged:
+                capturing.bring(tensor)
             dtype = tensor.dtype
             self._likes.append((tensor.shape, dtype))
             if dtype.kind != "f":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, pytree, streams
+from ..core import boxing, capturing, pytree, streams
 from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
@@ -165,6 +165,8 @@ class Run:
 
 
 def _kind_and_value(leaf: Any) -> tuple[str, Any]:
+    if capturing.engaged and isinstance(leaf, boxing.Tensor):
+        capturing.bring(leaf)
     if type(leaf) is boxing.Tensor:
         return "tensor", leaf._data
     if type(leaf) is boxing.BorrowedTensor:
