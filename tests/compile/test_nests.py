@@ -319,6 +319,23 @@ def test_equal_nests_are_generated_once_and_others_apart() -> None:
     assert nest_kernel(padded(0.0), AVX2) != nest_kernel(padded(0.0), SSE2)
 
 
+@pytest.mark.parametrize("extent", [5, 13, 40])
+def test_masks_of_eight_bytes_are_avoided(extent: int) -> None:
+    """LLVM 22 writes beyond them where such a mask is kept in memory for a while."""
+    x, flag = input_scalar("x", FLOAT64), input_scalar("flag", BOOL)
+    inside = (Range(-2, (1,), extent),)
+    inputs: dict[str, Access | Counter] = {"x": Access(0, 0, (1,)), "flag": Access(1, -2, (1,), (), inside, True)}
+    stores = (Store(Access(2, 0, (1,)), xp.logical_and(x > 0, flag)), Store(Access(3, 0, (1,)), xp.where(flag, x, 0)))
+    operands = (Operand(FLOAT64), Operand(BOOL), Operand(BOOL), Operand(FLOAT64))
+    nest = Nest("flags", (extent,), (Phase((), inputs, stores),), operands, "outer")
+    assert "v8i8.p0" not in nest_kernel(nest, AVX512).source
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(extent), rng.random(extent) < 0.5, np.zeros(extent, bool), np.zeros(extent)]
+    sample = Sample(nest, arrays)
+    kernel = nest_kernel(nest, AVX512)
+    check(Native([kernel]), kernel, sample, rng)
+
+
 @LANES
 @EACH_MACHINE
 def test_what_is_missing_is_rounded_to_the_type(machine: Machine, lanes: str) -> None:

@@ -56,6 +56,14 @@ class Memory(Places):
     def _picked(self, access: Access) -> bool:
         return any([self.lanes_of(pick) > 1 for pick, _ in access.picks])
 
+    def _maskable(self, stored: str, mask: str | None) -> bool:
+        """Whether an access to neighbours may be made under a mask.
+
+        LLVM 22 widens masks of eight bytes by a move between mask registers that it may then take for a mere copy, so
+        that bytes beyond the vector are written (found by the tests' random nests, with AVX-512).
+        """
+        return mask is None or stored != "i8" or self.plan.lanes != 8
+
     def _load_vector(
         self, region: Region, access: Access, dtype: DType, instance: Instance, pointer: str, local: bool
     ) -> str:
@@ -64,7 +72,7 @@ class Memory(Places):
         stride = access.strides[self.lane_axis or 0]
         uniform, mask = self._masked(region, access, instance, local)
         filled = self.text.constant(kind, spelled(stored, [_fill(access, dtype)] * lanes))
-        if stride in (1, -1) and not self._picked(access):
+        if stride in (1, -1) and not self._picked(access) and self._maskable(stored, mask):
             reverse = range(lanes - 1, -1, -1)
             if stride == -1:
                 pointer = region.value(f"getelementptr {stored}, ptr {pointer}, i64 {1 - lanes}")
@@ -151,8 +159,10 @@ class Memory(Places):
             return
         value = self.get(store.scalar, instance, self.plan.lanes)
         if access.strides[self.lane_axis] in (1, -1) and not self._picked(access):
-            self._store_vector(region, store, access, value, pointer, self._masked(region, access, instance, local))
-            return
+            conditions = self._masked(region, access, instance, local)
+            if self._maskable(STORED[dtype], conditions[0] or conditions[1]):
+                self._store_vector(region, store, access, value, pointer, conditions)
+                return
         uniform, mask = self._conditions(region, access.inside, instance)
         if isinstance(instance.active, str):
             flags = vector("i1", self.plan.lanes)
