@@ -1,0 +1,136 @@
+"""What roots demand: followed through everything that is computed on the way, up to arrays in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .fuse_groups import Axes, Root, is_reduction
+from .fuse_storage import CHEAP, Storage
+from .graph import Equation, Value
+from .lower_elements import Demand, Elements, Inside, MustStore
+from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
+from .scalar_ir import Scalar, input_scalar
+
+ANYWHERE: Map = (Affine(1),)
+"""Stands for the map of what is read in no particular order."""
+FEW_TIMES, MOST_TIMES = 2, 8
+"""At how many places a root may have an array's elements computed: one that costs something, and any."""
+
+
+class Demands(Elements):
+    """Follows a root's elements up to roots, arrays in memory, and the loops they need."""
+
+    def __init__(self, storage: Storage, extents: Axes) -> None:
+        super().__init__(storage.maker, extents)
+        self.storage = storage
+        self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
+        self.visited: dict[Value, int] = {}
+
+    def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
+        """Note what is demanded; its Scalar is a stand-in."""
+        if not self.storage.is_leaf(value):
+            times = self.visited.get(value, 0) + 1
+            if times > MOST_TIMES or (times > FEW_TIMES and self.storage.cost(value) > CHEAP):
+                raise MustStore(value)
+            self.visited[value] = times
+            return None
+        place = len(self.leaves)
+        self.leaves[value, place] = (value, index, inside)
+        return input_scalar(f"leaf{place}", value.dtype)
+
+    def through_memory(self, demand: Demand) -> Scalar | None:
+        """Note that a view is read as it is in memory: all of what it views has to be there."""
+        assert isinstance(demand.operand, Value)
+        layout = self.storage.layouts.as_view(demand.operand)
+        if layout is None:
+            return None
+        place = len(self.leaves)
+        self.leaves[layout.base, place] = (layout.base, ANYWHERE, ())
+        return input_scalar(f"leaf{place}", demand.operand.dtype)
+
+
+def find_roots(storage: Storage, roots: dict[Value, Root]) -> dict[Value, Root]:
+    """Return all roots, followed; what turns out to have to be in memory becomes one, and its readers start anew."""
+    for equation in storage.graph.equations:
+        value = equation.outputs[0]
+        is_map = equation in storage.mapped and value in storage.stored
+        if value not in roots and (equation in storage.reductions or is_map):
+            roots[value] = Root(equation, storage.order[equation])
+    while pending := [root for root in roots.values() if not root.is_followed or _is_outdated(storage, root)]:
+        for root in pending:
+            try:
+                _follow(storage, root)
+                root.is_followed = True
+            except MustStore as must:
+                root.is_followed = False
+                storage.stored.add(must.value)
+                equation = storage.maker[must.value]
+                if must.value not in roots and equation in storage.mapped:
+                    roots[must.value] = Root(equation, storage.order[equation])
+    return dict(sorted(roots.items(), key=_order_of))
+
+
+def _is_outdated(storage: Storage, root: Root) -> bool:
+    """Whether something that a root computes on its way has come into memory."""
+    return any([value in storage.stored and value is not root.value for value in root.visited])
+
+
+def _follow(storage: Storage, root: Root) -> None:
+    """Find out what a root demands."""
+    demands = Demands(storage, root.extents)
+    try:
+        root_scalar(demands, root.equation, own_indices(root.extents))
+    except NeedsSplit:
+        root.leaves, root.visited = _split_leaves(storage, root)
+        return
+    root.leaves = list(demands.leaves.values())
+    root.visited = list(demands.visited)
+
+
+def _order_of(item: tuple[Value, Root]) -> int:
+    return item[1].order
+
+
+def root_scalar(elements: Elements, equation: Equation, index: Map) -> Any:
+    """Return the Scalar of a root: of an element, or of what is reduced (`index` is into the operand then)."""
+    if is_reduction(equation):
+        return elements.element(equation.values()[0], index)
+    return elements.computed(equation.outputs[0], index)
+
+
+def _split_leaves(storage: Storage, root: Root) -> tuple[list[tuple[Value, Map, Inside]], list[Value]]:
+    """Return what a root demands whose loops will have to be divided: only which arrays, not where."""
+    extents = list(root.extents)
+    positions = [[i] for i in range(len(extents))]
+    while True:
+        demands = Demands(storage, tuple(extents))
+        index = divided_indices(extents, positions)
+        try:
+            root_scalar(demands, root.equation, index)
+        except NeedsSplit as need:
+            divide(extents, positions, need.axis, need.inner)
+            continue
+        return [(v, ANYWHERE, inside) for v, _, inside in demands.leaves.values()], list(demands.visited)
+
+
+def divided_indices(extents: list[int], positions: list[list[int]]) -> Map:
+    """Return the map of an array whose axes are each walked by one loop or several."""
+    out = []
+    for loops in positions:
+        place, step = ZERO, 1
+        for loop in reversed(loops):
+            if extents[loop] > 1:
+                place = place.plus(Affine(0, ((loop, step),)))
+            step *= extents[loop]
+        out.append(place)
+    return tuple(out)
+
+
+def divide(extents: list[int], positions: list[list[int]], loop: int, inner: int) -> None:
+    """Replace a loop by two, the inner one of a given extent; loops after it are renumbered."""
+    extents[loop : loop + 1] = [extents[loop] // inner, inner]
+    for loops in positions:
+        renumbered = [i + (i > loop) for i in loops]
+        if loop in loops:
+            renumbered.insert(renumbered.index(loop) + 1, loop + 1)
+        loops[:] = renumbered
