@@ -144,6 +144,16 @@ def test_what_does_not_fit_is_named(call: Any, parts: tuple[str, ...]) -> None:
         assert part in str(caught.value)
 
 
+def test_an_incomplete_window_may_be_the_only_one() -> None:
+    x = wg.tensor([[[3.0], [5.0]]])
+    assert wg.max_pool2d(x, 2, ceil_mode=True).tolist() == [[[5.0]]]
+    assert wg.avg_pool2d(x, 2, ceil_mode=True).tolist() == [[[4.0]]]
+    with pytest.raises(ShapeError, match=r"\(2, 2\).*\(2, 1\)"):
+        wg.max_pool2d(x, 2)
+    with pytest.raises(ShapeError, match=r"\(3, 3\)"):
+        wg.max_pool2d(x, 3, stride=1, ceil_mode=True)
+
+
 def test_complex_numbers_have_means_and_no_largest() -> None:
     x = wg.tensor([[1.0 + 2.0j, 3.0 - 1.0j]])
     assert wg.avg_pool1d(x, 2).tolist() == [[2.0 + 0.5j]]

@@ -30,6 +30,7 @@ from .windows import (
     per_axis,
     pooling_geometry,
     split_count,
+    widths,
     without_count,
 )
 
@@ -94,10 +95,10 @@ def _avg_pool(
     extents = images.shape[2:]
     geometry = pooling_geometry(extents, kernel, stride, padding, 1, ceil_mode, name)
     out = bind(sum_pool.primitive, (images,), geometry._asdict())
-    plain = pooling_geometry(extents, kernel, stride, padding, 1, False, name)
-    if geometry.padding == plain.padding and (count_include_pad or not any(map(any, geometry.padding))):
+    counted = widths(padding, rank, geometry, name) if count_include_pad else ((0, 0),) * rank
+    if geometry.padding == counted:
         return without_count(out / prod(geometry.window), single)
-    counts = _counts(extents, geometry, plain.padding if count_include_pad else ((0, 0),) * rank)
+    counts = _counts(extents, geometry, counted)
     return without_count(out / counts.astype(images.dtype), single)
 
 

@@ -155,11 +155,16 @@ def pooling_geometry(
             f"{name}: padding {geometry.padding} is more than half of the windows of {window}, so that some would lie "
             "in it altogether; use less padding"
         )
+    if ceil_mode:
+        geometry = _with_incomplete(extents, geometry)
     demand_places(extents, geometry, name)
-    if not ceil_mode:
-        return geometry
+    return geometry
+
+
+def _with_incomplete(extents: Shape, geometry: Geometry) -> Geometry:
+    """Add so much padding behind that a last window which is not complete has room."""
     wider: list[tuple[int, int]] = []
-    for n, k, s, (low, high), d in zip(extents, window, geometry.stride, geometry.padding, geometry.dilation):
+    for n, k, s, (low, high), d in zip(extents, geometry.window, geometry.stride, geometry.padding, geometry.dilation):
         free = n + low + high - d * (k - 1) - 1
         places = -(-free // s) + 1
         if (places - 1) * s >= n + low:  # the window would begin behind the array
