@@ -10,7 +10,7 @@ import numpy as np
 from wengert import backend
 from wengert.compile.executable import Executable
 from wengert.compile.expand_builder import Builder
-from wengert.compile.fuse import FUSED
+from wengert.compile.fuse_storage import FUSED
 from wengert.compile.graph import Equation, Graph, Value
 from wengert.compile.interpret import interpret
 from wengert.compile.llvm.machine import host_machine

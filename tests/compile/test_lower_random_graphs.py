@@ -11,7 +11,7 @@ import pytest
 import wengert as wg
 from tests.compile.graphs import assert_agrees
 from wengert.compile.expand_builder import Builder
-from wengert.compile.fuse import HOST, SEPARATE
+from wengert.compile.fuse_storage import HOST, SEPARATE
 from wengert.compile.graph import Graph, Value
 
 assert wg.Tensor

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import NativeCodeError
-from .fuse import FUSED, HOST, SEPARATE
+from .fuse_storage import FUSED, HOST, SEPARATE
 from .graph import Graph, Value, type_of
 from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
@@ -24,6 +24,7 @@ from .lower_layout import Layout
 from .lower_steps import Program
 from .nests import Nest
 from .plan import ALIGNMENT, plan_memory
+from .sources import Unsure
 
 Array = np.ndarray
 
@@ -50,15 +51,17 @@ class Executable:
         graph: what it computes.
         machine: what kernels are made for.
         effort: how much is done to make it fast.
+        conditional: whether the last output of the graph says if the others are to count; it is not returned.
     """
 
-    def __init__(self, graph: Graph, machine: Machine, effort: int = FUSED) -> None:
+    def __init__(self, graph: Graph, machine: Machine, effort: int = FUSED, conditional: bool = False) -> None:
         self.name = graph.name
         self.effort = effort
         self.inputs = graph.inputs
-        self.homes = graph.homes
+        self.homes = graph.homes[:-1] if conditional else graph.homes
+        self.conditional = conditional
         self._graph = graph
-        program = Program(graph, effort)
+        program = Program(graph, effort, conditional)
         self.lock = Lock()
         self.timed = False
         self._seconds: dict[int, list[float]] = {}
@@ -240,8 +243,14 @@ class Executable:
         self._demand_positions()
 
     def _demand_positions(self) -> None:
-        """Raise what NumPy raises, if a position was out of range; nothing has been changed then."""
+        """Raise what NumPy raises, if a position was out of range; nothing has been changed then.
+
+        Raises:
+            Unsure: the graph has a condition, which does not hold.
+        """
         if self._status is not None and not self._status:
+            if self.conditional:
+                raise Unsure(f"{self.name}: what was taken for granted is not so")
             homeless = Graph(self.name, self.inputs, self._graph.equations, self._graph.outputs)
             interpret(homeless, [array.copy() for array in self._known])
             raise IndexError(f"{self.name}: a position is out of range")
@@ -369,17 +378,17 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
     raise TypeError(f"no kernel for a {type(source).__name__}")
 
 
-def build(graph: Graph, machine: Machine) -> Executable:
-    """Compile a graph for a machine.
+def build(graph: Graph, machine: Machine, conditional: bool = False) -> Executable:
+    """Compile a graph for a machine; its last output may be a condition under which the others count.
 
     A fault of the compiler costs speed, not the program: it is tried again with less done, and last without kernels.
     """
     graph.verify()
     for effort in (FUSED, SEPARATE):
         try:
-            return Executable(graph, machine, effort)
+            return Executable(graph, machine, effort, conditional)
         except NativeCodeError:
             raise
         except Exception:
             continue
-    return Executable(graph, machine, HOST)
+    return Executable(graph, machine, HOST, conditional)

@@ -15,11 +15,14 @@ PICKING = frozenset("take_slices take_along add_at add_along_axis".split())
 """Operations whose second operand holds positions along an axis of the first."""
 
 
-def with_checks(graph: Graph) -> tuple[Graph, Value | None]:
-    """Return the graph with all positions in range, and whether they were: its last output, if there are any."""
+def with_checks(graph: Graph, condition: Value | None = None) -> tuple[Graph, Value | None]:
+    """Return the graph with all positions in range, and whether they were: its last output, if there are any.
+
+    A condition, a single boolean that the graph computes, is taken for one more thing to be checked.
+    """
     builder = Builder()
     clipped: dict[tuple[Value, int], Value] = {}
-    flags: list[Value] = []
+    flags = [] if condition is None else [condition]
     for equation in graph.equations:
         picked = _positions(equation)
         if picked is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from . import lower_picks as _picks  # noqa: F401 - operations that fuse
 from .fuse_groups import is_reduction
 from .graph import Equation, Graph, Value
 from .lower_elements import can_be_computed

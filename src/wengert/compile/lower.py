@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .fuse import Fusion, Group, Root, divide, divided_indices, is_reduction, root_scalar
-from .graph import Equation, Operand, Value
+from .fuse import Fusion
+from .fuse_groups import Group, Root
+from .fuse_roots import divide, divided_indices, root_scalar
+from .graph import Equation, Value
 from .lower_elements import Demand, Elements, Inside
 from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layout, Layouts
@@ -338,6 +340,3 @@ def _in_place(nest: Nest, memory: list[Value]) -> tuple[tuple[Value, Value], ...
             if loads and all([at <= place and source._replace(operand=0) == where for at, source in loads]):
                 pairs.append((out, value))
     return tuple(pairs)
-
-
-__all__ = ["Layouts", "NestWriter", "Operand", "Step", "Writer", "is_reduction"]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ..typing import Shape
 from .graph import Equation, Value
-from .lower_elements import region_of
 from .lower_index import strides_of
+from .lower_regions import region_of
 
 
 class Layout(NamedTuple):

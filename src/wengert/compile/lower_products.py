@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fuse import WINDOWS, Fusion, Group, Root, lengths_of, root_scalar
+from .fuse import Fusion
+from .fuse_groups import Group, Root, lengths_of
+from .fuse_roots import root_scalar
+from .fuse_storage import WINDOWS
 from .graph import Equation, Value
 from .llvm.convolution_product import After
 from .llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for

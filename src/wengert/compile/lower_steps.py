@@ -10,7 +10,9 @@ from .expand import expand
 from .expand_builder import Builder
 from .expand_checks import with_checks
 from .expand_staged import staged
-from .fuse import FUSED, HOST, Fusion, Group
+from .fuse import Fusion
+from .fuse_groups import Group
+from .fuse_storage import FUSED, HOST
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
 from .lower_products import (
@@ -34,6 +36,7 @@ class Program:
     Args:
         graph: what to compute.
         effort: FUSED, SEPARATE (every array of the graph in memory, one nest for each) or HOST (no kernels).
+        conditional: whether the last output says if the others are to count.
 
     Attributes:
         graph: what is computed, after all rewriting.
@@ -42,15 +45,20 @@ class Program:
         layouts: where arrays are in memory.
     """
 
-    def __init__(self, graph: Graph, effort: int = FUSED) -> None:
+    def __init__(self, graph: Graph, effort: int = FUSED, conditional: bool = False) -> None:
         self.effort = effort
         self.status: Value | None = None
-        if effort == HOST:
-            self.graph = _with_own_outputs(graph)
-        else:
+        if effort != HOST:
             graph = staged(simplify(expand(graph)))
             graph.verify()
-            self.graph, self.status = with_checks(_with_own_outputs(graph))
+        condition: Value | None = None
+        if conditional:
+            condition = graph.outputs[-1]
+            graph = Graph(graph.name, graph.inputs, graph.equations, graph.outputs[:-1], graph.homes[:-1])
+        graph = _with_own_outputs(graph)
+        if effort != HOST or conditional:
+            graph, self.status = with_checks(graph, condition)
+        self.graph = graph
         self.fusion = Fusion(self.graph, self._is_kernel, effort)
         self.layouts = self.fusion.layouts
         groups = self.fusion.run()
