@@ -244,3 +244,9 @@ def test_special_values_survive_rounding_to_bfloat16(machine: Machine) -> None:
 def test_only_float32_is_rounded_to_bfloat16() -> None:
     with pytest.raises(KernelError, match="float64"):
         arrays(random((4, 8), "f8"), random((8, 4), "f8"), AVX512, narrow=True)
+
+
+def test_masks_of_eight_bytes_are_avoided() -> None:
+    case = sample(np.random.default_rng(0), (), 9, 13, 20, "f8", EPILOGUES["residual"])
+    assert "masked.store.v8i8" not in product_kernel(case.product, AVX512).source
+    run([case], AVX512, 0)

@@ -152,7 +152,7 @@ def _load(code: Code, access: Access, dtype: DType, base: str, place: _Rows) -> 
     """Return a vector of elements of an operand, in the lanes that are within the result."""
     kind, lanes, stride = STORED[dtype], place.lanes, access.strides[-1]
     at = code.element(kind, base, (place.row, access.strides[-2]))
-    if stride == 1 or lanes == 1:
+    if lanes == 1 or (stride == 1 and _maskable(kind, place)):
         loaded = code.load(kind, lanes, at, place.mask)
     elif stride == 0:
         loaded = code.splat(code.load(kind, 1, at), kind, lanes)
@@ -164,6 +164,11 @@ def _load(code: Code, access: Access, dtype: DType, base: str, place: _Rows) -> 
     if dtype == BOOL:
         return code.value(f"icmp ne {vector(kind, lanes)} {loaded}, {'zeroinitializer' if lanes > 1 else '0'}")
     return loaded
+
+
+def _maskable(kind: str, place: _Rows) -> bool:
+    """Return whether neighbours may be accessed at once: LLVM 22 may widen masks of eight bytes, and write too many."""
+    return place.mask is None or kind != "i8" or place.lanes != 8
 
 
 def _flags(code: Code, place: _Rows) -> str:
@@ -185,7 +190,7 @@ def _store(code: Code, epilogue: Epilogue, store: Store, values: dict[Scalar, st
     if dtype == BOOL:
         value = code.value(f"zext {vector('i1', lanes)} {value} to {vector('i8', lanes)}")
     at = code.element(kind, base, (place.row, store.target.strides[-2]))
-    if stride == 1 or lanes == 1:
+    if lanes == 1 or (stride == 1 and _maskable(kind, place)):
         code.store(kind, lanes, value, at, place.mask)
         return
     given = [(vector(kind, lanes), value), (vector("ptr", lanes), _places(code, kind, at, stride, lanes))]
