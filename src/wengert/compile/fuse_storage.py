@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from . import lower_picks as _picks  # noqa: F401 - operations that fuse
+from . import lower_picks, lower_views
 from .fuse_groups import is_reduction
 from .graph import Equation, Graph, Value
 from .lower_elements import can_be_computed
 from .lower_index import strides_of
 from .lower_layout import Layout, Layouts, placed_in
 
+FAMILIES = (lower_picks, lower_views)
+"""Modules that declare what fuses besides elementwise operations."""
 FUSED, SEPARATE, HOST = 2, 1, 0
 """How much is done to make a program fast; less where more has failed."""
 WINDOWS = frozenset(
@@ -111,6 +113,8 @@ class Storage:
             while chain[-1] not in self.graph.outputs and (chain[-1] not in self.stored or len(chain) == 1):
                 users = self.consumers.get(chain[-1], [])
                 if len(users) != 1 or users[0].primitive.name not in ("permute", "reshape_to"):
+                    break
+                if users[0] not in self.mapped:
                     break
                 chain.append(users[0].outputs[0])
             target = chain[-1]

@@ -16,7 +16,18 @@ from . import scalar_namespace
 from .expand_builder import is_elementwise
 from .graph import Equation, Operand, Value
 from .lower_index import ZERO, Affine, Map, NeedsSplit, NotAffine, Undecided, bounds
-from .scalar_ir import INT64, KernelError, Scalar, apply, constant, convert, input_scalar
+from .scalar_ir import (
+    INT64,
+    KernelError,
+    Scalar,
+    ScalarFunction,
+    apply,
+    constant,
+    convert,
+    input_scalar,
+    topological,
+)
+from .scalar_math import lower
 from .simplify import uniform
 
 
@@ -238,9 +249,6 @@ def _trial(equation: Equation) -> bool:
 
 def _lowers(scalar: Scalar) -> bool:
     """Whether every function of mathematics in it can be brought down to machine operations."""
-    from .scalar_ir import ScalarFunction, topological
-    from .scalar_math import lower
-
     inputs = tuple([s for s in topological((scalar,)) if s.op == "input"])
     lower(ScalarFunction("trial", inputs, (scalar,)))
     return True
@@ -250,6 +258,8 @@ CHECKS: dict[str, Callable[[Equation], bool]] = {}
 
 
 def handles(*names: str, check: Callable[[Equation], bool] | None = None) -> Callable[[Handler], Handler]:
+    """Declare a handler of operations, and a test of which of their equations it is for."""
+
     def declare(handler: Handler) -> Handler:
         for name in names:
             HANDLERS[name] = handler

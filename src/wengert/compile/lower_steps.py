@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 
 from ..core.primitive import REGISTRY
-from . import simplify_shapes as _simplify_shapes  # noqa: F401 - adds its rules
 from .expand import expand
 from .expand_builder import Builder
 from .expand_checks import with_checks
@@ -28,6 +27,7 @@ from .lower_scatter import ScatterWriter, is_scatter
 from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
+from .simplify_shapes import SHAPE_RULES
 
 
 class Program:
@@ -49,7 +49,7 @@ class Program:
         self.effort = effort
         self.status: Value | None = None
         if effort != HOST:
-            graph = staged(simplify(expand(graph)))
+            graph = staged(simplify(expand(graph), SHAPE_RULES))
             graph.verify()
         condition: Value | None = None
         if conditional:

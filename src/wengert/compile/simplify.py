@@ -7,7 +7,7 @@ Signed zeros, infinities and NaN are kept: x * 0 stays, x + 0.0 stays (it makes 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from math import prod
 from typing import Any
 
@@ -21,8 +21,6 @@ Rule = Callable[["Rewriting", Equation], "Operand | None"]
 """Returns what the equation's one result is instead, or None."""
 
 RULES: dict[str, list[Rule]] = {}
-GENERAL: list[Rule] = []
-"""Rules that are asked about every equation."""
 MOST_WALKS = 8
 FOLDED = 4096
 """Up to this many elements, results of constants are computed when compiling."""
@@ -31,8 +29,9 @@ FOLDED = 4096
 class Rewriting:
     """One walk: what has been made so far, and by which equation."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, general: Sequence[Rule]) -> None:
         self.graph = graph
+        self.general = general
         self.equations: list[Equation] = []
         self.maker: dict[Value, Equation] = {}
         self.replaced: dict[Value, Operand] = {}
@@ -77,7 +76,7 @@ class Rewriting:
             return
         if len(equation.outputs) == 1:
             out = equation.outputs[0]
-            for rule in (*RULES.get(equation.primitive.name, ()), *GENERAL):
+            for rule in (*RULES.get(equation.primitive.name, ()), *self.general):
                 other = rule(self, equation)
                 if isinstance(other, Value) and (other.shape, other.dtype) == (out.shape, out.dtype):
                     self.replaced[out] = other
@@ -114,10 +113,15 @@ def constant_value(array: np.ndarray, where: str = "") -> Value:
     return Value(array.shape, array.dtype, array, where)
 
 
-def simplify(graph: Graph) -> Graph:
-    """Return the graph simplified, until nothing changes or it has been walked through a few times."""
+def simplify(graph: Graph, general: Sequence[Rule] = ()) -> Graph:
+    """Return the graph simplified, until nothing changes or it has been walked through a few times.
+
+    Args:
+        graph: what to simplify.
+        general: rules that are asked about every equation, besides those for operations by name.
+    """
     for _ in range(MOST_WALKS):
-        walk = Rewriting(graph)
+        walk = Rewriting(graph, general)
         graph = walk.run()
         if not walk.changes:
             break

@@ -13,7 +13,7 @@ import numpy as np
 from .expand_builder import REDUCTIONS, is_elementwise
 from .graph import Equation, Operand, Value
 from .lower_index import matching_groups
-from .simplify import GENERAL, Rewriting
+from .simplify import Rewriting
 
 Shape = tuple[int, ...]
 Groups = list[tuple[list[int], list[int]]]
@@ -119,4 +119,5 @@ def without_stretch(walk: Rewriting, equation: Equation) -> Operand | None:
     return walk.build(lambda b: b.call(equation.primitive.name, *operands), equation.outputs[0].where)
 
 
-GENERAL.extend((without_stretch, put_off))
+SHAPE_RULES = (without_stretch, put_off)
+"""For `simplify`."""
