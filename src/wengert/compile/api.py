@@ -33,7 +33,7 @@ from .gate import gate
 from .paths import Path, survey, undo
 from .reach import Reach
 from .results import Result
-from .sources import ArgumentSource, ArraySource, Changed, CompileError
+from .sources import ArgumentSource, ArraySource, Changed, CompileError, Unsure
 from .ties import broken, checker
 
 _MOST_PATHS = 24
@@ -84,6 +84,7 @@ class Compiled:
         paths = self._paths.get(key)
         past = None
         reason = ""
+        unsure = False
         if paths:
             gate.enter()
             try:
@@ -96,8 +97,15 @@ class Compiled:
                         reason = reason or str(changed)
                         if path.draws and past is not None:
                             rewind(past)
+                    except Unsure:
+                        if path.draws and past is not None:
+                            rewind(past)
+                        unsure = True
+                        break
             finally:
                 gate.leave()
+        if unsure:
+            return self.function(*args, **kwargs)
         with gate:
             return self._captured(key, leaves, structure, (args, kwargs), reason)
 
@@ -115,7 +123,7 @@ class Compiled:
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
-        before = _numpy_draws()
+        before, past = _numpy_draws(), states()
         result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure, given))
         reason = _refusal(before) or reach.unsteady()
         if trace.deeds:
@@ -148,7 +156,7 @@ class Compiled:
         if reason or places or change_here:
             if reason:
                 self._give_up(reason)
-            return path.redo(leaves)
+            return self._sure(path.redo, (leaves,), past, leaves, structure)
         self._unsettled = 0
         path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]
@@ -159,7 +167,15 @@ class Compiled:
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
         self._note(why, leaves, path, (captured - start, perf_counter() - captured))
         raws, path.raws = path.raws, {}
-        return path.run(leaves, raws)
+        return self._sure(path.run, (leaves, raws), past, leaves, structure)
+
+    def _sure(self, run: Callable[..., Any], args: Any, past: Any, leaves: list[Any], structure: Any) -> Any:
+        """Run a program that was just made; where it is not made for these values, the function itself."""
+        try:
+            return run(*args)
+        except Unsure:
+            rewind(past)
+            return _called(self.function, leaves, structure)
 
     def _why(self, key: Any, change: str) -> str:
         """Return why a first program for arguments of a kind was made."""

@@ -15,6 +15,7 @@ from .graph import Graph
 from .interpret import interpret
 from .llvm import program
 from .llvm.machine import host_machine
+from .sources import Unsure
 
 
 class Runnable(Protocol):
@@ -32,12 +33,20 @@ class Runnable(Protocol):
 class Interpreted:
     """A graph that NumPy computes, operation by operation."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, conditional: bool = False) -> None:
         self.graph = graph
+        self.conditional = conditional
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
-        return interpret(self.graph, arrays)
+        if not self.conditional:
+            return interpret(self.graph, arrays)
+        graph = self.graph
+        question = Graph(graph.name, graph.inputs, graph.equations, graph.outputs[-1:]).without_dead_code()
+        if not interpret(question, arrays)[0]:
+            raise Unsure(f"{graph.name}: what was taken for granted is not so")
+        rest = Graph(graph.name, graph.inputs, graph.equations, graph.outputs[:-1], graph.homes[:-1])
+        return interpret(rest.without_dead_code(), arrays)
 
     def holds(self, place: int, array: np.ndarray) -> int:
         """Return how many references to an array this object has."""
@@ -63,7 +72,10 @@ def warm_up() -> None:
         program.prepare()
 
 
-def prepare(graph: Graph) -> Runnable:
-    """Return what runs a graph."""
+def prepare(graph: Graph, conditional: bool = False) -> Runnable:
+    """Return what runs a graph; its last output may be a condition under which the others count.
+
+    Where that does not hold, the runnable raises `Unsure`, and has written nothing.
+    """
     machine = _machine()
-    return Interpreted(graph) if machine is None else build(graph, machine)
+    return Interpreted(graph, conditional) if machine is None else build(graph, machine, conditional)

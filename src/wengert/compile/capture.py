@@ -26,6 +26,7 @@ from ..core.primitive import Primitive
 from ..core.recording import set_recording
 from ..core.tape import Leaf, location
 from ..core.tracing import State, Trace, calling_frame, leaked
+from ..core.vspace import densify
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Params, Shape
 from .abstract import kind_of
@@ -164,6 +165,7 @@ class CaptureTrace(Trace, capturing.Capture):
         states: arrays that are written from run to run, with what they are at the end.
         conditions: functions that must return True before a run, else the function has changed.
         afterwards: functions to be called after every run.
+        expected: booleans that must be true for the program to count.
         deeds: what it did that only its Python code can do again.
     """
 
@@ -177,6 +179,7 @@ class CaptureTrace(Trace, capturing.Capture):
         "_held",
         "_made",
         "_makers",
+        "_unguarded",
         "afterwards",
         "brought",
         "checks",
@@ -184,6 +187,7 @@ class CaptureTrace(Trace, capturing.Capture):
         "decisions",
         "deeds",
         "equations",
+        "expected",
         "inputs",
         "numbers",
         "raws",
@@ -205,6 +209,8 @@ class CaptureTrace(Trace, capturing.Capture):
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
         self.deeds: list[str] = []
+        self.expected: list[Value] = []
+        self._unguarded = False
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[Any, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}
@@ -477,6 +483,42 @@ class CaptureTrace(Trace, capturing.Capture):
     def refuse(self, reason: str) -> None:
         """Refuse to compile the function."""
         raise CompileError(f"wg.compile({self.described}): {reason}")
+
+    def expect_finite(self, tensors: Sequence[Any]) -> None:
+        """Let the program count only if these tracers are finite: where they aren't, the function itself is run."""
+        operations = boxing.operations
+        before = set_recording(False)
+        try:
+            for tensor in tensors:
+                if self.follows(tensor) and tensor.dtype.kind in "fc" and tensor._state.value.constant is None:
+                    self.expected.append(
+                        operations.all(operations.isfinite(boxing.with_node(tensor, None)))._state.value
+                    )
+        finally:
+            set_recording(before)
+
+    def guard_was_left_out(self) -> None:
+        """Take note that a product in a sweep was not guarded: what the sweep ends with must be finite."""
+        self._unguarded = True
+
+    def end_of_sweep(self, cotangents: Sequence[Any]) -> None:
+        """Take note of the cotangents that a sweep ends with."""
+        if self._unguarded:
+            self._unguarded = False
+            self.expect_finite([part for bar in cotangents for part in capturing.parts_followed(densify(bar))])
+
+    def condition(self, begin: int = 0) -> Value | None:
+        """Return whether all that was expected (from the `begin`-th on) is so, as one boolean; None if nothing was."""
+        expected = self.expected[begin:]
+        if not expected:
+            return None
+        logical_and = boxing.operations.logical_and.primitive
+        total = expected[0]
+        for value in expected[1:]:
+            joint = Value((), np.dtype(np.bool_))
+            self.equations.append(Equation(logical_and, (total, value), {}, (joint,)))
+            total = joint
+        return total
 
     def follows(self, tensor: Any) -> bool:
         """Return whether a Tensor is a tracer of this capture."""

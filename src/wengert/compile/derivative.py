@@ -21,13 +21,13 @@ from ..core.primitive import OPAQUE, Primitive
 from ..core.pytree import flatten
 from ..core.reach import route_between
 from ..core.recording import is_recording, set_recording
-from ..core.tape import Leaf, Node, argument_node, is_freed, make_node, projection
+from ..core.tape import Leaf, Node, Unrecorded, argument_node, is_freed, make_node, projection
 from ..core.tracing import Several
 from ..core.vspace import OutputBars, densify
 from .capture import CaptureTrace
 from .graph import Equation, Graph, Value
 from .results import viewed_in
-from .sources import SeedSource, Source
+from .sources import SeedSource, Source, Unsure
 
 _CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
 """Operations that the pullback rather does again than have their results kept."""
@@ -42,6 +42,7 @@ class Derivative(NamedTuple):
         residuals: values of the function that the pullback needs.
         pullback: takes seeds for the outputs, then the function's inputs, then residuals; returns cotangents.
         reaching: for each of `inputs`, the places of the outputs that depend on it.
+        conditional: whether the last output of the pullback says if the others are to count.
     """
 
     outputs: list[Value]
@@ -49,6 +50,7 @@ class Derivative(NamedTuple):
     residuals: list[Value]
     pullback: Graph
     reaching: list[frozenset[int]]
+    conditional: bool
 
 
 def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
@@ -62,6 +64,7 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     if not leaves or not sources:
         return None
     forward = list(trace.equations)
+    expected = len(trace.expected)
     seeds = [trace.seed(leaf) for leaf in leaves]
     nodes = [brought.tensor._node for brought in sources]
     silenced = [(node, node.hooks) for node in nodes if isinstance(node, Leaf)]
@@ -74,6 +77,8 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     finally:
         for node, hooks in silenced:
             node.hooks = hooks
+    condition = trace.condition(expected)
+    del trace.expected[expected:]
     backward = trace.equations[len(forward) :]
     del trace.equations[len(forward) :]
     inputs = [value for value, source in trace.inputs.items() if type(source) is not SeedSource]
@@ -82,6 +87,8 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
         del trace.inputs[value]
     reached = [(b.source, bar) for b, bar in zip(sources, bars) if bar is not None and b.source is not None]
     ends = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in reached]
+    if condition is not None:
+        ends.append(condition)
     residuals, equations = _parted(forward, backward, ends)
     name = f"{trace.described} pulled back"
     pullback = Graph(name, [*seed_values, *inputs, *residuals], equations, ends).without_dead_code()
@@ -89,7 +96,8 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     outputs = [leaf._state.value for leaf in leaves]
     ways = _origins([node for node, _ in pairs])
     reaching = [ways.get(node, frozenset()) for node, bar in zip(nodes, bars) if bar is not None]
-    return Derivative(outputs, [source for source, _ in reached], residuals, pullback, reaching)
+    inputs_reached = [source for source, _ in reached]
+    return Derivative(outputs, inputs_reached, residuals, pullback, reaching, condition is not None)
 
 
 def _origins(outputs: Sequence[Any]) -> dict[Any, frozenset[int]]:
@@ -178,7 +186,12 @@ def _pull(node: Node, out_bar: Any) -> tuple[Any, ...]:
         np.zeros(value.shape, value.dtype) if bar is None else np.asarray(densify(bar))
         for value, bar in zip(call.derivative.outputs, call.seeds(out_bar))
     ]
-    found = call.program.run([*seeds, *call.arrays, *call.residuals])
+    try:
+        found = call.program.run([*seeds, *call.arrays, *call.residuals])
+    except Unsure:
+        boxes = OutputBars({i: boxing.box(seed) for i, seed in enumerate(seeds)})
+        bars = _pull_tracked(Unrecorded(node.whole, node.inputs), boxes, True)
+        found = [None if bar is None else boxing.data_of(bar) for bar in bars]
     present = frozenset([i for i, bar in enumerate(call.seeds(out_bar)) if bar is not None])
     # No cotangent is another thing than one of zeros: an optimiser leaves a parameter without gradient alone.
     return tuple(

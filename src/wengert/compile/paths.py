@@ -196,12 +196,17 @@ class Path:
         set_values = [*set_values, *residuals, *shown]
         homes = [None] * (len(outputs) + len(set_values)) + [place for _, place in self.written] + state_places
         name = trace.described
+        condition = trace.condition()
+        self.conditional = condition is not None
         values = [
             *outputs,
             *set_values,
             *[value for _, value in effects.writes],
             *[value for _, value in effects.states],
         ]
+        if condition is not None:
+            values.append(condition)
+            homes.append(None)
         self.graph = Graph(name, inputs, trace.equations, values, homes).without_dead_code()
         self.graph.verify()
         self.questions = [
@@ -234,10 +239,12 @@ class Path:
 
     def prepare(self) -> None:
         """Compile."""
-        self.program = prepare(self.graph)
+        self.program = prepare(self.graph, self.conditional)
         self.asking = [prepare(graph) for graph, _ in self.questions]
         self.checking = [None if place is not None else prepare(graph) for place, graph, _ in self.checks]
-        self.pulling = None if self.derivative is None else prepare(self.derivative.pullback)
+        self.pulling = (
+            None if self.derivative is None else prepare(self.derivative.pullback, self.derivative.conditional)
+        )
         self.programs = [p for p in (self.program, *self.asking, *self.checking) if p is not None]
 
     def answers(self) -> list[str]:
@@ -357,8 +364,9 @@ class Path:
 
     def redo(self, arguments: Sequence[Any]) -> Any:
         """Do what the captured run has done, without native code; return what the function returns."""
-        self.program = Interpreted(self.graph)
-        self.pulling = None if self.derivative is None else Interpreted(self.derivative.pullback)
+        self.program = Interpreted(self.graph, self.conditional)
+        derivative = self.derivative
+        self.pulling = None if derivative is None else Interpreted(derivative.pullback, derivative.conditional)
         self.programs = [self.program]
         return self.run(arguments, self.raws)
 

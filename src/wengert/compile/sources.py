@@ -49,6 +49,10 @@ class Changed(Exception):
     """What a program was compiled for is no longer the case; it must be compiled anew."""
 
 
+class Unsure(Exception):
+    """A program has met values that it was not made for, and has changed nothing; the function itself must be run."""
+
+
 def array_of(tensor: Any) -> np.ndarray:
     """Return the raw array of a Tensor that no transform follows, as an array even where it is a number of NumPy's."""
     kind: Any = type(tensor)
@@ -73,9 +77,7 @@ class Fitting(Source):
             Changed: it does not.
         """
         if array.shape != self.shape or array.dtype != self.dtype:
-            raise Changed(
-                f"{self} was {self.dtype}{list(self.shape)} and is {array.dtype}{list(array.shape)}"
-            )
+            raise Changed(f"{self} was {self.dtype}{list(self.shape)} and is {array.dtype}{list(array.shape)}")
         return array
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import backend
 from ..errors import DTypeError, GradientError, ShapeError
 from ..typing import Shape
-from . import boxing
+from . import boxing, capturing
 from .node_hooks import finish_sweep, per_sweep
 from .reach import Route, Span, route_between
 from .recording import is_recording, set_recording
@@ -167,6 +167,7 @@ def accumulate_gradients(
         )
         finish_leaves(found)
         finish_sweep()
+        _note_end(found)
         deliveries = _deliveries(found, wanted)
     finally:
         retained.reset(retaining)
@@ -178,6 +179,12 @@ def accumulate_gradients(
         hooks = node.after_accumulate if isinstance(node, Leaf) else None
         for hook in list(hooks.values()) if hooks else ():
             hook(tensor)
+
+
+def _note_end(found: Swept) -> None:
+    """Let a capture know what a sweep ends with."""
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        capture.end_of_sweep([*found.leaves.values(), *found.targets.values()])
 
 
 def _set_mode(tracked: bool, traced: bool) -> Any:
@@ -245,6 +252,7 @@ def cotangents(
         found = sweep(seeds, retain=retain, tracked=tracked, traced=traced, masked=masked, targets=targets, route=route)
         finish_leaves(found)
         finish_sweep()
+        _note_end(found)
     finally:
         retained.reset(retaining)
         per_sweep.reset(gathering)

@@ -57,7 +57,6 @@ class Capture:
         """Let `update` change the values of Tensors off the tape, as `core.updating.update_buffers` does."""
         raise NotImplementedError
 
-
     def check(self, tensor: Any, check: Callable[[np.ndarray], None]) -> None:
         """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
         raise NotImplementedError
@@ -68,6 +67,18 @@ class Capture:
 
     def unrepeatable(self, deed: str) -> None:
         """Take note that the function does something that only its Python code can do again; `deed` says what."""
+        raise NotImplementedError
+
+    def expect_finite(self, tensors: Sequence[Any]) -> None:
+        """Let a program count only if these tracers are finite: where they aren't, the function itself is run."""
+        raise NotImplementedError
+
+    def guard_was_left_out(self) -> None:
+        """Take note that a product in a sweep was not guarded: what the sweep ends with must be finite."""
+        raise NotImplementedError
+
+    def end_of_sweep(self, cotangents: Sequence[Any]) -> None:
+        """Take note of the cotangents that a sweep ends with."""
         raise NotImplementedError
 
     def follows(self, tensor: Any) -> bool:
@@ -166,6 +177,13 @@ def any_holds(tensor: Any) -> bool:
     if _current.get() is not None:
         return bool(boxing.operations.any(innermost))
     return bool(np.any(boxing.data_of(innermost)))
+
+
+def parts_followed(tensor: Any) -> list[Any]:
+    """Return the Tensors of the capture that is at work here that a Tensor of any level is made of."""
+    if type(tensor) is not boxing.Tracer or _current.get().follows(tensor):  # type: ignore[union-attr]
+        return [tensor] if type(tensor) is boxing.Tracer else []
+    return [inner for part in tensor._state.parts() for inner in parts_followed(part)]
 
 
 def _innermost_part(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.forward import Dual
 from ..core.primitive import REGISTRY, Primitive
 from ..core.tracing import plain_parts
@@ -196,6 +196,10 @@ def guard_bilinear(result: Any, factor: Any, out_bar: Any, contract: Callable[[A
 
 def guard_tracked(xp: Any, result: Any, factor: Any, out_bar: Any, contract: Callable[[Any, Any], Any]) -> Any:
     """Do the same on Tensors of any level: in a differentiable sweep, or where a transform is at work."""
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        # The sweep is linear: a NaN either arrives at its end, and is noticed there, or meets an exact zero.
+        capture.guard_was_left_out()
+        return result
     if type(factor) is boxing.Tensor and type(out_bar) is boxing.Tensor:
         data = boxing.data_of(factor)
         if data.dtype.kind not in "fc" or all_finite(data):
@@ -221,4 +225,7 @@ def guard_forward(xp: Any, result: Any, factor: Any, x_dot: Any, contract: Calla
     """Repair 0 * inf in a contraction of a tangent with a value that is not finite, in either namespace."""
     if xp is raw:
         return result if all_finite(result) else guard_bilinear(result, factor, x_dot, contract)
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        capture.expect_finite(capturing.parts_followed(result))
+        return result
     return guard_tracked(xp, result, factor, x_dot, contract)
