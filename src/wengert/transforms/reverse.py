@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, capturing, capturing, pytree
+from ..core import boxing, capturing, pytree
 from ..core.backward import cotangents, seed_of, settled_seeds, zeros_for
 from ..core.reach import Route, route_to, survey
 from ..core.recording import is_recording, observers, set_observers, set_recording
