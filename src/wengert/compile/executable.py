@@ -367,8 +367,31 @@ def _in_order(values: set[Value]) -> list[Value]:
     return sorted(values, key=id)
 
 
+_kernels: dict[Any, Kernel] = {}
+_MOST_KERNELS = 4096
+
+
 def kernel_of(source: Any, machine: Machine) -> Kernel:
-    """Return the kernel of a nest, a product or another record of native code."""
+    """Return the kernel of a nest, a product or another record of native code; equal ones are made once."""
+    key = (machine, _frozen(source))
+    kernel = _kernels.get(key)
+    if kernel is None:
+        if len(_kernels) >= _MOST_KERNELS:
+            _kernels.clear()
+        kernel = _kernels[key] = _new_kernel(source, machine)
+    return kernel
+
+
+def _frozen(record: Any) -> Any:
+    """Return what equal records have in common; Scalars are equal if they are the same."""
+    if isinstance(record, dict):
+        return tuple([(name, _frozen(value)) for name, value in record.items()])
+    if isinstance(record, tuple):
+        return (type(record), *[_frozen(item) for item in record])
+    return (type(record), record) if isinstance(record, (bool, int, float)) else record
+
+
+def _new_kernel(source: Any, machine: Machine) -> Kernel:
     if isinstance(source, Nest):
         return nest_kernel(source, machine)
     if isinstance(source, Product):
