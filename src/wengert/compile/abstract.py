@@ -52,6 +52,9 @@ def _elementwise(primitive: Primitive, operands: Operands) -> Kind | None:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         return None
+    dtypes = {operand[1] for operand in operands if type(operand) is tuple}
+    if primitive.kind == ELEMENTWISE and len(dtypes) == 1 and (dtype := dtypes.pop()).kind == "f":
+        return shape, dtype
     tiny = [np.ones((), operand[1]) if type(operand) is tuple else operand for operand in operands]
     with np.errstate(all="ignore"):
         out = primitive.impl(backend.numpy, *tiny)

@@ -69,7 +69,7 @@ class Binding:
         watch.counts(self._buffers, 2)
         watch.begin()
         self._checks = [(place, check) for place, _, check in path.checks if place is not None]
-        results, gradients, _ = path.counts
+        results = path.counts[0]
         self._results = range(program.first_fresh, program.first_fresh + results)
         self._shapes = [(value.shape, value.dtype) for value in path.graph.outputs[:results]]
         for place, buffer in enumerate(self._buffers):

@@ -409,6 +409,10 @@ class CaptureTrace(Trace, capturing.Capture):
             except Exception as error:
                 raise explain(primitive.name, tuple(raws), error) from error
             outs = [(np.asarray(y), isinstance(y, np.generic)) for y in (out if primitive.multiple else (out,))]
+            if not any(map(_is_unknown, operands)):
+                # What comes of constants alone is one, and Python may ask for it.
+                made = [self.tracer(y, Value(y.shape, y.dtype, y), is_number) for y, is_number in outs]
+                return tuple(made) if primitive.multiple else made[0]
             made = [self.tracer(y, Value(y.shape, y.dtype), is_number) for y, is_number in outs]
         values = tuple([y._state.value for y in made])
         values[0].where = location(made[0]._state)
@@ -491,9 +495,8 @@ class CaptureTrace(Trace, capturing.Capture):
         try:
             for tensor in tensors:
                 if self.follows(tensor) and tensor.dtype.kind in "fc" and tensor._state.value.constant is None:
-                    self.expected.append(
-                        operations.all(operations.isfinite(boxing.with_node(tensor, None)))._state.value
-                    )
+                    finite = operations.all(operations.isfinite(boxing.with_node(tensor, None)))
+                    self.expected.append(finite._state.value)
         finally:
             set_recording(before)
 
@@ -593,6 +596,10 @@ class CaptureTrace(Trace, capturing.Capture):
         self._held.clear()
         self._gradients.clear()
         self.states.clear()
+
+
+def _is_unknown(operand: Any) -> bool:
+    return isinstance(operand, Value) and operand.constant is None
 
 
 def _is_same_memory(one: np.ndarray, other: np.ndarray) -> bool:

@@ -13,8 +13,8 @@ from ..typing import DType, Shape
 class Cell(np.lib.mixins.NDArrayOperatorsMixin):
     """Looks like an array that NumPy's universal functions read and write; keeps a Tensor, which every write replaces.
 
-    Update rules are written for arrays, in place: `np.multiply(x, y, out)`. Run on Cells they are recorded, operation by
-    operation, as if they had been written for Tensors.
+    Update rules are written for arrays, in place: `np.multiply(x, y, out)`. Run on Cells they are recorded, operation
+    by operation, as if they had been written for Tensors.
     """
 
     __slots__ = ("dtype", "tensor")

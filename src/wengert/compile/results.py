@@ -14,8 +14,8 @@ class Result(NamedTuple):
     """A leaf of what the function returns.
 
     An output of the program ("output", its Value), a Tensor of outside ("held", its Source), an argument ("argument",
-    its place), an earlier leaf ("same", its place), a view ("view", a Viewed), a copy of an array ("copy"), or any other
-    object ("object").
+    its place), an earlier leaf ("same", its place), a view ("view", a Viewed), a copy of an array ("copy"), or any
+    other object ("object").
     """
 
     kind: str
