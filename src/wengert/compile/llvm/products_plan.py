@@ -167,7 +167,7 @@ def _tiles(rows: int, vectors: int, depth: int, machine: Machine) -> tuple[float
     best: tuple[float, Split, Split] | None = None
     for width in range(1, min(vectors, 8) + 1):
         height = min((machine.vector_registers - 1 - width) // width, rows, 16)
-        for most in range(1, height + 1):
+        for most in range(max(1, -(-height // 2)), height + 1):
             down, across = split(rows, most), split(vectors, width)
             cycles = sum(
                 number * other * tile_cycles(size, breadth, depth)
