@@ -67,6 +67,12 @@ class Compiled:
         count = sum([len(paths) for paths in self._paths.values()])
         return f"<compiled {self._name}: {count} programs>"
 
+    def __getattr__(self, name: str) -> Any:
+        """Look for what a compiled Module is asked for on the Module: `parameters()`, `train()`, its layers."""
+        if name.startswith("__") or "function" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
@@ -167,7 +173,11 @@ class Compiled:
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
         self._note(why, leaves, path, (captured - start, perf_counter() - captured))
         raws, path.raws = path.raws, {}
-        return self._sure(path.run, (leaves, raws), past, leaves, structure)
+        try:
+            return self._sure(path.run, (leaves, raws), past, leaves, structure)
+        finally:
+            if self._explaining:
+                self._tell()
 
     def _sure(self, run: Callable[..., Any], args: Any, past: Any, leaves: list[Any], structure: Any) -> Any:
         """Run a program that was just made; where it is not made for these values, the function itself."""
@@ -194,8 +204,12 @@ class Compiled:
         self._reports.append((report, path))
         if self._explaining:
             path.time_next_run()
-            report.kernels = merged(path.kernels())
-            sys.stderr.write(f"compile({self._name}): {report}\n")
+
+    def _tell(self) -> None:
+        """Report the newest program."""
+        report, path = self._reports[-1]
+        report.kernels = merged(path.kernels())
+        sys.stderr.write(f"compile({self._name}): {report}\n")
 
     def explain(self) -> Explanation:
         """Return what this function consists of: programs, why each was made, kernels, bytes; printed, it is a report.
