@@ -81,6 +81,9 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
                 (-(-(rows - row_phase) // shape.stride[0]), -(-(columns - column_phase) // shape.stride[1])),
                 (shape.breadth * shape.depth * count, count, shape.depth * count),
                 stored(Access(2, row_phase * columns + column_phase, strides), 3, dtype),
+                0,
+                column_phase + 1 if shape.stride[1] == 2 <= columns else 0,
+                columns,
             )
             parts.append(part)
     return correlation_kernel("convolution_input", parts, dtype, machine, shape.flops)

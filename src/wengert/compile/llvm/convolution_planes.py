@@ -138,3 +138,47 @@ def _move(
         fills = code.splat(fill, code.kind, lanes)
         moved = code.value(f"select i1 {exists}, {of} {moved}, {of} {fills}")
     code.store(code.kind, lanes, moved, code.at(target, (index, 1)))
+
+
+def woven(code: PlaneCode, left: str, right: str, lanes: int) -> list[str]:
+    """Return two vectors that hold the lanes of two others, one of the one and one of the other."""
+    of = vector(code.kind, lanes)
+    halves = []
+    for half in (0, 1):
+        order = ", ".join([f"i32 {half * lanes // 2 + lane // 2 + lane % 2 * lanes}" for lane in range(lanes)])
+        halves.append(code.value(f"shufflevector {of} {left}, {of} {right}, <{lanes} x i32> <{order}>"))
+    return halves
+
+
+def write_woven(code: PlaneCode, left: str, right: str, target: str, length: int) -> None:
+    """Write what puts a line together from its elements at even and at odd places.
+
+    Args:
+        code: where to write.
+        left, right: addresses of the elements at even and at odd places; vectors may be read past their ends.
+        target: address of the line.
+        length: its elements.
+    """
+    lanes, kind = code.lanes, code.kind
+    whole = length // 2 // lanes * lanes
+    if whole:
+        with code.loop(0, whole, lanes) as index:
+            parts = [code.vector_at(code.at(source, (index, 1))) for source in (left, right)]
+            for half, part in enumerate(woven(code, parts[0], parts[1], lanes)):
+                code.store(kind, lanes, part, code.at(target, (index, 2), (half * lanes, 1)))
+    if not code.machine.masks or lanes == 1:
+        for odd, source in enumerate((left, right)):
+            end = (length + 1 - odd) // 2
+            if whole < end:
+                with code.loop(whole, end) as index:
+                    element = code.number_at(code.at(source, (index, 1)))
+                    code.store(kind, 1, element, code.at(target, (index, 2), (odd, 1)))
+        return
+    rest = length - 2 * whole
+    if rest:
+        parts = [code.vector_at(code.at(source, (whole, 1))) for source in (left, right)]
+        for half, part in enumerate(woven(code, parts[0], parts[1], lanes)):
+            count = min(rest - half * lanes, lanes)
+            if count > 0:
+                mask = None if count == lanes else code.first_lanes(count)
+                code.store(kind, lanes, part, code.at(target, (2 * whole + half * lanes, 1)), mask)

@@ -17,7 +17,7 @@ from ..nests import Access, Counter, Store
 from ..scalar_ir import DType, input_scalar
 from .convolution_code import Index, Parts, PlaneCode, Work, grain_for, round_up
 from .convolution_geometry import Pair, Planes, Tap, planes_for
-from .convolution_planes import write_copy
+from .convolution_planes import write_copy, write_woven
 from .machine import Machine
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .vectors import SYMBOL
@@ -36,6 +36,9 @@ class Correlation(NamedTuple):
         after: what is done with the sums; its accesses have strides along images, filters (of all groups), rows and
             columns of the grid.
         fold: as for Planes.
+        weave: if not 0, sums are stored to every other column, together with those of another correlation, for the
+            columns between: 1 for the first of the two, 2 for the second.
+        weave_length: columns of both together.
     """
 
     taps: tuple[Tap, ...]
@@ -49,6 +52,8 @@ class Correlation(NamedTuple):
     weights: tuple[int, int, int]
     after: After
     fold: int = 0
+    weave: int = 0
+    weave_length: int = 0
 
     @property
     def weight_numbers(self) -> list[int]:
@@ -172,7 +177,7 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
     while True:
         planes = planes_for(taps, part.depth, part.source, part.stride, (-(-rows // bands), columns), part.fold)
         run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
-        size = (planes.size + part.breadth * run * lanes) * dtype.itemsize
+        size = (planes.size + (2 if part.weave else 1) * part.breadth * run * lanes) * dtype.itemsize
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
             break
         bands = -(-rows // (planes.rows - 1))
@@ -241,11 +246,14 @@ class _Generator:
         code = PlaneCode(self.dtype, self.machine)
         part, division = self.part, self.division
         first: Index = code.multiply("%band", division.planes.rows) if division.bands > 1 else 0
-        results = code.at("%scratch", (division.results, 1))
+        slot = part.breadth * division.length if part.weave == 2 else 0
+        results = code.at("%scratch", (division.results + slot, 1))
         if part.sums_length:
             self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0])), results)
         else:
             code.fill(results, part.breadth * division.length)
+        if part.weave == 1:
+            return code
         if division.bands == 1:
             self._results(code, results, 0, part.grid[0])
             return code
@@ -282,6 +290,9 @@ class _Generator:
 
     def _results(self, code: PlaneCode, results: str, first: Index, rows: Index) -> None:
         """Write the loops that take sums of some rows from scratch, through the epilogue, to the output."""
+        if self.part.weave:
+            self._woven(code, results, first, rows)
+            return
         part, division, lanes = self.part, self.division, self.division.lanes
         columns, pitch = part.grid[1], division.planes.pitch
         addresses = tuple([code.operand(position) for position in range(len(part.after.operands))])
@@ -307,6 +318,19 @@ class _Generator:
                 mask = code.first_lanes(columns - whole)
                 tile = code.at(row, (whole, 1))
                 write_rows(code, epilogue, lanes, Corner(batch, first, whole), rows, tile, pitch, mask)
+
+    def _woven(self, code: PlaneCode, results: str, first: Index, rows: Index) -> None:
+        """Write the loops that put rows together from the sums of two correlations, this one's being the second."""
+        part, division = self.part, self.division
+        target = part.after.stores[0].target
+        image, channel, line, _ = target.strides
+        output = code.at(code.operand(target.operand), ("%image", image), (first, line), (target.offset - 1, 1))
+        output = code.at(output, ("%group", part.breadth * channel))
+        before = code.at(results, (-part.breadth * division.length, 1))
+        with code.loop(0, part.breadth) as number, code.loop(0, rows) as row:
+            place = (number, division.length), (row, division.planes.pitch)
+            left, right = code.at(before, *place), code.at(results, *place)
+            write_woven(code, left, right, code.at(output, (number, channel), (row, line)), part.weave_length)
 
 
 def correlation_kernel(
@@ -335,5 +359,6 @@ def correlation_kernel(
     units = part.batch * part.groups * division.bands
     points = sum([each.grid[0] * each.grid[1] for each in correlations])
     work = Work(flops, part.batch * part.groups * (size + part.breadth * points) * dtype.itemsize)
-    scratch = division.results + part.breadth * division.length + division.lanes
+    slots = 2 if part.weave else 1
+    scratch = division.results + slots * part.breadth * division.length + division.lanes
     return parts.kernel(name, units, grain_for(units, work), scratch * dtype.itemsize, work)

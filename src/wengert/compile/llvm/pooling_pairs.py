@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .convolution_code import Index, PlaneCode
 from .convolution_geometry import Pair
+from .convolution_planes import woven
 from .vectors import vector
 
 NO_PADDING = ((0, 0), (0, 0))
@@ -151,10 +152,7 @@ def _put(code: PlaneCode, left: str, right: str, row: str, place: _Columns) -> N
         code.store(code.kind, 1, left, at)
         code.store(code.kind, 1, right, code.at(at, (1, 1)))
         return
-    of = vector(code.kind, lanes)
-    for half in (0, 1):
-        order = ", ".join([f"i32 {half * lanes // 2 + lane // 2 + lane % 2 * lanes}" for lane in range(lanes)])
-        part = code.value(f"shufflevector {of} {left}, {of} {right}, <{lanes} x i32> <{order}>")
+    for half, part in enumerate(woven(code, left, right, lanes)):
         there = 2 * place.count - half * lanes
         if there > 0:
             mask = None if there >= lanes else code.first_lanes(there)
