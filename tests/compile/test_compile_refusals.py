@@ -24,6 +24,7 @@ class Outside:
         self.w.grad = wg.ones(2)
         self.buffer = wg.tensor([5.0, 6.0])
         self.view = self.buffer[1:]
+        self.alone = wg.ones(2)
         self.computed = self.w * 3
         self.array = np.array([1.0, 2.0], np.float32)
         self.optimizer = optim.SGD([self.w], lr=0.1, momentum=0.9)
@@ -56,6 +57,11 @@ def sweeps_out_of_the_function(o: Outside, x: Any) -> Any:
 
 
 def changes_requires_grad(o: Outside, x: Any) -> Any:
+    o.alone.requires_grad_()
+    return x * o.alone
+
+
+def changes_requires_grad_of_what_has_views(o: Outside, x: Any) -> Any:
     o.buffer.requires_grad_()
     return x * o.buffer
 
@@ -77,8 +83,13 @@ REFUSED: list[tuple[Callable[[Outside, Any], Any], type[Exception], str]] = [
     (asks_for_a_value, CompileError, r"known only when the compiled function runs.*wg\.where"),
     (writes_what_is_tracked, CompileError, "tracked value was written into a Tensor that was made outside"),
     (writes_a_leaf_on_the_tape, CompileError, "Return the value instead, or write it under wg.no_grad"),
-    (sweeps_out_of_the_function, CompileError, r"computed outside of it.*detach\(\) it, or call backward\(\) outside"),
+    (
+        sweeps_out_of_the_function,
+        CompileError,
+        r"computed outside of it.*detach\(\) it\), or call backward\(\) outside",
+    ),
     (changes_requires_grad, CompileError, "Change it outside"),
+    (changes_requires_grad_of_what_has_views, wg.errors.GradientError, "Change it outside"),
     (steps_a_schedule_first, CompileError, r"scheduler\.step\(\) after it"),
     (keys_by_a_mask, IndexError, "mask"),
 ]

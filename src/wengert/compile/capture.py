@@ -549,8 +549,10 @@ class CaptureTrace(Trace, capturing.Capture):
             with self:
                 return function()
         except BaseException:
+            capture = capturing.suspend()
             for say, states in self.reports:  # what was printed until then helps to understand
                 say(*[boxing.box(state.raw) if isinstance(state, Captured) else state for state in states])
+            capturing.resume(capture)
             for brought in reversed(self.brought):
                 brought.restore()
             raise

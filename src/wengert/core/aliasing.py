@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import backend
 from ..backend.numpy import editable_region, positions_of, region_of
+from ..errors import GradientError
 from ..typing import Array, Params
 from . import boxing
 from .primitive import NONDIFFERENTIABLE, Primitive
@@ -304,6 +305,11 @@ def begin_history(tensor: Any) -> None:
     alias = alias_of(tensor)
     if alias is None:
         return
+    if type(tensor) is boxing.Tracer:
+        raise GradientError(
+            "requires_grad of a Tensor that shares memory with others cannot be changed inside of a transform or a "
+            "compiled function. Change it outside, or take a clone()"
+        )
     former, _ = history(tensor)
     base, steps = family(tensor)
     if type(alias) is View:
