@@ -282,3 +282,21 @@ def test_fault_of_the_compiler_costs_speed_alone(rng: np.random.Generator, monke
     executable = build(graph, host_machine())
     np.testing.assert_array_equal(executable.run(arrays)[0], interpret(graph, arrays)[0])
     assert executable.explain().count("host") == 2
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gradients_of_slices_are_stacked_by_one_kernel(rng: np.random.Generator, axis: int) -> None:
+    arrays = [floats(rng, 4, 7) for _ in range(9)]
+    shape = (4, 9, 7) if axis else (9, 4, 7)
+
+    def function(b: Any, *pieces: Any) -> Any:
+        total = None
+        for place, piece in enumerate(pieces):
+            key = (slice(None), place) if axis else (place, Ellipsis)
+            put = b.call("embed", piece, shape=shape, key=key)
+            total = put if total is None else b.call("add", total, put)
+        return total
+
+    graph = graph_of(function, arrays)
+    assert compiled(graph).explain().startswith("stack_along")
+    assert len(assert_agrees(graph, arrays).explain().splitlines()) == 1

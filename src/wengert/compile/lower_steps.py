@@ -24,6 +24,7 @@ from .lower_products import (
     window_steps,
 )
 from .lower_scatter import ScatterWriter, is_scatter
+from .lower_stack import is_long_stack, stack_step
 from .nests import Access, Nest, Operand, Phase, Store
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
@@ -67,7 +68,7 @@ class Program:
     def _is_kernel(self, equation: Equation) -> bool:
         if self.effort == HOST:
             return True
-        return is_product(equation) or kernels_for(equation) is not None
+        return is_product(equation) or is_long_stack(equation) or kernels_for(equation) is not None
 
     def _steps(self, groups: list[Group]) -> list[Step]:
         kept = self._kept()
@@ -87,6 +88,8 @@ class Program:
             return [self._host_step(equation)]
         if is_product(equation):
             return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
+        if is_long_stack(equation):
+            return [stack_step(self.layouts, equation)]
         if is_scatter(equation):
             return [ScatterWriter(self.fusion, self.layouts, equation).step()]
         windows = kernels_for(equation)

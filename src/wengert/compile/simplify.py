@@ -299,6 +299,48 @@ def _minus_zero(_: Rewriting, equation: Equation) -> Operand | None:
 
 
 @_rule("add")
+def _sum_of_slices(walk: Rewriting, equation: Equation) -> Operand | None:
+    """What the slices of an array pull back to, zeros but for one slice each, add up to their stack."""
+    out = equation.outputs[0]
+    pieces: dict[int, Value] = {}
+    along: int | None = None
+    pending = list(equation.inputs)
+    while pending:
+        term = pending.pop()
+        inner = walk.made_by(term, "add")
+        if inner is not None and inner.outputs[0].shape == out.shape:
+            pending.extend(inner.inputs)
+            continue
+        embedded = walk.made_by(term, "embed")
+        slot = None if embedded is None else _slot(embedded)
+        if embedded is None or slot is None or slot[1] in pieces or along not in (None, slot[0]):
+            return None
+        along = slot[0]
+        pieces[slot[1]] = embedded.values()[0]
+    if along is None or len(pieces) != out.shape[along]:
+        return None
+    ordered = [pieces[place] for place in range(len(pieces))]
+    return walk.build(lambda b: b.call("stack_along", *ordered, axis=along), out.where)
+
+
+def _slot(equation: Equation) -> tuple[int, int] | None:
+    """Return the axis and the place along it that a single slice is put at, or None if it is something else."""
+    key, shape = list(equation.params["key"]), equation.params["shape"]
+    if any([hasattr(part, "dtype") or part is None or isinstance(part, bool) for part in key]):
+        return None
+    if Ellipsis in key:
+        place = key.index(Ellipsis)
+        key[place : place + 1] = [slice(None)] * (len(shape) - len(key) + 1)
+    axes = [axis for axis, part in enumerate(key) if not isinstance(part, slice)]
+    if len(axes) != 1 or any([part != slice(None) for part in key if isinstance(part, slice)]):
+        return None
+    axis = axes[0]
+    if equation.values()[0].shape != (*shape[:axis], *shape[axis + 1 :]):
+        return None
+    return axis, key[axis] % shape[axis]
+
+
+@_rule("add")
 def _add_opposite(walk: Rewriting, equation: Equation) -> Operand | None:
     """x + (-y) is x - y, to the bit; integers may lose a zero."""
     x, y = equation.inputs
