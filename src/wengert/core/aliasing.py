@@ -306,6 +306,8 @@ def begin_history(tensor: Any) -> None:
     if alias is None:
         return
     if type(tensor) is boxing.Tracer:
+        if is_alone(tensor):
+            return
         raise GradientError(
             "requires_grad of a Tensor that shares memory with others cannot be changed inside of a transform or a "
             "compiled function. Change it outside, or take a clone()"
