@@ -101,6 +101,12 @@ class Executable:
             return Place(self._numbers[value] + 1, 0)
         return Place(self._arena_number + 1 if self._shared else 0, self._plan.offsets[value])
 
+    def _places_of(self, step: Step) -> tuple[Place, ...]:
+        """Return where the operands of a step begin."""
+        offsets = step.offsets or (0,) * len(step.memory)
+        places = [(self.place_of(value), offset * value.dtype.itemsize) for value, offset in zip(step.memory, offsets)]
+        return tuple([Place(place.base, place.offset + more) for place, more in places])
+
     def _build(self, program: Program, steps: _Homed, machine: Machine) -> list[_Native | _Host]:
         native = sum([kind and not before for kind, before in zip(self._kinds, [False, *self._kinds])])
         self._shared = not all(self._kinds) or native > 1
@@ -128,7 +134,7 @@ class Executable:
             else:
                 kernel = kernel_of(step.kernel, machine)
                 begin([kernel])
-                jobs.append(Job(kernel, tuple([self.place_of(v) for v in step.memory])))
+                jobs.append(Job(kernel, self._places_of(step)))
         flush()
         return segments
 

@@ -12,7 +12,7 @@ from .graph import Equation, Value
 from .lower_elements import Demand, Elements, Inside
 from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layout, Layouts
-from .lower_nests import finished
+from .lower_nests import finished, rebased
 from .nests import Access, Counter, Nest, Phase, Range, Reduction, Store
 from .nests import Operand as Memory
 from .scalar_ir import INT64, Scalar, convert, input_scalar, topological
@@ -37,6 +37,7 @@ class Step(NamedTuple):
         reads, writes: arrays in memory that it uses.
         in_place: pairs of an array that is written and one that it may share memory with.
         equation: what the host computes.
+        offsets: where in those arrays the addresses point, in elements; none given means to their beginnings.
     """
 
     kernel: Any
@@ -45,6 +46,7 @@ class Step(NamedTuple):
     writes: tuple[Value, ...]
     in_place: tuple[tuple[Value, Value], ...] = ()
     equation: Equation | None = None
+    offsets: tuple[int, ...] = ()
 
 
 class Writer:
@@ -283,9 +285,11 @@ class NestWriter:
         memory = tuple([Memory(base.dtype) for base in self.writer.memory])
         name = _name([root.equation for root in self.group.roots])
         nest = finished(Nest(name, tuple(self.outer), tuple(phases), memory, "outer"))
+        in_place = _in_place(nest, self.writer.memory)
+        nest, offsets = rebased(nest, len(self.writer.memory))
         writes = tuple([self._base(root.value) for root in self.group.roots if self._is_written(root)])
         reads = frozenset(self.writer.memory) - frozenset(writes)
-        return Step(nest, tuple(self.writer.memory), reads, writes, _in_place(nest, self.writer.memory))
+        return Step(nest, tuple(self.writer.memory), reads, writes, in_place, offsets=offsets)
 
     def _base(self, value: Value) -> Value:
         layout = self.layouts.of(value)

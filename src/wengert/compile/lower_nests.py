@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 
 from .nests import Access, Counter, Nest, Operand, Phase, Range, Reduction, Store
@@ -33,6 +33,37 @@ def accesses_of(phase: Phase) -> Iterator[Access]:
             yield source
     for store in phase.stores:
         yield store.target
+
+
+def common_offsets(accesses: Iterable[Access], count: int) -> tuple[int, ...]:
+    """Return, for each of so many operands, an offset that all accesses to it have in common."""
+    least: dict[int, int] = {}
+    for access in accesses:
+        least[access.operand] = min(access.offset, least.get(access.operand, access.offset))
+    return tuple([max(least.get(operand, 0), 0) for operand in range(count)])
+
+
+def shifted(access: Access, offsets: tuple[int, ...]) -> Access:
+    """Return an access to an operand that begins at an offset."""
+    if access.operand >= len(offsets) or not offsets[access.operand]:
+        return access
+    return access._replace(offset=access.offset - offsets[access.operand])
+
+
+def rebased(nest: Nest, count: int) -> tuple[Nest, tuple[int, ...]]:
+    """Return a nest whose first operands begin where it first looks, so that nests on parts of arrays are equal."""
+    offsets = common_offsets([access for phase in nest.phases for access in accesses_of(phase)], count)
+    if not any(offsets):
+        return nest, offsets
+    phases: list[Phase] = []
+    for phase in nest.phases:
+        inputs = {
+            name: shifted(source, offsets) if isinstance(source, Access) else source
+            for name, source in phase.inputs.items()
+        }
+        stores = tuple([store._replace(target=shifted(store.target, offsets)) for store in phase.stores])
+        phases.append(phase._replace(inputs=inputs, stores=stores))
+    return nest._replace(phases=tuple(phases)), offsets
 
 
 def _joined(nest: Nest) -> Nest:

@@ -16,6 +16,7 @@ from .lower import NestElements, Step, Writer
 from .lower_elements import MustStore
 from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layouts
+from .lower_nests import common_offsets, shifted
 from .nests import Access, Counter, Store
 from .scalar_ir import FLOAT32, FLOAT64, convert, input_scalar, topological
 
@@ -70,10 +71,15 @@ class EpilogueWriter:
             stores.insert(0, Store(self._target(elements, self.out, index), product))
         inputs = self._inputs(stores)
         memory = tuple(self.writer.memory)
-        record = self._record(factors, inputs, tuple(stores), group)
         writes = tuple([memory[store.target.operand] for store in stores])
         in_place = _in_place(inputs, stores, memory, {memory[factor.operand] for factor in factors})
-        return Step(record, memory, frozenset(memory) - frozenset(writes), writes, in_place)
+        accesses = [*factors, *[s for s in inputs.values() if isinstance(s, Access)], *[s.target for s in stores]]
+        offsets = common_offsets(accesses, len(memory))
+        factors = [shifted(factor, offsets) for factor in factors]
+        inputs = {n: shifted(s, offsets) if isinstance(s, Access) else s for n, s in inputs.items()}
+        stores = [store._replace(target=shifted(store.target, offsets)) for store in stores]
+        record = self._record(factors, inputs, tuple(stores), group)
+        return Step(record, memory, frozenset(memory) - frozenset(writes), writes, in_place, offsets=offsets)
 
     def _factor(self, value: Value) -> Access:
         layout = self.layouts.of(value)
