@@ -25,6 +25,7 @@ class Demands(Elements):
         self.storage = storage
         self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
         self.visited: dict[Value, int] = {}
+        self.count = 0
 
     def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
         """Note what is demanded; its Scalar is a stand-in."""
@@ -37,6 +38,11 @@ class Demands(Elements):
         place = len(self.leaves)
         self.leaves[value, place] = (value, index, inside)
         return input_scalar(f"leaf{place}", value.dtype)
+
+    def stand_in(self, equation: Equation) -> Scalar:
+        """Return a Scalar of its own for every result: only what is read matters, and where."""
+        self.count += 1
+        return input_scalar(f"made{self.count}", equation.outputs[0].dtype)
 
     def through_memory(self, demand: Demand) -> Scalar | None:
         """Note that a view is read as it is in memory: all of what it views has to be there."""
