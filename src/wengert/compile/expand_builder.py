@@ -44,6 +44,12 @@ class Builder:
         self.equations.append(Equation(primitive, operands, params, (value,)))
         return value
 
+    def again(self, equation: Equation, operands: Sequence[Operand], shape: Shape) -> Value:
+        """Append an elementwise equation once more, on operands of the same types and other shapes."""
+        value = Value(shape, equation.outputs[0].dtype, where=self.where)
+        self.equations.append(Equation(equation.primitive, tuple(operands), equation.params, (value,)))
+        return value
+
     def reshape(self, x: Value, shape: Shape) -> Value:
         """Append a reshape, unless it has the shape already."""
         return x if x.shape == shape else self.call("reshape_to", x, newshape=shape)

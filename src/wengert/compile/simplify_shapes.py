@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from .expand_builder import REDUCTIONS, is_elementwise
+from .expand_builder import REDUCTIONS, Builder, is_elementwise
 from .graph import Equation, Operand, Value
 from .lower_index import matching_groups
 from .simplify import Rewriting
@@ -60,20 +60,16 @@ def _computed_before(walk: Rewriting, equation: Equation, shape: Shape, groups: 
         if axes is None:
             return None
         params["axis"] = axes
-    return walk.build(
-        lambda b: b.reshape(
-            b.call(
-                name,
-                *[
-                    b.reshape(operand, fitted) if isinstance(operand, Value) and fitted is not None else operand
-                    for operand, fitted in zip(equation.inputs, shapes)
-                ],
-                **params,
-            ),
-            out.shape,
-        ),
-        out.where,
-    )
+
+    def make(b: Builder) -> Value:
+        operands = [
+            b.reshape(operand, fitted) if isinstance(operand, Value) and fitted is not None else operand
+            for operand, fitted in zip(equation.inputs, shapes)
+        ]
+        made = b.call(name, *operands, **params) if name in REDUCTIONS else b.again(equation, operands, shape)
+        return b.reshape(made, out.shape)
+
+    return walk.build(make, out.where)
 
 
 def _fitted(own: Shape, whole: Shape, shape: Shape, groups: Groups) -> Shape | None:
@@ -116,7 +112,8 @@ def without_stretch(walk: Rewriting, equation: Equation) -> Operand | None:
     shapes = [operand.shape for operand in operands if isinstance(operand, Value)]
     if np.broadcast_shapes(*shapes) != equation.outputs[0].shape:
         return None
-    return walk.build(lambda b: b.call(equation.primitive.name, *operands), equation.outputs[0].where)
+    out = equation.outputs[0]
+    return walk.build(lambda b: b.again(equation, operands, out.shape), out.where)
 
 
 SHAPE_RULES = (without_stretch, put_off)
