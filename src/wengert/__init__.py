@@ -26,6 +26,7 @@ from . import errors as errors
 from . import ops as _ops
 from .config import get_default_dtype as get_default_dtype
 from .config import set_default_dtype as set_default_dtype
+from .core import native as _native
 from .ops import *
 from .tensor import Tensor as Tensor
 
@@ -73,6 +74,14 @@ if _collecting:
     _gc.enable()
 
 __version__ = "0.1.0"
+
+
+
+def _load_native_kernels() -> Any:
+    return _import_module(".compile.eager_hooks", __name__)
+
+
+_native.load = _load_native_kernels
 
 tensor = _ops.tensor  # importing the module of that name had taken the name
 

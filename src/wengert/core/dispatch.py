@@ -21,7 +21,7 @@ import numpy as np
 from .. import backend
 from ..config import settings
 from ..errors import DTypeError, ShapeError, WengertError
-from . import boxing, capturing
+from . import boxing, capturing, native
 from .aliasing import register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
@@ -188,10 +188,12 @@ def _bind_one(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
     data = x._data
     if type(data) is not np.ndarray or primitive.multiple:
         return execute(primitive, (x,), (data,), (x._node,), params)
-    try:
-        out = primitive.impl(backend.numpy, data, **params)
-    except Exception as error:
-        raise explain(primitive.name, (data,), error) from error
+    out = native.computed(primitive, (data,), params) if data.size >= native.smallest else None
+    if out is None:
+        try:
+            out = primitive.impl(backend.numpy, data, **params)
+        except Exception as error:
+            raise explain(primitive.name, (data,), error) from error
     tensor = boxing.Tensor()
     tensor._data = out
     node = x._node
@@ -209,10 +211,14 @@ def _bind_two(primitive: Primitive, x: Any, y: Any, params: dict[str, Any]) -> A
     x_data, y_data, nodes = x._data, y._data, (x._node, y._node)
     if type(x_data) is not np.ndarray or primitive.multiple:
         return execute(primitive, (x, y), (x_data, y_data), nodes, params)
-    try:
-        out = primitive.impl(backend.numpy, x_data, y_data, **params)
-    except Exception as error:
-        raise explain(primitive.name, (x_data, y_data), error) from error
+    out = None
+    if x_data.size >= native.smallest or y_data.size >= native.smallest:
+        out = native.computed(primitive, (x_data, y_data), params)
+    if out is None:
+        try:
+            out = primitive.impl(backend.numpy, x_data, y_data, **params)
+        except Exception as error:
+            raise explain(primitive.name, (x_data, y_data), error) from error
     tensor = boxing.Tensor()
     tensor._data = out
     if nodes != _UNTRACKED and is_recording() and primitive.kind != NONDIFFERENTIABLE and out.dtype.kind in "fc":
@@ -244,10 +250,16 @@ def execute(
     xp = backend.numpy if data and type(data[0]) is np.ndarray else _namespace(data)
     if primitive.view:
         data = (_as_array(args[0], data[0]),)
-    try:
-        out = primitive.impl(xp, *data, **params)
-    except Exception as error:
-        raise explain(primitive.name, data, error) from error
+    out = None
+    for value in data:
+        if type(value) is np.ndarray and value.size >= native.smallest:
+            out = native.computed(primitive, data, params)
+            break
+    if out is None:
+        try:
+            out = primitive.impl(xp, *data, **params)
+        except Exception as error:
+            raise explain(primitive.name, data, error) from error
     if primitive.multiple:
         return _box_outputs(primitive, data, nodes, out, params, record)
     if not hasattr(out, "dtype"):

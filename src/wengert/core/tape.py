@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from . import boxing
+from . import boxing, native
 from .primitive import Primitive
 from .vspace import Accumulator, OutputBars, Scatter, added, densify, settle
 
@@ -338,7 +338,7 @@ class Swept:
     __slots__ = ("leaves", "targets")
 
     def __init__(self) -> None:
-        self.leaves: dict[Leaf, Any] = {}
+        self.leaves: dict[Any, Any] = {}
         self.targets: dict[Node, Any] = {}
 
 
@@ -368,8 +368,9 @@ def sweep(
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
     found, boxed = Swept(), tracked or traced
-    leaves: dict[Any, Any] = found.leaves
-    pending, heap = dict[Node, Any](), list[tuple[int, Node]]()
+    if native.met and not boxed:
+        found, seeds, masked = native.swept(found, seeds, retain, targets, route, masked)
+    leaves, pending, heap = found.leaves, dict[Node, Any](), list[tuple[int, Node]]()
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
     with np.errstate(all="ignore"):

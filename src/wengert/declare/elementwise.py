@@ -21,7 +21,7 @@ from ..core.vspace import all_finite, guarded_product, settle
 from ..errors import DeclarationError
 from ..typing import Rule
 from .batching import batch_elementwise
-from .fastpath import BOTH, INPUT, NOTHING, OUTPUT, binary, general, publish, unary
+from .fastpath import BOTH, INPUT, NOTHING, OUTPUT, binary, general, look_at_sizes_later, publish, unary
 from .probing import Symbol, direct_kernel, probe
 from .pushing import evaluate, forward_rules, product_in
 from .residuals import Plan, boxed_residuals, read_impl, residual_names, signature
@@ -118,6 +118,7 @@ class elementwise:
             function: Any = general(primitive)
         else:
             function, configure = build(primitive, kernel)
+            look_at_sizes_later(primitive, function)
         publish(function, primitive, impl)
         primitive.singular = self.singular
         declaration = _Declaration(primitive, configure)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import Any
 
-from ..core import boxing, capturing
+from ..core import boxing, capturing, native
 from ..core.boxing import box
 from ..core.dispatch import bind, bind_binary, bind_unary, explain
 from ..core.primitive import Primitive
@@ -29,6 +29,7 @@ Configure = Callable[[Any], None]
 
 NOTHING, INPUT, OUTPUT, BOTH, CROSSWISE = range(5)
 _NO_TRIPLE = (None, None, None)
+_NO_PARAMS: dict[str, Any] = {}
 
 Tensor: Any = None
 
@@ -161,6 +162,52 @@ def binary(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> tuple[Cal
             keeps = CROSSWISE if (for_x, for_y) == ((names[1],), (names[0],)) else BOTH
 
     return apply, configure
+
+
+_quick: list[tuple[Primitive, Any]] = []
+
+
+def look_at_sizes_later(primitive: Primitive, function: Any) -> None:
+    """Let a function made here look at the sizes of its arguments once the first large array is met."""
+    _quick.append((primitive, function))
+
+
+def _look_at_sizes() -> None:
+    for primitive, function in _quick:
+        # The closure's cell is replaced: a test in the function itself would cost every call on small arrays.
+        cell = function.__closure__[function.__code__.co_freevars.index("kernel")]
+        wrap: Any = _by_size if len(primitive.arguments) == 1 else _by_size_of_two
+        cell.cell_contents = wrap(primitive, cell.cell_contents)
+
+
+native.on_engaging(_look_at_sizes)
+
+
+def _by_size(primitive: Primitive, kernel: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a kernel that leaves large arrays to native code."""
+
+    def look(x: Any) -> Any:
+        if x.size >= native.smallest and (out := native.computed(primitive, (x,), _NO_PARAMS)) is not None:
+            return out
+        return kernel(x)
+
+    return look
+
+
+def _by_size_of_two(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Do the same for two operands, one of which may be a number."""
+
+    def look(x: Any, y: Any) -> Any:
+        kind: Any = type(x)
+        size = 0 if kind is float or kind is int else x.size
+        if size < native.smallest:
+            kind = type(y)
+            if kind is float or kind is int or y.size < native.smallest:
+                return kernel(x, y)
+        out = native.computed(primitive, (x, y), _NO_PARAMS)
+        return kernel(x, y) if out is None else out
+
+    return look
 
 
 def untracked(primitive: Primitive, kernel: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from .. import backend
 from ..backend.compound import sum_rows
 from ..backend.numpy import all_finite
-from ..core import boxing, capturing
+from ..core import boxing, capturing, native
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -202,7 +202,14 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: Any = None) -> Any:
         x_data, weight_data, bias_data = x._data, weight._data, bias._data  # type: ignore[union-attr]
     except AttributeError:
         return _linear_of_anything(x, weight, bias)
-    if capturing.engaged or x_data.ndim != 2 or x_data.dtype is not weight_data.dtype or x_data.dtype is not bias_data.dtype:
+    if (
+        capturing.engaged
+        or x_data.ndim != 2
+        or x_data.dtype is not weight_data.dtype
+        or x_data.dtype is not bias_data.dtype
+    ):
+        return _linear_of_anything(x, weight, bias)
+    if native.is_for(x_data, weight_data):
         return _linear_of_anything(x, weight, bias)
     try:
         out = x_data @ weight_data.T

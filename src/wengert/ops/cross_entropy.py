@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backend.compound import sum_kept, sum_rows
 from ..backend.numpy import all_finite
-from ..core import boxing, capturing
+from ..core import boxing, capturing, native
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -243,7 +243,14 @@ def _is_straight(logits: Any, labels: Any, params: dict[str, Any], weight: Any) 
         return False
     y = labels._data if type(labels) is boxing.Tensor else labels
     x = logits._data
-    if type(y) is not np.ndarray or y.dtype is not _INT or x.ndim != 2 or y.shape != x.shape[:1] or x.dtype.kind != "f":
+    if (
+        x.size >= native.smallest
+        or type(y) is not np.ndarray
+        or y.dtype is not _INT
+        or x.ndim != 2
+        or y.shape != x.shape[:1]
+        or x.dtype.kind != "f"
+    ):
         return False
     classes = x.shape[1]
     # Read as an unsigned number, a negative label is larger than any class.

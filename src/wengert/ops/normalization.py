@@ -17,7 +17,7 @@ import numpy as np
 from .. import backend
 from ..backend.compound import standardize, sum_kept, sum_of_products, sum_rows
 from ..backend.numpy import all_finite
-from ..core import boxing, capturing
+from ..core import boxing, capturing, native
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -359,7 +359,7 @@ def layer_norm(x: ArrayLike, normalized_shape: Any, weight: Any = None, bias: An
     if weight is not None and bias is not None:
         scale, shift = asarray(weight), asarray(bias)
         plain = type(tensor) is type(scale) is type(shift) is boxing.Tensor and not capturing.engaged
-        if plain and tensor.dtype == scale.dtype == shift.dtype:
+        if plain and tensor.dtype == scale.dtype == shift.dtype and tensor.size < native.smallest:
             return _straight_layer_norm(tensor, scale, shift, eps)
         return bind(layer_norm_affine.primitive, (tensor, scale, shift), {"eps": eps})
     axis = tuple(range(tensor.ndim - len(shape), tensor.ndim))

@@ -189,7 +189,23 @@ class Bucket:
         for array, piece in zip(arrays, self._pieces):
             np.subtract(array, piece, array)
 
+    def _apply_natively(self, array: np.ndarray, gradient: np.ndarray, update: Update) -> bool:
+        """Take one step of a large parameter in one pass, by native code; return whether it was done."""
+        if not (array.flags.c_contiguous and gradient.flags.c_contiguous) or array.dtype != self.working_dtype:
+            return False
+        count = len(self._arrays)
+
+        def record(cells: Sequence[Any]) -> None:
+            parameter, slope, *rest = cells
+            record_update(update, parameter, slope, rest[:count], rest[count:])
+
+        rule = (update.rule, not update.coupled, update.shrink == 1)
+        flat = [array.reshape(-1), gradient.reshape(-1), *self._arrays, *self._scalars]
+        return Tensor.update_natively(rule, record, flat)
+
     def _apply_in_pieces(self, array: np.ndarray, gradient: np.ndarray, update: Update) -> None:
+        if self._apply_natively(array, gradient, update):
+            return
         coupled, shrink, *constants = self._scalars
         flat = array.reshape(-1)
         flat_gradient = gradient.reshape(-1)
@@ -212,6 +228,16 @@ class Bucket:
             np.subtract(part, out, part)
         if not array.flags.c_contiguous:
             array[...] = flat.reshape(array.shape)
+
+
+def record_update(update: Update, array: Any, gradient: Any, state: Sequence[Any], numbers: Sequence[Any]) -> None:
+    """Do what `Bucket.apply` does, to one parameter, all as things that look like arrays, and are written to."""
+    coupled, shrink, *constants = numbers
+    if update.coupled:
+        gradient = gradient + array * coupled
+    out = gradient.like()
+    update.rule(gradient, state, out, constants)
+    array[...] = (array * shrink if update.shrink != 1 else array) - out
 
 
 def _bad_gradient(gradient: Any, shape: tuple[int, ...]) -> Exception:

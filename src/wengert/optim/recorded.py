@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wengert import Tensor
 
-from .bucket import Bucket, Update
+from .bucket import Bucket, record_update
 
 if TYPE_CHECKING:
     from .optimizer import Group, Optimizer
@@ -56,17 +56,7 @@ def _record_bucket(
 
     def write(cells: Sequence[Any]) -> None:
         for cell, gradient, state in zip(cells, gradients, states):
-            _apply(update, cell, recorder.cell(gradient, bucket.working_dtype), state, numbers)
+            record_update(update, cell, recorder.cell(gradient, bucket.working_dtype), state, numbers)
 
     Tensor.update_buffers(bucket.parameters, write)
     recorder.afterwards.append(bucket.advance)
-
-
-def _apply(update: Update, array: Any, gradient: Any, state: Sequence[Any], numbers: Sequence[Any]) -> None:
-    """Do what `Bucket.apply` does, to one parameter."""
-    coupled, shrink, *constants = numbers
-    if update.coupled:
-        gradient = gradient + array * coupled
-    out = gradient.like()
-    update.rule(gradient, state, out, constants)
-    array[...] = (array * shrink if update.shrink != 1 else array) - out

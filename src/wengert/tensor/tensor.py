@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import ops
 from ..core import backward as core_backward
-from ..core import boxing, capturing
+from ..core import boxing, capturing, native
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
 from ..core.recording import is_observed
@@ -410,6 +410,14 @@ class Tensor(ArrayMethods):
         """
         update_buffers(tensors, update)
 
+    @staticmethod
+    def update_natively(rule: Any, record: Callable[[Sequence[Any]], None], arrays: Sequence[np.ndarray]) -> bool:
+        """Do to C-contiguous arrays what `record` does to things that look like them, in one pass, if that pays.
+
+        `rule` is all that `record` depends on. The largest array comes first; numbers are arrays without axes. Returns
+        whether it was done.
+        """
+        return native.updated(rule, record, arrays)
 
     @staticmethod
     def recorder() -> Any:

@@ -1,0 +1,7 @@
+"""What eager code calls of the compiler, see `core.native`."""
+
+from .eager_operations import computed as computed
+from .eager_sweeps import swept as swept
+from .eager_updates import updated as updated
+
+__all__ = ["computed", "swept", "updated"]

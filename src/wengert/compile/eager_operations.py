@@ -1,0 +1,151 @@
+"""Programs of one operation: what eager code runs on large arrays in place of NumPy."""
+
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..core.primitive import BILINEAR, ELEMENTWISE, OPAQUE, REGISTRY
+from ..typing import Params
+from .eager import (
+    OFF,
+    Accounts,
+    Program,
+    Unkeyed,
+    attempt,
+    frozen,
+    inverse,
+    order_of,
+    raises_floating_point_errors,
+    settled,
+    tariff,
+)
+from .graph import Equation, Graph, Value
+from .llvm.machine import Machine
+
+accounts = Accounts()
+_NUMBERS = frozenset((bool, int, float, complex))
+_KINDS = "fiub"
+"""Kinds of dtypes that are computed natively; of complex numbers NumPy is in charge."""
+_PASS = 0.1e-9
+"""Seconds that are saved for each byte that is read or written."""
+_FUNCTION = 0.8e-9
+"""Seconds that are saved for each element of a function that is more than arithmetic."""
+_FLOP = 5e-12
+"""Seconds that are saved for each operation of a product."""
+_ARITHMETIC = frozenset(("add", "subtract", "multiply", "divide", "negative", "maximum", "minimum", "where", "square"))
+_HEAVY = frozenset(("convolution", "affine", "matrix_product", "convolve", "attention"))
+
+
+class Operation(Program):
+    """A program of one operation.
+
+    Attributes:
+        places: which operands are arrays.
+        numbers: for each result, whether NumPy makes it a number.
+    """
+
+    __slots__ = ("multiple", "numbers", "places")
+
+    def __init__(
+        self, machine: Machine, primitive: Any, operands: Sequence[Any], params: Params, outs: Sequence[Any]
+    ) -> None:
+        inputs: list[Value] = []
+        values: list[Any] = []
+        equations: list[Equation] = []
+        self.places: list[tuple[int, Any]] = []
+        for place, operand in enumerate(operands):
+            value: Any = operand
+            if type(operand) is np.ndarray:
+                axes = order_of(operand)
+                self.places.append((place, axes))
+                value = Value(operand.shape if axes is None else operand.transpose(axes).shape, operand.dtype)
+                inputs.append(value)
+                if axes is not None:
+                    seen = Value(operand.shape, operand.dtype)
+                    equations.append(Equation(REGISTRY["permute"], (value,), {"axes": inverse(axes)}, (seen,)))
+                    value = seen
+            values.append(value)
+        results = tuple([Value(out.shape, out.dtype) for out in outs])
+        equations.append(Equation(primitive, tuple(values), params, results))
+        super().__init__(Graph(primitive.name, inputs, equations, results), machine)
+        self.numbers = [isinstance(out, np.generic) for out in outs]
+        self.multiple = primitive.multiple
+
+    def __call__(self, operands: Sequence[Any]) -> Any:
+        """Return what `primitive.impl` does."""
+        outs = self.run([settled(operands[place], axes) for place, axes in self.places])
+        if True in self.numbers:
+            outs = [out[()] if is_number else out for out, is_number in zip(outs, self.numbers)]
+        return tuple(outs) if self.multiple else outs[0]
+
+
+def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
+    """Return what native code makes of raw operands; None where it is NumPy's turn."""
+    if primitive.view:
+        return None
+    try:
+        key = (primitive, *[_key_of(operand) for operand in operands], *[(k, frozen(v)) for k, v in params.items()])
+    except Unkeyed:
+        return None
+    account = accounts.of(key, lambda: _saving(primitive, operands))
+    program = account.program
+    if program is None:
+        if not account.matures(tariff.operation):
+            return None
+        program = account.program = _made(primitive, operands, params)
+    if program is OFF or raises_floating_point_errors():
+        return None
+    return program(operands)
+
+
+def _key_of(operand: Any) -> Any:
+    kind = type(operand)
+    if kind is np.ndarray:
+        if operand.dtype.kind not in _KINDS or not operand.dtype.isnative:
+            raise Unkeyed
+        return operand.shape, operand.dtype, order_of(operand)
+    if kind not in _NUMBERS:
+        raise Unkeyed
+    return frozen(operand)
+
+
+def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
+    if primitive.name not in REGISTRY or REGISTRY[primitive.name] is not primitive:
+        return OFF  # the user's own: what it does is a matter of its Python code
+    try:
+        out = primitive.impl(backend.numpy, *operands, **params)
+    except Exception:  # it will be raised again, where it can be explained
+        return None
+    outs = out if primitive.multiple else (out,)
+    if not all([isinstance(y, (np.ndarray, np.generic)) and y.dtype.kind in _KINDS for y in outs]):
+        return OFF
+
+    def make(machine: Machine) -> Any:
+        program = Operation(machine, primitive, operands, params, outs)
+        return program if program.executable.is_one_native_call else OFF
+
+    return attempt(make)
+
+
+def _saving(primitive: Any, operands: Sequence[Any]) -> float:
+    """Return about how many seconds native code saves each time."""
+    arrays = [operand for operand in operands if type(operand) is np.ndarray]
+    largest = max([array.size for array in arrays])
+    moved = sum([array.nbytes for array in arrays]) * _PASS
+    if primitive.name in _HEAVY or primitive.kind == BILINEAR:
+        smaller = min([array.size for array in arrays])
+        depth = arrays[-1].shape
+        return moved + 2 * largest * (smaller / max(1, depth[0] if depth else 1)) * _FLOP
+    if primitive.kind == ELEMENTWISE and primitive.name in _ARITHMETIC:
+        return moved
+    return moved + largest * _FUNCTION if primitive.kind in (ELEMENTWISE, OPAQUE) else moved
+
+
+__all__ = ["Operation", "accounts", "computed"]

@@ -1,0 +1,360 @@
+"""Sweeps as programs: what `backward()` does on a tape of large arrays, compiled as a whole.
+
+The key is the tape's structure: operations, static parameters, shapes, and which residual is which. For a key that has
+come up often enough the sweep is captured: its Nodes are rebuilt over tracers, swept, and what that did becomes a graph
+from seeds and residuals to cotangents. All rules are the ones that a differentiable sweep uses.
+
+Products with zeros are not guarded in the program. Where it matters, which is where zero meets infinity, a NaN would be
+the result; so if any cotangent is not finite, the sweep is done again as it always was.
+"""
+
+# The slots of Tensor are this module's business.
+# pyright: reportPrivateUsage=false
+
+# Raw arrays are Any, and NumPy's stubs make Unknown of what is computed from Any.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from ..core import boxing
+from ..core.primitive import REGISTRY
+from ..core.recording import set_recording
+from ..core.tape import ARGUMENT, FREED, PROJECTION, Leaf, Node, Swept, next_sequence, sweep
+from ..core.tracing import outside_of_traces
+from ..core.vspace import densify
+from .capture import CaptureTrace
+from .eager import (
+    OFF,
+    Accounts,
+    Program,
+    Unkeyed,
+    attempt,
+    frozen,
+    inverse,
+    order_of,
+    raises_floating_point_errors,
+    settled,
+    tariff,
+)
+from .graph import Graph
+from .llvm.machine import Machine
+from .sources import SeedSource
+
+Route = Mapping[Node, tuple[Node | None, ...]]
+
+accounts = Accounts()
+_WITHOUT_LARGE = 64
+"""Nodes among which there must be a large one, or the sweep is left to NumPy."""
+_LARGE = 1 << 14
+_ELEMENT = 1.2e-9
+"""Seconds that are saved for each element of each Node's value."""
+_MOST_FAILURES = 8
+"""Runs that came to something infinite before a program is given up."""
+_sequence = attrgetter("sequence")
+_trusted: set[Any] = set()
+
+
+class _Survey:
+    """A tape as a program sees it.
+
+    Attributes:
+        nodes: those to pull through, the youngest first.
+        ends: where the program ends: leaves, and Nodes at which the sweep itself goes on.
+        places: the number of every Node, ends after the others.
+        arrays: seeds and residuals, each once.
+        orders: the order of their axes in memory, where it is another than theirs.
+        key: what the program depends on.
+        work: elements of all arrays.
+    """
+
+    __slots__ = ("arrays", "ends", "key", "nodes", "numbers", "orders", "places", "work")
+
+    def __init__(self, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None) -> None:
+        self.nodes, self.ends, statics = _met(seeds, route)
+        self.places = {node: place for place, node in enumerate([*self.nodes, *self.ends])}
+        self.arrays: list[np.ndarray] = []
+        self.orders: list[tuple[int, ...] | None] = []
+        self.numbers: dict[int, int] = {}
+        self.work = 0
+        places = self.places
+        parts: list[Any] = [tuple([(places[node], self._number_of(bar)) for node, bar in seeds])]
+        if targets:
+            parts.append(tuple([place for node, place in places.items() if node in targets]))
+        for node in self.nodes:
+            inputs = node.inputs if route is None else route[node]
+            parents = tuple([None if parent is None else places[parent] for parent in inputs])
+            parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
+        parts.extend([(type(end), end.shape, end.dtype) for end in self.ends])
+        self.key = tuple(parts)
+
+    def _saved(self, saved: Any) -> Any:
+        if type(saved) is not tuple:
+            return frozen(saved)
+        return tuple([self._number_of(value) if hasattr(value, "ndim") else self._other(value) for value in saved])
+
+    def _other(self, value: Any) -> Any:
+        return self._saved(value) if type(value) is tuple else frozen(value)
+
+    def _number_of(self, value: Any) -> Any:
+        """Return the number of an array among those that go in, with its kind."""
+        number = self.numbers.get(id(value))
+        if number is None:
+            if type(value) is not np.ndarray:
+                if not isinstance(value, np.generic):
+                    raise Unkeyed
+                array = np.asarray(value)
+            else:
+                array = value
+            if array.dtype.kind not in "fiub":
+                raise Unkeyed
+            number = self.numbers[id(value)] = len(self.arrays)
+            axes = order_of(array)
+            self.arrays.append(array)
+            self.orders.append(axes)
+            self.work += array.size
+            return number, array.shape, array.dtype, axes
+        return number
+
+
+def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[Node], dict[Node, Any]]:
+    """Return the Nodes to pull through, the youngest first, the ends, and the static parameters as parts of a key.
+
+    Raises:
+        Unkeyed: there is nothing large among them, or only the sweep itself can pull through the very first.
+    """
+    if not _trusted:
+        _trusted.update([*REGISTRY, PROJECTION, ARGUMENT])
+    statics: dict[Node, Any] = {}
+    ends: dict[Node, None] = {}
+    stack = [node for node, _ in seeds]
+    large = False
+    while stack:
+        node = stack.pop()
+        if node in statics or node in ends:
+            continue
+        static = _static_of(node, route)
+        if static is OFF:
+            ends[node] = None
+            continue
+        statics[node] = static
+        if not large:
+            large = _is_large(node)
+            if len(statics) > _WITHOUT_LARGE:
+                raise Unkeyed
+        stack.extend([parent for parent in (node.inputs if route is None else route[node]) if parent is not None])
+    for node in _below([end for end in ends if end.inputs], route):
+        if statics.pop(node, None) is not None:
+            ends[node] = None  # more may come from below what the sweep has to do itself
+    if not large or not all([node in statics for node, _ in seeds]):
+        raise Unkeyed
+    used = {p for node in statics for p in (node.inputs if route is None else route[node])}
+    return sorted(statics, key=_sequence, reverse=True), [end for end in ends if end in used], statics
+
+
+def _static_of(node: Node, route: Route | None) -> Any:
+    """Return what a program depends on of a Node's parameters; `OFF` if it ends here."""
+    if type(node) is not Node or node.primitive not in _trusted or (route is not None and node not in route):
+        return OFF
+    params = getattr(node, "params", None)  # the fast path leaves it out
+    try:
+        return frozen(params) if params else ()
+    except Unkeyed:
+        return OFF
+
+
+def _below(nodes: Sequence[Node], route: Route | None) -> set[Node]:
+    """Return all Nodes that a sweep from these would get to."""
+    met: set[Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        for parent in node.inputs if route is None else route.get(node, ()):
+            if parent is not None and parent not in met:
+                met.add(parent)
+                stack.append(parent)
+    return met
+
+
+def needed(node: Node) -> Any:
+    """Return what a Node saved for its rules, less what straight paths leave for NumPy's sweep alone."""
+    saved = node.saved
+    if type(saved) is not tuple or len(saved) <= len(node.primitive.residuals):
+        return saved
+    return saved[: len(node.primitive.residuals)]
+
+
+def _is_large(node: Node) -> bool:
+    size = 1
+    for extent in node.shape:
+        if type(extent) is not int:  # of several outputs
+            return any([hasattr(value, "size") and value.size >= _LARGE for value in node.saved])
+        size *= extent
+    if size >= _LARGE:
+        return True
+    for value in node.saved if type(node.saved) is tuple else ():
+        if type(value) is np.ndarray and value.size >= _LARGE:
+            return True
+    return False
+
+
+class _Sweep(Program):
+    """A compiled sweep.
+
+    Attributes:
+        ends: places of the Nodes whose cotangents it computes.
+        failures: how many runs in a row came to something infinite.
+    """
+
+    __slots__ = ("ends", "failures")
+
+    def __init__(self, machine: Machine, graph: Graph, ends: list[int]) -> None:
+        super().__init__(graph, machine)
+        self.ends = ends
+        self.failures = 0
+
+
+def swept(
+    seeds: Sequence[Any], retain: bool, targets: frozenset[Node], route: Route | None, masked: bool | None
+) -> tuple[Swept, list[Any], bool | None] | None:
+    """Do a sweep, or its beginning; return what it found, seeds to go on from, and whether to guard from there.
+
+    None if all of it is to be done Node by Node.
+    """
+    if not targets:
+        route = None
+    try:
+        survey = _Survey(seeds, targets, route)
+    except Unkeyed:
+        return None
+    account = accounts.of(survey.key, lambda: survey.work * _ELEMENT)
+    program = account.program
+    if program is None:
+        if not account.matures(tariff.node * len(survey.nodes)):
+            return None
+        program = account.program = attempt(lambda machine: _captured(machine, survey, seeds, targets, route))
+    if program is OFF or raises_floating_point_errors():
+        return None
+    bars = program.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
+    if not all([bool(test) for test in bars[len(program.ends) :]]):
+        program.failures += 1
+        if program.failures >= _MOST_FAILURES:
+            account.program = OFF
+        return None
+    program.failures = 0
+    return _delivered(survey, program, bars, retain, targets, masked)
+
+
+def _delivered(
+    survey: _Survey, program: _Sweep, bars: list[Any], retain: bool, targets: frozenset[Node], masked: bool | None
+) -> tuple[Swept, list[Any], bool | None]:
+    found = Swept()
+    seeds: list[Any] = []
+    order = [*survey.nodes, *survey.ends]
+    inner = len(survey.nodes)
+    for place, bar in zip(program.ends, bars):
+        node: Any = order[place]
+        if node.primitive is None:
+            found.leaves[node] = bar
+        elif place < inner:
+            found.targets[node] = bar
+        else:
+            seeds.append((node, bar))
+    if masked is False:
+        masked = any([node.primitive.masks for node in survey.nodes])
+    if not retain:
+        _free(survey.nodes, bool(targets))
+    return found, seeds, masked
+
+
+def _free(nodes: Sequence[Node], keep_inputs: bool) -> None:
+    """Take from Nodes what their derivatives need, as a sweep does."""
+    for node in nodes:
+        node.primitive = FREED
+        node.saved = None
+        if not keep_inputs:
+            node.inputs = ()
+
+
+def _captured(
+    machine: Machine, survey: _Survey, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None
+) -> Any:
+    """Sweep a copy of a tape over tracers; return what that did as a program."""
+    trace = CaptureTrace("sweep", [])
+    ends: list[tuple[int, Any]] = []
+    tests: list[Any] = []
+
+    def run() -> None:
+        tracers = [_tracer(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
+        twins, way = _twins(survey, tracers, route)
+        order = {node: place for place, node in enumerate(twins)}
+        pairs = [(twins[survey.places[node]], tracers[survey.numbers[id(bar)]]) for node, bar in seeds]
+        wanted = [survey.places[node] for node in (*targets, *survey.ends) if node in survey.places]
+        found = sweep(
+            pairs, retain=True, traced=True, masked=None, targets=frozenset([twins[p] for p in wanted]), route=way
+        )
+        ends.extend([(order[node], densify(bar)) for node, bar in {**found.leaves, **found.targets}.items()])
+        xp = boxing.operations
+        tests.extend([xp.all(xp.isfinite(bar)) for _, bar in ends if type(bar) is boxing.Tracer])
+
+    before = set_recording(False)
+    try:
+        with outside_of_traces():
+            trace.run(run)
+    finally:
+        set_recording(before)
+    if trace.decisions or trace.checks or trace.brought or trace.numbers or trace.reports:
+        return OFF
+    outputs = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in ends]
+    outputs += [test._state.value for test in tests]
+    graph = Graph("sweep", list(trace.inputs), trace.equations, outputs).without_dead_code()
+    return _Sweep(machine, graph, [place for place, _ in ends])
+
+
+def _tracer(trace: CaptureTrace, array: np.ndarray, axes: tuple[int, ...] | None) -> Any:
+    raw = settled(array, axes)
+    tracer = trace.tracer(raw, trace.input(raw, SeedSource(raw)))
+    return tracer if axes is None else boxing.operations.permute_dims(tracer, inverse(axes))
+
+
+def _twins(survey: _Survey, tracers: Sequence[Any], route: Route | None) -> tuple[list[Node], Route]:
+    """Return Nodes like those of a tape, whose residuals are tracers, and the way of a sweep through them."""
+    twins: dict[Node, Node] = {}
+    for end in survey.ends:
+        twin = Leaf.__new__(Leaf) if end.primitive is None else Node()
+        twin.primitive = None if end.primitive is None else PROJECTION
+        twin.inputs = ()
+        twin.saved = ()
+        twins[end] = _like(end, twin)
+    way: dict[Node, tuple[Node | None, ...]] = {}
+    for node in reversed(survey.nodes):
+        twin = twins[node] = _like(node, Node())
+        inputs = node.inputs if route is None else route[node]
+        twin.primitive = node.primitive
+        twin.inputs = way[twin] = tuple([None if parent is None else twins[parent] for parent in inputs])
+        twin.saved = _over_tracers(needed(node), survey.numbers, tracers)
+    return [twins[node] for node in (*survey.nodes, *survey.ends)], way
+
+
+def _like(node: Node, twin: Node) -> Node:
+    twin.params = getattr(node, "params", {})
+    twin.shape = node.shape
+    twin.dtype = node.dtype
+    twin.sequence = next_sequence()
+    twin.code = node.code
+    twin.instruction = node.instruction
+    return twin
+
+
+def _over_tracers(saved: Any, numbers: Mapping[int, int], tracers: Sequence[Any]) -> Any:
+    if type(saved) is tuple:
+        return tuple([_over_tracers(value, numbers, tracers) for value in saved])
+    return tracers[numbers[id(saved)]] if isinstance(saved, (np.ndarray, np.generic)) else saved
+
+
+__all__ = ["accounts", "swept"]

@@ -1,0 +1,109 @@
+"""Where native kernels for eager code come in: hooks that the compiler fills when large arrays are first met.
+
+The core cannot import the compiler, and most programs never need it. So the paths of eager code ask here: the general
+dispatcher for operations on arrays of at least `smallest` elements, and the sweep if it `met` such operations. The fast
+path asks nothing until the first large array is met; then its kernels are replaced by ones that look at sizes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+SMALLEST = 1 << 14
+"""Elements of an operand from which on it is considered whether native code pays."""
+_WAIT = 1 << 24
+"""Elements that operations on large arrays have met when the compiler is loaded: short scripts need not wait for it."""
+
+smallest = SMALLEST
+"""`SMALLEST`, or a number that no array has where native kernels are switched off."""
+met = 0
+"""Operations on large arrays since the last sweep."""
+engaged = False
+"""Whether a large array has been met in this process."""
+
+load: Callable[[], Any] | None = None
+"""Returns the compiler's part in this (see `compile.eager`); set by the package when it is imported."""
+_provider: Any = False
+_switches: list[Callable[[], None]] = []
+
+
+def on_engaging(switch: Callable[[], None]) -> None:
+    """Have `switch()` called when the first large array of the process is met."""
+    _switches.append(switch)
+
+
+def engage() -> None:
+    """Take note of the first large array."""
+    global engaged
+    if not engaged:
+        engaged = True
+        for switch in _switches:
+            switch()
+
+
+def switch(on: bool) -> bool:
+    """Switch native kernels of eager code on or off; return whether they were on."""
+    global smallest
+    before = smallest == SMALLEST
+    smallest = SMALLEST if on else sys.maxsize
+    return before
+
+
+def is_for(x: Any, y: Any) -> bool:
+    """Return whether one of two arrays is large enough for `computed`."""
+    return x.size >= smallest or y.size >= smallest
+
+
+def computed(primitive: Any, operands: Sequence[Any], params: Any) -> Any:
+    """Return what native code makes of raw operands, of which one is large; None where it is NumPy's turn.
+
+    What it returns is as `primitive.impl` returns it. Errors are NumPy's: only what went well there is done here.
+    """
+    global met
+    met += 1
+    if not _provider and not _is_time(operands):
+        return None
+    return _provider.computed(primitive, operands, params)
+
+
+def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked: bool | None) -> tuple[Any, Any, Any]:
+    """Let native code do a sweep over raw arrays, or its beginning, if that pays.
+
+    Returns:
+        What was found (`found` if nothing was done), seeds to go on from, and whether products are guarded from there.
+    """
+    global met
+    if not retain:
+        met = 0
+    seeds = list(seeds)
+    begun = _provider and _provider.swept(seeds, retain, targets, route, masked)
+    return begun or (found, seeds, masked)
+
+
+def updated(rule: Any, record: Callable[[Sequence[Any]], None], arrays: Sequence[Any]) -> bool:
+    """Do to arrays what `record` does to things like them, natively; return whether it is done, else nothing is."""
+    if arrays[0].size < smallest or (not _provider and not _is_time(arrays)):
+        return False
+    return _provider.updated(rule, record, arrays)
+
+
+_waited = 0
+
+
+def _is_time(operands: Sequence[Any]) -> bool:
+    """Load the compiler if enough was done on large arrays; return whether it is there."""
+    global _waited, _provider
+    if not engaged:
+        engage()
+    _waited += max([getattr(operand, "size", 0) for operand in operands])
+    if _waited < _WAIT or load is None:
+        return False
+    _provider = load()
+    return True
+
+
+if os.environ.get("WENGERT_EAGER_KERNELS", "1") == "0":
+    switch(False)
