@@ -16,9 +16,10 @@ from .lower import NestElements, Step, Writer
 from .lower_elements import MustStore
 from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layouts
-from .lower_nests import common_offsets, shifted
+from .lower_nests import COSTLY, common_offsets, shifted
 from .nests import Access, Counter, Store
-from .scalar_ir import FLOAT32, FLOAT64, convert, input_scalar, topological
+from .scalar_ir import FLOAT32, FLOAT64, ScalarFunction, convert, input_scalar, topological
+from .scalar_math import lower
 
 Axes = tuple[int, ...]
 
@@ -31,6 +32,10 @@ def is_product(equation: Equation) -> bool:
     if not isinstance(x, Value) or not isinstance(y, Value):
         return False
     return x.dtype == y.dtype and x.dtype in (FLOAT32, FLOAT64) and 0 not in (*x.shape, *y.shape)
+
+
+MOST_OPERATIONS = 160
+"""How long an epilogue may be; a derivative of the exact gelu costs half as much again in there as in a nest."""
 
 
 class Unfit(Exception):
@@ -66,6 +71,7 @@ class EpilogueWriter:
             elements.given = {self.out: product}
             elements.inlined = {root.value for root in group.roots}
             stores = [self._stored(elements, root) for root in group.roots]
+            _demand_short(stores)
         if self.is_kept or group is None:
             index = tuple([Affine(0, ((i, 1),)) if n > 1 else Affine(0) for i, n in enumerate(self.extents)])
             stores.insert(0, Store(self._target(elements, self.out, index), product))
@@ -120,6 +126,18 @@ class EpilogueWriter:
     def _name(self, first: str, group: Group | None) -> str:
         names = [] if group is None else [root.equation.primitive.name for root in group.roots][:2]
         return "_".join(dict.fromkeys([first, *names]))
+
+
+def _demand_short(stores: list[Store]) -> None:
+    """Refuse what is so long that its values leave no registers to the tiles of the product."""
+    scalars = tuple([store.scalar for store in stores])
+    order = topological(scalars)
+    if not any([scalar.op in COSTLY for scalar in order]):
+        return
+    inputs = tuple([scalar for scalar in order if scalar.op == "input"])
+    function, _ = lower(ScalarFunction("epilogue", inputs, scalars), anywhere=True)
+    if len(topological(function.outputs)) > MOST_OPERATIONS:
+        raise Unfit
 
 
 class ProductWriter(EpilogueWriter):
