@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from benchmarks.contest import Contest, Standing
 from benchmarks.engines import JAX_STEPS, PYTORCH_STEPS, TORCH_COMPILE, WENGERT_COMPILE, WENGERT_STEPS, Engine
 from benchmarks.measurement import reported
 from benchmarks.models import COMPILED_WORKS, MANY, SMALL
-from benchmarks.report import format_bytes, format_seconds, markdown_row, ways_lines
+from benchmarks.report import Section, format_bytes, format_seconds, page, ways_lines
 from benchmarks.suite import RESULTS
 
 if TYPE_CHECKING:
@@ -79,23 +79,6 @@ Peak operations: the best product of square float32 matrices of 512 to 2,048, Nu
 best triad a = b + 3 c on arrays of 128 MiB, three passes counted. Roof: the larger of operations over peak operations
 and bytes over peak bandwidth. Time: that of all threads together over the number of cores, all calls of a kernel in one
 run, the longest first. What fits caches may move more than the triad does."""
-
-
-@dataclass
-class Section:
-    """A table of the page, with what is said below it."""
-
-    title: str
-    heads: Sequence[str]
-    rows: list[list[str]]
-    note: str
-    lines: list[str] = field(default_factory=list)
-
-    def markdown(self) -> list[str]:
-        """Return the lines of the page."""
-        rule = ["---", *["---:"] * (len(self.heads) - 1)]
-        table = [markdown_row(self.heads), markdown_row(rule), *map(markdown_row, self.rows)]
-        return ["", f"## {self.title}", "", *table, "", self.note, *([""] if self.lines else []), *self.lines]
 
 
 @dataclass(frozen=True)
@@ -221,19 +204,6 @@ SECTIONS: dict[str, Callable[[Choice], list[Section]]] = {
 }
 
 
-def page(sections: Iterable[Section], facts: dict[str, str]) -> str:
-    """Return the whole report."""
-    lines = [
-        "# Compiled: Wengert against PyTorch, torch.compile and JAX",
-        "",
-        "Written by `python -m benchmarks.compiled`.",
-    ]
-    lines += ["", *(f"- {name}: {fact}" for name, fact in facts.items())]
-    for section in sections:
-        lines += section.markdown()
-    return "\n".join(lines) + "\n"
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=(__doc__ or "").split(":")[0])
@@ -258,7 +228,9 @@ def main() -> int:
         choice = Choice(options.only or tuple(TITLES), options.repetitions, status.update)
         for name in options.section or SECTIONS:
             sections += SECTIONS[name](choice)
-    text = page(sections, facts)
+    text = page(
+        "Compiled: Wengert against PyTorch, torch.compile and JAX", "python -m benchmarks.compiled", facts, sections
+    )
     print(text, end="")
     output = options.output or (None if options.only or options.section else RESULTS / "compiled.md")
     if output is not None:

@@ -1,14 +1,14 @@
-"""A row of `benchmarks.compiled`: all engines are timed in turn, and one is set beside the best of the others."""
+"""A row of a table for which all engines are timed in turn, and one is set beside the best of some others."""
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from benchmarks import harness
 from benchmarks.agreement import demand_agreement
-from benchmarks.measurement import CHOICE_REPETITIONS, reported
+from benchmarks.measurement import Prepared, fastest, reported
 from benchmarks.models import COMPILED_WORKS
 from benchmarks.report import DASH, format_seconds
 
@@ -61,6 +61,10 @@ class Standing:
         comparison = self.comparison
         return None if comparison is None or self.limit is None else comparison.ratio <= self.limit
 
+    def against(self, subject: Engine, rivals: Sequence[Engine]) -> Standing:
+        """Return how another engine did beside others, in the same rounds."""
+        return replace(self, subject=subject, rivals=rivals)
+
     def summary(self, engines: Sequence[Engine]) -> list[str]:
         """Return the text of the columns: work, ratio, limit, and a figure for each engine."""
         comparison, best = self.comparison, self.best
@@ -90,9 +94,21 @@ SUMMARY_HEADS = ("work", "ratio", "limit")
 HEADS = (*SUMMARY_HEADS, "spread", "target")
 
 
+def prepared(name: str, engine: Engine) -> Prepared:
+    """Set a compiled work up in every way that the engine has, see that each is right, and choose the fastest."""
+    work = COMPILED_WORKS[name]
+    ways = engine.ways(work)
+    for job in ways:
+        demand_agreement(f"{engine.title} {job.way}".strip(), job, work)
+    return fastest(ways)
+
+
 @dataclass(frozen=True)
 class Contest:
-    """A piece of work, and who does it: the subject, the rivals that it is set beside, and others for comparison."""
+    """A piece of work, and who does it: the subject, the rivals that it is set beside, and others for comparison.
+
+    `prepare` sets the work of that name up for an engine.
+    """
 
     title: str
     limit: float | None
@@ -100,6 +116,7 @@ class Contest:
     subject: Engine
     rivals: tuple[Engine, ...]
     others: tuple[Engine, ...] = ()
+    prepare: Callable[[str, Engine], Prepared] = prepared
 
     def run(self, repetitions: int = REPETITIONS) -> Standing:
         """Set every engine up, see that it is right, and time its fastest way in turn with the others'."""
@@ -107,20 +124,11 @@ class Contest:
         samplers: dict[Engine, Callable[[], float]] = {}
         for engine in (self.subject, *self.others, *self.rivals):
             with reported(standing.figures, engine):
-                samplers[engine] = self._sampler(engine, standing)
+                chosen = self.prepare(self.work, engine)
+                samplers[engine] = chosen.sample
+                if chosen.ways:
+                    standing.ways[engine.title] = {way: format_seconds(m) for way, m in chosen.ways.items()}
         for _ in range(repetitions):
             for engine, sampler in samplers.items():
                 standing.samples.setdefault(engine, []).append(sampler())
         return standing
-
-    def _sampler(self, engine: Engine, standing: Standing) -> Callable[[], float]:
-        work = COMPILED_WORKS[self.work]
-        ways = engine.ways(work)
-        for job in ways:
-            demand_agreement(f"{engine.title} {job.way}".strip(), job, work)
-        samplers = [harness.calibrated(job.run).sample for job in ways]
-        if len(samplers) == 1:
-            return samplers[0]
-        medians = harness.medians_in_turn(samplers, CHOICE_REPETITIONS)
-        standing.ways[engine.title] = {job.way: format_seconds(m) for job, m in zip(ways, medians, strict=True)}
-        return samplers[medians.index(min(medians))]

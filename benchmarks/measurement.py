@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.engines import PYTORCH, WENGERT, Engine, NotInstalled, NotOffered
 from benchmarks.report import Row, format_seconds
-from benchmarks.works import WORKS, Function, Network, Training, Work
+from benchmarks.works import WORKS, Function, Job, Network, Training, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,12 +48,17 @@ def timed(name: str, engine: Engine) -> Prepared:
             job.run()
         if not job.result()[0] < results[0]:
             raise ArithmeticError(f"{engine.title} trains, but its loss does not fall")
+    return fastest(ways)
+
+
+def fastest(ways: Sequence[Job]) -> Prepared:
+    """Time the Jobs of one piece of work in turn, and choose the fastest."""
     samplers = [harness.calibrated(job.run).sample for job in ways]
     if len(samplers) == 1:
         return Prepared(samplers[0], {})
     medians = harness.medians_in_turn(samplers, CHOICE_REPETITIONS)
-    fastest = medians.index(min(medians))
-    return Prepared(samplers[fastest], {job.way: median for job, median in zip(ways, medians, strict=True)})
+    best = medians.index(min(medians))
+    return Prepared(samplers[best], {job.way: median for job, median in zip(ways, medians, strict=True)})
 
 
 def _demand_agreement(name: str, results: Sequence[np.ndarray], work: Work) -> None:

@@ -120,6 +120,31 @@ def markdown(layout: Layout, rows: Sequence[Row], facts: Mapping[str, str], comm
     return "\n".join(lines) + "\n"
 
 
+@dataclass
+class Section:
+    """A table of the page, with what is said below it."""
+
+    title: str
+    heads: Sequence[str]
+    rows: list[list[str]]
+    note: str
+    lines: list[str] = field(default_factory=list)
+
+    def markdown(self) -> list[str]:
+        """Return the lines of the page."""
+        rule = ["---", *["---:"] * (len(self.heads) - 1)]
+        table = [markdown_row(self.heads), markdown_row(rule), *map(markdown_row, self.rows)]
+        return ["", f"## {self.title}", "", *table, "", self.note, *([""] if self.lines else []), *self.lines]
+
+
+def page(title: str, command: str, facts: Mapping[str, str], sections: Iterable[Section]) -> str:
+    """Return a report of several tables as a page."""
+    lines = [f"# {title}", "", f"Written by `{command}`.", "", *(f"- {name}: {fact}" for name, fact in facts.items())]
+    for section in sections:
+        lines += section.markdown()
+    return "\n".join(lines) + "\n"
+
+
 class Tried(Protocol):
     """What has a title, and the medians of all ways that an engine has of writing the work."""
 

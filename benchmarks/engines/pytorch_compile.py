@@ -12,7 +12,7 @@ import torch
 from benchmarks.engines import NotOffered, modules, pytorch_transforms
 from benchmarks.engines.pytorch_steps import NAMESPACE, descent, gradient_job, job, training
 from benchmarks.models import Descent, Evolution, Gradient, Model
-from benchmarks.works import HessianVector, Job
+from benchmarks.works import Job, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,16 +56,21 @@ def _descent(work: Descent) -> Iterator[Job]:
     yield job("loss and `SGD.step` compiled", descent(work, torch.compile, torch.compile))
 
 
-def _hessian_vector(work: HessianVector) -> Iterator[Job]:
+def _transformed(kind: type, work: Any) -> Iterator[Job]:
     _demand_compiler()
-    for eager in pytorch_transforms.BUILDERS[HessianVector](work):
+    job_of = pytorch_transforms.layers_job if issubclass(kind, Network) else pytorch_transforms.job
+    for eager in pytorch_transforms.BUILDERS[kind](work):
         if "torch.func" in eager.way:
-            yield _compiled(eager)
+            yield job_of(eager.way, torch.compile(_calling(eager.run)))
 
 
-def _compiled(eager: Job) -> Job:
-    run: Callable[[], Any] = torch.compile(eager.run)
-    return pytorch_transforms.layers_job(eager.way, run)
+def _calling(run: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a plain function, which Dynamo traces whatever it is that it calls."""
+
+    def call() -> Any:
+        return run()
+
+    return call
 
 
 BUILDERS = {
@@ -73,5 +78,5 @@ BUILDERS = {
     Gradient: _gradient,
     Evolution: _evolution,
     Descent: _descent,
-    HessianVector: _hessian_vector,
+    **{kind: partial(_transformed, kind) for kind in pytorch_transforms.BUILDERS},
 }

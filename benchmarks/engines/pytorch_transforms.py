@@ -23,9 +23,9 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-_job = partial(derivatives, to_array=_numpy)
+job = partial(derivatives, to_array=_numpy)
 # The rows of PyTorch's weights are outputs.
-layers_job = partial(_job, outputs_first=True)
+layers_job = partial(job, outputs_first=True)
 
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
@@ -87,9 +87,9 @@ def _hessian(work: Hessian) -> list[Job]:
 
     vectorized = partial(torch.autograd.functional.hessian, function, vectorize=True)
     return [
-        _job("`torch.func.hessian`", partial(hessian(function), point)),
-        _job("`torch.func.jacrev` twice", partial(jacrev(jacrev(function)), point)),
-        _job("`torch.autograd.functional.hessian(vectorize=True)`", partial(vectorized, point)),
+        job("`torch.func.hessian`", partial(hessian(function), point)),
+        job("`torch.func.jacrev` twice", partial(jacrev(jacrev(function)), point)),
+        job("`torch.autograd.functional.hessian(vectorize=True)`", partial(vectorized, point)),
     ]
 
 
@@ -101,9 +101,9 @@ def _jacobian(work: Jacobian) -> list[Job]:
 
     vectorized = partial(torch.autograd.functional.jacobian, function, vectorize=True)
     return [
-        _job("`torch.func.jacrev`", partial(jacrev(function), point)),
-        _job("`torch.func.jacfwd`", partial(jacfwd(function), point)),
-        _job("`torch.autograd.functional.jacobian(vectorize=True)`", partial(vectorized, point)),
+        job("`torch.func.jacrev`", partial(jacrev(function), point)),
+        job("`torch.func.jacfwd`", partial(jacfwd(function), point)),
+        job("`torch.autograd.functional.jacobian(vectorize=True)`", partial(vectorized, point)),
     ]
 
 
@@ -117,7 +117,7 @@ def _per_sample(work: PerSample) -> list[Job]:
 def _batched(work: Batched) -> list[Job]:
     inputs = [torch.tensor(array) for array in work.inputs]
     mapped = vmap(partial(work.function, torch), in_dims=(0, *[None] * (len(inputs) - 1)))
-    return [_job("`torch.func.vmap`", partial(mapped, *inputs))]
+    return [job("`torch.func.vmap`", partial(mapped, *inputs))]
 
 
 def _pushforward(work: Pushforward) -> list[Job]:
@@ -131,8 +131,8 @@ def _pushforward(work: Pushforward) -> list[Job]:
             return tuple(forward_ad.unpack_dual(function(*duals)))
 
     return [
-        _job("`torch.func.jvp`", partial(jvp, function, inputs, directions)),
-        _job("dual numbers of `torch.autograd.forward_ad`", dual_numbers),
+        job("`torch.func.jvp`", partial(jvp, function, inputs, directions)),
+        job("dual numbers of `torch.autograd.forward_ad`", dual_numbers),
     ]
 
 

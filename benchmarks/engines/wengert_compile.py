@@ -10,7 +10,7 @@ import wengert as wg
 from benchmarks.engines import NotOffered, modules, wengert_transforms
 from benchmarks.engines.wengert_steps import descent, training
 from benchmarks.models import Descent, Evolution, Gradient, Model
-from benchmarks.works import HessianVector, Job
+from benchmarks.works import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,8 +47,8 @@ def _gradient(work: Gradient) -> Iterator[Job]:
     yield Job(run, result)
 
 
-def _hessian_vector(work: HessianVector) -> Iterator[Job]:
-    yield wengert_transforms.hessian_vector(work, _compiler())
+def _transformed(builder: Callable[..., list[Job]], work: Any) -> list[Job]:
+    return builder(work, _compiler())
 
 
 BUILDERS = {
@@ -56,5 +56,5 @@ BUILDERS = {
     Gradient: _gradient,
     Evolution: _gradient,
     Descent: _descent,
-    HessianVector: _hessian_vector,
+    **{kind: partial(_transformed, builder) for kind, builder in wengert_transforms.BUILDERS.items()},
 }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 _job = partial(derivatives, to_array=wg.Tensor.numpy)
 # The rows of Wengert's weights are outputs.
 _layers_job = partial(_job, outputs_first=True)
@@ -31,62 +33,63 @@ def _loss(layers: Layers, images: wg.Tensor, labels: wg.Tensor) -> wg.Tensor:
     return wg.nn.functional.cross_entropy(wg.nn.functional.linear(images, *last), labels)
 
 
-def hessian_vector(work: HessianVector, wrapped: Callable[[Any], Any] | None = None) -> Job:
-    """Return the Job of a product; `wrapped` is applied to the function of parameters and directions."""
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _hessian_vector(work: HessianVector, wrapped: Wrapper = _as_it_is) -> list[Job]:
+    """Return the ways to a product; `wrapped` is applied to the function of parameters and directions."""
     images, labels = (wg.tensor(array) for array in work.inputs)
 
     def loss_of(layers: Layers) -> wg.Tensor:
         return _loss(layers, images, labels)
 
-    product = partial(wg.hvp, loss_of)
-    product = wrapped(product) if wrapped else product
-    return _layers_job("`wg.hvp`", partial(product, _layers(work.parameters), _layers(work.directions)))
+    product = wrapped(partial(wg.hvp, loss_of))
+    return [_layers_job("`wg.hvp`", partial(product, _layers(work.parameters), _layers(work.directions)))]
 
 
-def _hessian_vector(work: HessianVector) -> list[Job]:
-    return [hessian_vector(work)]
-
-
-def _hessian(work: Hessian) -> list[Job]:
+def _hessian(work: Hessian, wrapped: Wrapper = _as_it_is) -> list[Job]:
     point, *others = (wg.tensor(array) for array in work.inputs)
 
     def function(x: wg.Tensor) -> wg.Tensor:
         return work.function(wg, x, *others)
 
-    return [_job("`wg.hessian`", partial(wg.hessian(function), point))]
+    return [_job("`wg.hessian`", partial(wrapped(wg.hessian(function)), point))]
 
 
-def _jacobian(work: Jacobian) -> list[Job]:
+def _jacobian(work: Jacobian, wrapped: Wrapper = _as_it_is) -> list[Job]:
     point, *others = (wg.tensor(array) for array in work.inputs)
 
     def function(x: wg.Tensor) -> wg.Tensor:
         return work.function(wg, x, *others)
 
     return [
-        _job("`wg.jacrev`", partial(wg.jacrev(function), point)),
-        _job("`wg.jacfwd`", partial(wg.jacfwd(function), point)),
+        _job("`wg.jacrev`", partial(wrapped(wg.jacrev(function)), point)),
+        _job("`wg.jacfwd`", partial(wrapped(wg.jacfwd(function)), point)),
     ]
 
 
-def _per_sample(work: PerSample) -> list[Job]:
+def _per_sample(work: PerSample, wrapped: Wrapper = _as_it_is) -> list[Job]:
     images, labels = (wg.tensor(array) for array in work.inputs)
-    gradients = wg.vmap(wg.grad(_loss), in_axes=(None, 0, 0))
+    gradients = wrapped(wg.vmap(wg.grad(_loss), in_axes=(None, 0, 0)))
     return [_layers_job("`wg.vmap` of `wg.grad`", partial(gradients, _layers(work.parameters), images, labels))]
 
 
-def _batched(work: Batched) -> list[Job]:
+def _batched(work: Batched, wrapped: Wrapper = _as_it_is) -> list[Job]:
     inputs = [wg.tensor(array) for array in work.inputs]
-    mapped = wg.vmap(partial(work.function, wg), in_axes=(0, *[None] * (len(inputs) - 1)))
+    mapped = wrapped(wg.vmap(partial(work.function, wg), in_axes=(0, *[None] * (len(inputs) - 1))))
     return [_job("`wg.vmap`", partial(mapped, *inputs))]
 
 
-def _pushforward(work: Pushforward) -> list[Job]:
+def _pushforward(work: Pushforward, wrapped: Wrapper = _as_it_is) -> list[Job]:
     inputs = tuple(wg.tensor(array) for array in work.inputs)
     directions = tuple(wg.tensor(array) for array in work.directions)
-    return [_job("`wg.jvp`", partial(wg.jvp, partial(work.function, wg), inputs, directions))]
+    pushed = wrapped(partial(wg.jvp, partial(work.function, wg)))
+    return [_job("`wg.jvp`", partial(pushed, inputs, directions))]
 
 
-BUILDERS = {
+# Each takes, beside the work, what is applied to the transformed function: nothing, or `wg.compile`.
+BUILDERS: dict[type, Callable[..., list[Job]]] = {
     HessianVector: _hessian_vector,
     Hessian: _hessian,
     Jacobian: _jacobian,
