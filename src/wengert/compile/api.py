@@ -30,8 +30,10 @@ from .capture import CaptureTrace
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
+from .binding import UNBOUND
 from .paths import Path, survey, undo
 from .reach import Reach
+from .repeat import Repeat, repeat_of
 from .results import Result
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, Unsure
 from .ties import broken, checker
@@ -61,6 +63,7 @@ class Compiled:
         self._unsettled = 0
         self._given_up = ""
         self._explaining = explain
+        self._repeat: Repeat | None = None
         self._reports: list[tuple[ProgramReport, Path]] = []
 
     def __repr__(self) -> str:
@@ -82,6 +85,14 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for such arguments; the first call with arguments of a kind makes it."""
+        repeat = self._repeat
+        if repeat is not None and not kwargs:
+            try:
+                answer = repeat.run(args)
+            except Unsure:
+                return self.function(*args, **kwargs)
+            if answer is not UNBOUND:
+                return answer
         if self._given_up or open_traces() or capturing.current() is not None:
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
@@ -98,7 +109,9 @@ class Compiled:
                     if path.draws and past is None:
                         past = states()
                     try:
-                        return path.run(leaves)
+                        answer = path.run(leaves)
+                        self._repeat = repeat_of(path, args, leaves) if not kwargs else None
+                        return answer
                     except Changed as changed:
                         reason = reason or str(changed)
                         if path.draws and past is not None:

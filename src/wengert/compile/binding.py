@@ -19,8 +19,8 @@ from ..core import boxing
 from ..core.tape import Leaf
 from .executable import Executable
 from .llvm.watch import Watch
-from .results import assembled
-from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource
+from .results import assembled, joiner
+from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource, array_of
 
 if TYPE_CHECKING:
     from .paths import Path
@@ -42,11 +42,13 @@ class Binding:
     def __init__(self, path: Path, program: Executable, arrays: Sequence[np.ndarray]) -> None:
         self._path = path
         self._program = program
-        self._moving = [
-            (place, source) for place, source in enumerate(path.sources) if not isinstance(source, _PERSISTENT)
+        self._arguments = [
+            (place, source.place, source.shape, source.dtype)
+            for place, source in enumerate(path.sources)
+            if isinstance(source, ArgumentSource)
         ]
-        # Nothing may be drawn before it is certain that this run counts.
-        self._moving.sort(key=_is_drawn)
+        # Numbers are drawn last, when it is certain that this run counts.
+        self._moving = [(place, source) for place, source in enumerate(path.sources) if isinstance(source, DrawSource)]
         closed_over = [(p, s.tensor) for p, s in enumerate(path.sources) if isinstance(s, TensorSource)]
         self._kept = [(tensor, arrays[place]) for place, tensor in closed_over]
         written = {place for _, place in path.written}
@@ -70,8 +72,11 @@ class Binding:
         watch.begin()
         self._checks = [(place, check) for place, _, check in path.checks if place is not None]
         results = path.counts[0]
-        self._results = range(program.first_fresh, program.first_fresh + results)
-        self._shapes = [(value.shape, value.dtype) for value in path.graph.outputs[:results]]
+        self._results = [
+            (program.first_fresh + i, value.shape, value.dtype) for i, value in enumerate(path.graph.outputs[:results])
+        ]
+        self._is_all_outputs = all([plan.kind == "output" for plan in path.plans])
+        self._join = joiner(path.structure)
         for place, buffer in enumerate(self._buffers):
             program.addresses[program.first_fresh + results + place] = _address(buffer)
 
@@ -92,31 +97,34 @@ class Binding:
             if not self._place(arguments):
                 return UNBOUND
             for place, check in self._checks:
-                check(program.known(place))
+                check(program.known[place])
             addresses = program.addresses
             outs: list[Any] = []
-            for place, (shape, dtype) in zip(self._results, self._shapes):
+            for place, shape, dtype in self._results:
                 out = np.empty(shape, dtype)
                 addresses[place] = _address(out)
                 outs.append(boxing.box(out))
             program.execute()
-        leaves = assembled(path.plans, outs, arguments)
+        leaves = outs if self._is_all_outputs else assembled(path.plans, outs, arguments)
         for action in path.afterwards:
             action()
-        return path.structure.unflatten(leaves)
+        return self._join(leaves)
 
     def _place(self, arguments: Sequence[Any]) -> bool:
         """Tell the program where the inputs are that move from run to run."""
         program = self._program
+        known = program.known
+        for place, argument, shape, dtype in self._arguments:
+            leaf = arguments[argument]
+            array = leaf._data if type(leaf) is boxing.Tensor else array_of(leaf)
+            if array is not known[place] and (
+                array.shape != shape or array.dtype != dtype or not program.place(place, array)
+            ):
+                return False
         for place, source in self._moving:
-            array = source.fetch(arguments)
-            if array is not program.known(place) and not program.place(place, array):
+            if not program.place(place, source.fetch(arguments)):
                 return False
         return True
-
-
-def _is_drawn(moving: tuple[int, Any]) -> bool:
-    return isinstance(moving[1], DrawSource)
 
 
 def _address(array: np.ndarray) -> int:

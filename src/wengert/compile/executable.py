@@ -165,7 +165,7 @@ class Executable:
             self.addresses[first + place] = array.ctypes.data
         if self._status is not None:
             self.addresses[first + len(self._held)] = self._status.ctypes.data
-        self._known: list[Any] = [None] * len(self.inputs)
+        self.known: list[Any] = [None] * len(self.inputs)
         self._used: list[Any] = [None] * len(self.inputs)
         self._copied: set[int] = set()
 
@@ -174,7 +174,7 @@ class Executable:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the outputs for the arrays of the inputs; those with a home are written there."""
         with self.lock:
-            if self._copied or len(arrays) != len(self._known) or not all(map(is_, arrays, self._known)):
+            if self._copied or len(arrays) != len(self.known) or not all(map(is_, arrays, self.known)):
                 self._bind(arrays)
             fresh: list[Array] = []
             for place, value in enumerate(self._fresh, self.first_fresh):
@@ -200,7 +200,7 @@ class Executable:
         if len(arrays) != len(self.inputs):
             raise TypeError(f"{self.name} takes {len(self.inputs)} arrays, not {len(arrays)}")
         for place, array in enumerate(arrays):
-            if array is self._known[place] and place not in self._copied:
+            if array is self.known[place] and place not in self._copied:
                 continue
             value = self.inputs[place]
             if array.shape != value.shape or array.dtype != value.dtype:
@@ -212,13 +212,13 @@ class Executable:
             self._copied.discard(place)
             if not plain:
                 self._copied.add(place)
-            self._known[place], self._used[place] = array, used
+            self.known[place], self._used[place] = array, used
             self.addresses[place] = used.__array_interface__["data"][0]
 
     def forget(self) -> None:
         """Let go of the arrays of the last run."""
         with self.lock:
-            self._known = [None] * len(self.inputs)
+            self.known = [None] * len(self.inputs)
             self._used = [None] * len(self.inputs)
             self._copied = set()
 
@@ -233,13 +233,9 @@ class Executable:
         """Take another array for an input; return False if it has to be copied first."""
         if not (array.flags.c_contiguous and array.flags.aligned):
             return False
-        self._known[place] = self._used[place] = array
+        self.known[place] = self._used[place] = array
         self.addresses[place] = array.__array_interface__["data"][0]
         return True
-
-    def known(self, place: int) -> Array:
-        """Return the array that an input had in the last run."""
-        return self._known[place]
 
     def execute(self) -> None:
         """Run on the arrays that are in place, inputs and fresh outputs; with `lock` held."""
@@ -258,7 +254,7 @@ class Executable:
             if self.conditional:
                 raise Unsure(f"{self.name}: what was taken for granted is not so")
             homeless = Graph(self.name, self.inputs, self._graph.equations, self._graph.outputs)
-            interpret(homeless, [array.copy() for array in self._known])
+            interpret(homeless, [array.copy() for array in self.known])
             raise IndexError(f"{self.name}: a position is out of range")
 
     def _run_native(self, segment: _Native) -> None:
@@ -281,7 +277,7 @@ class Executable:
 
     def holds(self, place: int, array: Array) -> int:
         """Return how many references to an array this object has, from having run on it as an input."""
-        return (self._known[place] is array) + (self._used[place] is array)
+        return (self.known[place] is array) + (self._used[place] is array)
 
     def _copy_back(self, arrays: Sequence[Array]) -> None:
         for home in self.homes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..core import boxing
 from ..core.aliasing import Steps, View, alias_of
 from ..core.dispatch import bind
+from ..core.pytree import Structure
 
 
 class Result(NamedTuple):
@@ -67,3 +68,23 @@ def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequen
         if kind == "same":
             leaves[place] = leaves[what]
     return leaves
+
+
+def joiner(structure: Structure) -> Callable[[list[Any]], Any]:
+    """Return what puts leaves together, as quickly as Python can where the structure is one of tuples."""
+    places = iter(range(structure.count))
+
+    def spelled(part: Structure) -> str | None:
+        if part.kind is None:
+            return f"leaves[{next(places)}]"
+        if part.kind.name != "a tuple":
+            return None
+        inner = [spelled(child) for child in part.children]
+        return None if None in inner else f"({''.join([f'{text}, ' for text in inner])})"
+
+    text = spelled(structure)
+    if text is None:
+        return structure.unflatten
+    made: dict[str, Any] = {}
+    exec(f"def joined(leaves):\n    return {text}\n", made)  # noqa: S102 - made of our own text
+    return made["joined"]
