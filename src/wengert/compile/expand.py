@@ -17,11 +17,12 @@ from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value
 
 Axes = tuple[int, ...]
-Expansion = Callable[..., "Value | tuple[Value, ...] | None"]
-"""Takes the builder, the operands and the parameters; returns the results, or None where it stays as it is."""
+Expansion = Callable[..., "Value | None"]
+"""Takes the builder, the operands and the parameters; returns the result, or None where it stays as it is."""
 
 EXPANSIONS: dict[str, Expansion] = {}
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def expand(graph: Graph) -> Graph:
@@ -36,8 +37,7 @@ def expand(graph: Graph) -> Graph:
         if expansion is not None:
             made = expansion_of(expansion, equation, inputs)
             if made is not None:
-                results, steps = made
-                replaced.update(zip(equation.outputs, results))
+                replaced[equation.outputs[0]], steps = made
                 pending.extend(reversed(steps))
                 continue
         equations.append(Equation(equation.primitive, inputs, equation.params, equation.outputs))
@@ -59,16 +59,15 @@ def _resolved(replaced: dict[Value, Value]) -> dict[Value, Value]:
 
 def expansion_of(
     expansion: Expansion, equation: Equation, inputs: tuple[Operand, ...]
-) -> tuple[tuple[Value, ...], list[Equation]] | None:
+) -> tuple[Value, list[Equation]] | None:
     """Return what an equation expands to, or None if it doesn't."""
     builder = Builder(equation.outputs[0].where)
     result = expansion(builder, *inputs, **equation.params)
     if result is None:
         return None
-    results = result if isinstance(result, tuple) else (result,)
-    for made, expected in zip(results, equation.outputs, strict=True):
-        assert (made.shape, made.dtype) == (expected.shape, expected.dtype), f"{equation!r} expanded to {made!r}"
-    return results, builder.equations
+    expected = equation.outputs[0]
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype), f"{equation!r} expanded to {result!r}"
+    return result, builder.equations
 
 
 _E = TypeVar("_E", bound=Expansion)
@@ -211,18 +210,26 @@ def _vector_norm(b: Builder, x: Value, *, axis: Axes, keepdims: bool, ord: float
     return b.call("max_over" if ord > 0 else "min_over", size, axis=axis, keepdims=keepdims)
 
 
-@_expands("batch_norm_training")
-def _batch_norm(b: Builder, x: Value, weight: Value, bias: Value, *, eps: float) -> tuple[Value, ...] | None:
-    axis = (0, *range(2, len(x.shape)))
-    if not _is_plain(x, axis) or not x.dtype == weight.dtype == bias.dtype:
+def _first_place(b: Builder, name: str, x: Value, axis: int, keepdims: bool) -> Value | None:
+    """Return the first place along an axis where the extremum is; a NaN is one."""
+    if x.dtype not in (*_FLOATS, *_INTEGERS) or not x.size:
         return None
-    spread = (x.shape[1], *(1,) * (len(x.shape) - 2))
-    mean = b.mean(x, axis)
-    centred = b.call("subtract", x, b.reshape(mean, spread))
-    variance = b.mean(b.call("multiply", centred, centred), axis)
-    scale = b.call("multiply", b.call("divide", 1, b.call("sqrt", b.call("add", variance, eps))), weight)
-    scaled = b.call("multiply", centred, b.reshape(scale, spread))
-    return b.call("add", scaled, b.reshape(bias, spread)), mean, variance
+    found = b.call("equal", x, b.call(name, x, axis=(axis,), keepdims=True))
+    if x.dtype.kind == "f":
+        found = b.call("logical_or", found, b.call("isnan", x))
+    count = x.shape[axis]
+    places = _constant(np.arange(count).reshape((count, *(1,) * (len(x.shape) - axis - 1))))
+    return b.call("min_over", b.call("where", found, places, count), axis=(axis,), keepdims=keepdims)
+
+
+@_expands("argmax_along")
+def _argmax(b: Builder, x: Value, *, axis: int, keepdims: bool) -> Value | None:
+    return _first_place(b, "max_over", x, axis, keepdims)
+
+
+@_expands("argmin_along")
+def _argmin(b: Builder, x: Value, *, axis: int, keepdims: bool) -> Value | None:
+    return _first_place(b, "min_over", x, axis, keepdims)
 
 
 # Products.

@@ -14,6 +14,8 @@ COSTLY = frozenset(
 )
 MOST_SCRATCH = 1 << 16
 """Up to so many elements of a row are kept from phase to phase."""
+OUTER_LANES = 16
+"""Where lanes lie along an outer axis, so many rows are kept at once."""
 
 
 def finished(nest: Nest) -> Nest:
@@ -147,7 +149,7 @@ def _remembering(nest: Nest) -> Nest:
         for earlier in range(later):
             if phases[earlier].inner != phases[later].inner or not phases[later].inner:
                 continue
-            if prod(phases[later].inner) > MOST_SCRATCH:
+            if prod(phases[later].inner) > MOST_SCRATCH // (OUTER_LANES if nest.lanes == "outer" else 1):
                 continue
             shared = _costly_in_both(phases[earlier], phases[later])
             for scalar in shared:
