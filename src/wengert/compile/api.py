@@ -26,11 +26,11 @@ from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning, warm_up
+from .binding import UNBOUND
 from .capture import CaptureTrace
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
-from .binding import UNBOUND
 from .paths import Path, survey, undo
 from .reach import Reach
 from .repeat import Repeat, repeat_of
@@ -64,6 +64,7 @@ class Compiled:
         self._given_up = ""
         self._explaining = explain
         self._repeat: Repeat | None = None
+        self._unsure = 0
         self._reports: list[tuple[ProgramReport, Path]] = []
 
     def __repr__(self) -> str:
@@ -90,6 +91,7 @@ class Compiled:
             try:
                 answer = repeat.run(args)
             except Unsure:
+                self._unsure += 1
                 return self.function(*args, **kwargs)
             if answer is not UNBOUND:
                 return answer
@@ -124,6 +126,7 @@ class Compiled:
             finally:
                 gate.leave()
         if unsure:
+            self._unsure += 1
             return self.function(*args, **kwargs)
         with gate:
             return self._captured(key, leaves, structure, (args, kwargs), reason)
@@ -197,6 +200,7 @@ class Compiled:
         try:
             return run(*args)
         except Unsure:
+            self._unsure += 1
             rewind(past)
             return _called(self.function, leaves, structure)
 
@@ -233,7 +237,13 @@ class Compiled:
         for report, path in self._reports:
             report.kernels = merged(path.kernels())
             path.time_next_run()
-        return Explanation(self._name, [report for report, _ in self._reports], self._given_up)
+        notes = [f"run as it is: {self._given_up}"] if self._given_up else []
+        if self._unsure:
+            notes.append(
+                f"{self._unsure} runs were left to the function itself, since values were not finite that gradients "
+                "depend on"
+            )
+        return Explanation(self._name, [report for report, _ in self._reports], notes)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason

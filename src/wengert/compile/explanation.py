@@ -80,19 +80,17 @@ class Explanation:
     Attributes:
         name: of the function.
         programs: its programs, in the order in which they were made.
-        note: why it is run as it is, if it is.
+        notes: what else there is to say: why it is run as it is, if it is; how often it was.
     """
 
     name: str
     programs: list[ProgramReport]
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         count = len(self.programs)
         lines = [f"compile({self.name}): {count} program{'' if count == 1 else 's'}"]
-        if self.note:
-            lines.append(f"run as it is: {self.note}")
-        return "\n".join([*lines, *map(str, self.programs)])
+        return "\n".join([*lines, *self.notes, *map(str, self.programs)])
 
 
 def merged(entries: Sequence[tuple[str, int, int, float | None]]) -> list[KernelReport]:
