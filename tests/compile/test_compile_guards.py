@@ -77,3 +77,9 @@ def test_training_goes_on_as_it_does_without_compilation() -> None:
 def test_a_nan_that_a_cotangent_reaches_still_shows() -> None:
     compiled = wg.compile(wg.grad(lambda weight, x: (x @ weight).sum()))
     assert np.isnan(compiled(weights().detach(), wg.tensor(SPOILT)).numpy()).any()
+
+
+def test_fastmath_leaves_the_guards_out_and_nothing_else() -> None:
+    compiled = wg.compile(wg.grad(loss), fastmath=True)
+    assert np.isnan(compiled(weights().detach(), wg.tensor(SPOILT)).numpy()).any()
+    assert compiled(weights().detach(), wg.tensor(FINITE)).tolist() == [BY_HAND.tolist()] * 2

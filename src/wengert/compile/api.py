@@ -55,7 +55,7 @@ class Compiled:
 
     stands_for = "function"
 
-    def __init__(self, function: Callable[..., Any], explain: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], explain: bool = False, fastmath: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self._paths: dict[Any, list[Path]] = {}
@@ -63,6 +63,7 @@ class Compiled:
         self._unsettled = 0
         self._given_up = ""
         self._explaining = explain
+        self._fastmath = fastmath
         self._repeat: Repeat | None = None
         self._unsure = 0
         self._reports: list[tuple[ProgramReport, Path]] = []
@@ -144,7 +145,8 @@ class Compiled:
         reach = Reach([self.function, *objects])
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
-        trace = CaptureTrace(self._name, [None if place in shared else leaf for place, leaf in enumerate(passed)])
+        arguments = [None if place in shared else leaf for place, leaf in enumerate(passed)]
+        trace = CaptureTrace(self._name, arguments, self._fastmath)
         before, past = _numpy_draws(), states()
         result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure, given))
         reason = _refusal(before) or reach.unsteady()
@@ -348,16 +350,47 @@ def _shown(leaf: Any) -> str:
     return repr(leaf) if isinstance(leaf, _HASHABLE) else f"a {type(leaf).__name__}"
 
 
-def compile(function: Callable[..., Any] | None = None, *, explain: bool = False) -> Any:
+def compile(function: Callable[..., Any] | None = None, *, explain: bool = False, fastmath: bool = False) -> Any:
     """Return a function that does the same as native code.
 
+    The function is run once to see what it does; what it did is compiled and run from then on, for arguments of the
+    same shapes, dtypes and Python values. Tensors that it closes over are inputs: parameters, gradients and
+    optimisers' state are read and written in every run, and random numbers drawn. A branch on a boolean or an integer
+    that it computes is a path of its own. What cannot be compiled faithfully is refused, or run as it is after one
+    warning. Inside of another transform, and of another compiled function, the function runs as it was written.
+
     Args:
-        function: any function of Tensors, arrays and other objects, in any nesting.
+        function: any function of Tensors, arrays and other objects, in any nesting; a method; a Module. Without it, a
+            decorator is returned.
+        explain: report each program to standard error when it is made; see `explain()` of what is returned.
+        fastmath: leave out what makes an exact zero win over infinity and NaN, in derivatives: a masked-out element may
+            then spoil a gradient. Nothing else changes results beyond rounding.
+
+    Returns:
+        A function that also has `explain()`; of a Module, its attributes and methods, too.
+
+    Raises:
+        TypeError: it cannot be called.
+        CompileError: (here) it is a generator function or an asynchronous one; (when it is called) it asks for a value
+            that is known only when the program runs, or does to Tensors of outside what programs cannot.
+
+    >>> import wengert as wg
+    >>> w = wg.tensor([1.0, -1.0], requires_grad=True)
+    >>> optimizer = wg.optim.SGD([w], lr=0.25)
+    >>> @wg.compile
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = wg.sum((w * x) ** 2)
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> [step(wg.ones(2)).item() for _ in range(3)]
+    [2.0, 0.5, 0.125]
     """
     if function is None:
-        return functools.partial(compile, explain=explain)
+        return functools.partial(compile, explain=explain, fastmath=fastmath)
     if not callable(function):
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise CompileError(f"compile: the body of {function.__name__} runs after the call has returned; compile parts")
-    return Compiled(function, explain)
+    return Compiled(function, explain, fastmath)

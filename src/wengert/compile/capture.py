@@ -154,6 +154,7 @@ class CaptureTrace(Trace, capturing.Capture):
     """One captured run of a function.
 
     Attributes:
+        fastmath: whether a product of zero and infinity may be NaN where a zero has to win.
         equations: what it did, in order.
         inputs: Values that come from outside, with their Sources.
         raws: what the inputs are in this run.
@@ -166,6 +167,9 @@ class CaptureTrace(Trace, capturing.Capture):
         conditions: functions that must return True before a run, else the function has changed.
         afterwards: functions to be called after every run.
         expected: booleans that must be true for the program to count.
+        taped: Values that were put onto the tape as results of operations.
+        nodes: the Nodes of those.
+        renewed: Values that leaves were given off the tape, with the leaves.
         deeds: what it did that only its Python code can do again.
     """
 
@@ -188,15 +192,20 @@ class CaptureTrace(Trace, capturing.Capture):
         "deeds",
         "equations",
         "expected",
+        "fastmath",
         "inputs",
+        "nodes",
         "numbers",
         "raws",
+        "renewed",
         "reports",
         "states",
+        "taped",
     )
 
-    def __init__(self, described: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, described: str, arguments: Sequence[Any], fastmath: bool = False) -> None:
         super().__init__("compile", described)
+        self.fastmath = fastmath
         self.equations: list[Equation] = []
         self.inputs: dict[Value, Source] = {}
         self.raws: dict[Value, np.ndarray] = {}
@@ -209,6 +218,9 @@ class CaptureTrace(Trace, capturing.Capture):
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
         self.deeds: list[str] = []
+        self.taped: set[Value] = set()
+        self.nodes: set[Any] = set()
+        self.renewed: dict[Value, Any] = {}
         self.expected: list[Value] = []
         self._unguarded = False
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
@@ -281,6 +293,15 @@ class CaptureTrace(Trace, capturing.Capture):
         boxing.become(
             tensor, boxing.box_state(Captured(self, raw, value, calling_frame(), raw is not data), brought.inner)
         )
+
+    def note_recorded(self, tensor: Any, node: Any) -> None:
+        """Take note of what is on the tape, and of the Nodes that stand for one operation each."""
+        self.taped.add(tensor._state.value)
+        self.nodes.add(node)
+
+    def note_renewed(self, tensor: Any, leaf: Any) -> None:
+        """Take note that a leaf was given new values off the tape."""
+        self.renewed[tensor._state.value] = leaf
 
     def adopt(self, tensor: Any) -> None:
         """Make a Tensor from further out a tracer: what asks to record it means this capture."""
@@ -397,6 +418,8 @@ class CaptureTrace(Trace, capturing.Capture):
                 f"wg.compile({self.described}): another thread uses a Tensor of this function while it runs for the "
                 "first time. Call it once before there are other threads"
             )
+        if self.fastmath and primitive is boxing.operations.guarded_product.primitive:
+            primitive = boxing.operations.multiply.primitive
         states = [arg._state if type(arg) is boxing.Tracer else None for arg in args]
         operands = [arg if state is None else state.value for state, arg in zip(states, args)]
         kind = self._abstract(primitive, states, operands, params)
@@ -490,6 +513,8 @@ class CaptureTrace(Trace, capturing.Capture):
 
     def expect_finite(self, tensors: Sequence[Any]) -> None:
         """Let the program count only if these tracers are finite: where they aren't, the function itself is run."""
+        if self.fastmath:
+            return
         operations = boxing.operations
         before = set_recording(False)
         try:
@@ -596,6 +621,7 @@ class CaptureTrace(Trace, capturing.Capture):
             if brought.fresh:
                 brought.tensor = None
         self._held.clear()
+        self.nodes.clear()
         self._gradients.clear()
         self.states.clear()
 
