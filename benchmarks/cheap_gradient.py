@@ -50,10 +50,11 @@ HEADS = (
 )
 NOTE = f"""\
 Medians of float64 runs. The function is evaluated on Tensors that nobody differentiates; the gradient is `wg.grad`, and
-its time has the function's own run in it; the product is `wg.hvp`, with the gradient's run in it. Each pair of a ratio
-is run in turn, in repetitions of at least 20 ms, with default threads, the cycle collector on. ✓ and ✗: under {LIMIT:g}
-or not. Forward mode is one `wg.jvp` for each input. Where it begins with ≈ it was not run: it is the time of one jvp,
-measured, times the number of inputs."""
+its time has the function's own run in it; the product is `wg.hvp`, with the gradient's run in it. Compiled: each of the
+four in `wg.compile` by itself, the function too; compilation is not in the figures.
+Each pair of a ratio is run in turn, in repetitions of at least 20 ms, with default threads, the cycle collector on. ✓
+and ✗: under {LIMIT:g} or not. Forward mode is one `wg.jvp` for each input. Where it begins with ≈ it was not run: it is
+the time of one jvp, measured, times the number of inputs."""
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,41 @@ def _marked(ratio: float) -> str:
     return f"{ratio:.2f} {'✓' if ratio < LIMIT else '✗'}"
 
 
-def measure(function: Callable[..., Any], inputs: int) -> Costs:
+@dataclass(frozen=True)
+class Works:
+    """A scalar function of a vector and its derivatives, as they are or compiled."""
+
+    function: Callable[[wg.Tensor], wg.Tensor]
+    gradient: Callable[[wg.Tensor], wg.Tensor]
+    product: Callable[[wg.Tensor, wg.Tensor], wg.Tensor]
+    jvp: Callable[[Any, Any], tuple[wg.Tensor, wg.Tensor]]
+
+
+def works(function: Callable[..., Any], wrapped: Callable[[Any], Any]) -> Works:
+    """Return the function and its derivatives, `wrapped` being applied to each of the four by itself."""
+    of_tensors = partial(function, wg)
+    derivatives = (of_tensors, wg.grad(of_tensors), partial(wg.hvp, of_tensors), partial(wg.jvp, of_tensors))
+    return Works(*map(wrapped, derivatives))
+
+
+def measure(function: Callable[..., Any], inputs: int, wrapped: Callable[[Any], Any]) -> Costs:
     """Measure a scalar function of so many inputs, and its derivatives."""
     rng = np.random.default_rng(0)
     x, v = (wg.tensor(rng.uniform(-1, 1, inputs)) for _ in range(2))
-    of_tensors = partial(function, wg)
-    _demand_agreement(of_tensors, x, v)
+    measured = works(function, wrapped)
+    _demand_agreement(measured, works(function, _as_it_is), x, v)
     run, gradient, product, jvp = (
         harness.calibrated(work)
         for work in (
-            partial(of_tensors, x),
-            partial(wg.grad(of_tensors), x),
-            partial(wg.hvp, of_tensors, x, v),
-            partial(wg.jvp, of_tensors, (x,), (v,)),
+            partial(measured.function, x),
+            partial(measured.gradient, x),
+            partial(measured.product, x, v),
+            partial(measured.jvp, (x,), (v,)),
         )
     )
     one_jvp = harness.median(jvp.sample, _repetitions(jvp))
     forward_is_run = one_jvp * inputs <= FORWARD_PATIENCE
-    all_inputs = harness.Loop(partial(forward_gradient, of_tensors, x), 1)
+    all_inputs = harness.Loop(partial(forward_gradient, measured, x), 1)
     return Costs(
         inputs,
         harness.in_turn(gradient.sample, run.sample, _repetitions(gradient)),
@@ -119,24 +137,28 @@ def measure(function: Callable[..., Any], inputs: int) -> Costs:
     )
 
 
-def forward_gradient(function: Callable[..., Any], x: wg.Tensor) -> np.ndarray:
+def forward_gradient(measured: Works, x: wg.Tensor) -> np.ndarray:
     """Return the gradient by forward mode: one derivative along each coordinate."""
     gradient = np.empty(x.shape)
     for i in range(x.size):
         direction = np.zeros(x.shape)
         direction[i] = 1.0
-        gradient[i] = wg.jvp(function, (x,), (wg.asarray(direction),))[1].item()
+        gradient[i] = measured.jvp((x,), (wg.asarray(direction),))[1].item()
     return gradient
 
 
-def _demand_agreement(function: Callable[..., Any], x: wg.Tensor, v: wg.Tensor) -> None:
-    """See that forward mode, reverse mode and differences of gradients say the same."""
-    gradient = wg.grad(function)
-    along = float(np.vdot(gradient(x).numpy(), v.numpy()))
-    np.testing.assert_allclose(wg.jvp(function, (x,), (v,))[1].item(), along, rtol=1e-9)
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _demand_agreement(measured: Works, eager: Works, x: wg.Tensor, v: wg.Tensor) -> None:
+    """See that forward mode, reverse mode and differences of eager gradients say the same."""
+    np.testing.assert_allclose(measured.function(x).item(), eager.function(x).item(), rtol=1e-9)
+    along = float(np.vdot(measured.gradient(x).numpy(), v.numpy()))
+    np.testing.assert_allclose(measured.jvp((x,), (v,))[1].item(), along, rtol=1e-9)
     step = 1e-6
-    difference = (gradient(x + step * v).numpy() - gradient(x - step * v).numpy()) / (2 * step)
-    np.testing.assert_allclose(wg.hvp(function, x, v).numpy(), difference, rtol=1e-5, atol=1e-5)
+    difference = (eager.gradient(x + step * v).numpy() - eager.gradient(x - step * v).numpy()) / (2 * step)
+    np.testing.assert_allclose(measured.product(x, v).numpy(), difference, rtol=1e-5, atol=1e-5)
 
 
 def _repetitions(loop: harness.Loop) -> int:
@@ -144,45 +166,48 @@ def _repetitions(loop: harness.Loop) -> int:
     return max(FEWEST_REPETITIONS, min(REPETITIONS, int(LONGEST / seconds)))
 
 
-def markdown(rows: Sequence[Costs], name: str, function: Callable[..., Any], facts: Mapping[str, str]) -> str:
+def markdown(tables: Mapping[str, Sequence[Costs]], described: str, facts: Mapping[str, str]) -> str:
     """Return the whole report as a page."""
-    described = " ".join((function.__doc__ or "").split())
-    lines = [
-        "# The cheap gradient",
-        "",
-        "Written by `python -m benchmarks.cheap_gradient`.",
-        "",
-        f"The function is `{name}`. {described}",
-        "",
-        *(f"- {fact_name}: {fact}" for fact_name, fact in facts.items()),
-        "",
-        markdown_row(HEADS),
-        markdown_row(["---:"] * len(HEADS)),
-        *(markdown_row(row.cells()) for row in rows),
-        "",
-        NOTE,
-    ]
-    return "\n".join(lines) + "\n"
+    lines = ["# The cheap gradient", "", "Written by `python -m benchmarks.cheap_gradient`.", "", described, ""]
+    lines += [f"- {name}: {fact}" for name, fact in facts.items()]
+    for title, rows in tables.items():
+        rule = ["---:"] * len(HEADS)
+        table = [markdown_row(HEADS), markdown_row(rule), *(markdown_row(row.cells()) for row in rows)]
+        lines += ["", f"## {title}", "", *table]
+    return "\n".join([*lines, "", NOTE]) + "\n"
 
 
-def draw(rows: Sequence[Costs], path: Path) -> bool:
+def draw(tables: Mapping[str, Sequence[Costs]], path: Path) -> bool:
     """Draw times and ratios against the number of inputs; return False where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return False
-    sizes = [row.inputs for row in rows]
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    times, ratios = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(10, 4.6 * len(tables)), layout="constrained")
+    axes = figure.subplots(len(tables), 2, width_ratios=(3, 2), squeeze=False, sharex=True, sharey="col")
+    for (title, rows), (times, ratios) in zip(tables.items(), axes, strict=True):
+        _draw_times(times, rows)
+        _draw_ratios(ratios, rows)
+        times.set_title(f"Time, {title.lower()}")
+        ratios.set_title(f"Ratio, {title.lower()}")
+        for part in (times, ratios):
+            part.set(xscale="log", xlabel="inputs n")
+            part.grid(color="#e6e6e6", which="major")
+            part.set_axisbelow(True)
+            part.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return True
 
+
+def _draw_times(axes: Any, rows: Sequence[Costs]) -> None:
+    sizes = [row.inputs for row in rows]
     run = [row for row in rows if row.forward_was_run]
     # The dashes begin where the measured line ends.
     estimated = [*run[-1:], *(row for row in rows if not row.forward_was_run)]
     colour = "#c44e52"
-    times.plot(
-        [r.inputs for r in run], [r.all_forward for r in run], "o-", color=colour, label="gradient, forward mode"
-    )
-    times.plot(
+    axes.plot([r.inputs for r in run], [r.all_forward for r in run], "o-", color=colour, label="gradient, forward mode")
+    axes.plot(
         [r.inputs for r in estimated],
         [r.all_forward for r in estimated],
         "o--",
@@ -192,26 +217,23 @@ def draw(rows: Sequence[Costs], path: Path) -> bool:
     )
     products = [row.product.medians[0] for row in rows]
     gradients = [row.gradient.medians[0] for row in rows]
-    times.plot(sizes, products, "^-", color="#8172b3", label="Hessian-vector product")
-    times.plot(sizes, gradients, "s-", color="#4c72b0", label="gradient, reverse mode")
-    times.plot(sizes, [row.function_median for row in rows], "D-", color="#404040", label="the function")
-    times.set(xscale="log", yscale="log", xlabel="inputs n", ylabel="seconds", title="Time")
-    times.legend(frameon=False)
+    axes.plot(sizes, products, "^-", color="#8172b3", label="Hessian-vector product")
+    axes.plot(sizes, gradients, "s-", color="#4c72b0", label="gradient, reverse mode")
+    axes.plot(sizes, [row.function_median for row in rows], "D-", color="#404040", label="the function")
+    axes.set(yscale="log", ylabel="seconds")
+    axes.legend(frameon=False)
 
-    ratios.plot(sizes, [row.product.ratio for row in rows], "^-", color="#8172b3", label="product / gradient")
-    ratios.plot(sizes, [row.gradient.ratio for row in rows], "s-", color="#4c72b0", label="gradient / function")
-    ratios.axhline(LIMIT, color="#808080", linestyle=":", label=f"limit: {LIMIT:g}")
-    ratios.set(xscale="log", xlabel="inputs n", title="Ratio")
-    ratios.set_ylim(bottom=0)
-    ratios.legend(frameon=False, loc="lower left")
 
-    for axes in (times, ratios):
-        axes.grid(color="#e6e6e6", which="major")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return True
+def _draw_ratios(axes: Any, rows: Sequence[Costs]) -> None:
+    sizes = [row.inputs for row in rows]
+    axes.plot(sizes, [row.product.ratio for row in rows], "^-", color="#8172b3", label="product / gradient")
+    axes.plot(sizes, [row.gradient.ratio for row in rows], "s-", color="#4c72b0", label="gradient / function")
+    axes.axhline(LIMIT, color="#808080", linestyle=":", label=f"limit: {LIMIT:g}")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="lower left")
+
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {"Eager": _as_it_is, "Compiled": wg.compile}
 
 
 def arguments() -> argparse.Namespace:
@@ -230,14 +252,16 @@ def main() -> int:
     """Measure, print, and keep the table and the picture."""
     options = arguments()
     function = FUNCTIONS[options.function]
-    facts = machine.describe(["wengert"])
+    facts = machine.describe(["wengert", "llvmlite"])
     sizes = [size for size in SIZES if size <= options.largest]
-    rows: list[Costs] = []
+    tables: dict[str, list[Costs]] = {title: [] for title in WRAPPERS}
     with Console(stderr=True).status("") as status:
         for size in sizes:
-            status.update(f"{size:,} inputs")
-            rows.append(measure(function, size))
-    page = markdown(rows, options.function, function, facts)
+            for title, rows in tables.items():
+                status.update(f"{size:,} inputs, {title.lower()}")
+                rows.append(measure(function, size, WRAPPERS[title]))
+    described = f"The function is `{options.function}`. {' '.join((function.__doc__ or '').split())}"
+    page = markdown(tables, described, facts)
     print(page, end="")
     full = sizes == list(SIZES) and options.function == "pendulum-chain"
     output = options.output or (RESULTS / "cheap-gradient.md" if full else None)
@@ -245,7 +269,7 @@ def main() -> int:
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(page, encoding="utf-8")
-    if picture is not None and not draw(rows, picture):
+    if picture is not None and not draw(tables, picture):
         print("matplotlib is not installed: no picture was drawn", file=sys.stderr)
     return 0
 
