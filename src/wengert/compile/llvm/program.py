@@ -182,8 +182,12 @@ class _Frame:
 class Addresses:
     """Base addresses of a program's external arrays, as native code reads them: set what changed, and run.
 
-    >>> addresses = Addresses(2)
-    >>> addresses[0] = array.ctypes.data  # doctest: +SKIP
+    >>> import numpy as np
+    >>> from wengert.compile.llvm.program import Addresses
+    >>> array, addresses = np.zeros(3), Addresses(2)
+    >>> addresses[0] = array.ctypes.data
+    >>> addresses[0] == array.ctypes.data
+    True
     """
 
     __slots__ = ("_values", "pointer")
