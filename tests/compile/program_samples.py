@@ -24,6 +24,10 @@ SHAPES = [(3,), (2, 3), (1, 3), (3, 2), (2, 2, 3), (4,), (), (2, 1), (3, 3), (0,
 ARGUMENTS = 3
 
 
+def _momentum(leaves: list[Any]) -> Any:
+    return wg.optim.SGD(leaves, lr=0.05, momentum=0.5)
+
+
 class World:
     """What a program closes over, and what it is called with.
 
@@ -43,8 +47,9 @@ class World:
         self.buffers.append(self.buffers[0][..., :2])
         self.array = rng.uniform(-2, 2, (3,)).astype(self.dtype)
         self.table = {"number": 0.5, "leaf": self.leaves[0]}
+        self.optimizer = _momentum(self.leaves)
         self.shapes = [self.choices.choice(SHAPES) for _ in range(ARGUMENTS)]
-        self.kinds = [self.choices.choice(["f", "f", "f", "tracked", "array", "int"]) for _ in range(ARGUMENTS)]
+        self.kinds = [self.choices.choice(["f", "f", "f", "tracked", "array", "int", "view"]) for _ in range(ARGUMENTS)]
         self.twice = self.choices.random() < 0.1
 
     def tensor(self, rng: np.random.Generator, shape: tuple[int, ...]) -> wg.Tensor:
@@ -56,6 +61,8 @@ class World:
         for kind, shape in zip(self.kinds, self.shapes):
             if kind == "int":
                 made.append(wg.tensor(rng.integers(0, 3, shape)))
+            elif kind == "view":
+                made.append(self.buffers[call % 2][..., :1] if call < 2 else self.tensor(rng, shape))
             elif kind == "array":
                 made.append(rng.uniform(-2, 2, shape).astype(self.dtype))
             else:
@@ -147,7 +154,10 @@ WRITES: dict[str, Callable[[Any, Any], Any]] = {
     "scale_": lambda x, y: x.__imul__(0.5),
     "picked_": lambda x, y: x.__setitem__([0, -1], y),
 }
-MORE = ("branch", "backward", "gradient of", "no gradient", "step", "draw", "read", "number", "swap")
+MORE = (
+    *("branch", "backward", "gradient of", "no gradient", "step", "draw", "read", "number", "swap"),
+    *("optimise", "second", "hooked", "scan"),
+)
 
 
 def take(world: World, values: list[Any], step: Step) -> None:
@@ -183,6 +193,17 @@ def take_with_the_world(world: World, values: list[Any], name: str, leaf: Any) -
         if leaf.grad is not None:
             with wg.no_grad():
                 leaf.copy_(leaf - 0.1 * wg.tanh(leaf.grad))
+    elif name == "optimise":
+        world.optimizer.step()
+    elif name == "second":
+        loss = (wg.tanh(values[-1]) * leaf).sum() + (leaf * leaf * leaf).sum()
+        values.append(wg.autograd.grad(loss, (leaf,), create_graph=True)[0])
+    elif name == "hooked":
+        product = leaf * 2
+        product.register_hook(_doubled)
+        values.append(product)
+    elif name == "scan":
+        values.append(wg.scan(_scanned, leaf.sum(), values[-1].reshape(-1))[1])
     elif name == "draw":
         values.append(wg.random.normal(size=leaf.shape, dtype=leaf.dtype) * 0.1)
     elif name == "read":
@@ -192,9 +213,18 @@ def take_with_the_world(world: World, values: list[Any], name: str, leaf: Any) -
         values.append(leaf * world.table["number"])
 
 
+def _doubled(gradient: Any) -> Any:
+    return gradient * 2
+
+
+def _scanned(carry: Any, x: Any) -> tuple[Any, Any]:
+    return wg.tanh(carry + x), carry * x
+
+
 def grow(seed: int, length: int = 12) -> list[Step]:
     """Return a program whose steps all work in its world."""
     choices = random.Random(seed)
+    wg.random.seed(seed)
     world = World(seed)
     values = begin(world, world.arguments(0))
     steps: list[Step] = []
@@ -209,6 +239,7 @@ def grow(seed: int, length: int = 12) -> list[Step]:
             fits = False
         if not fits:
             # The trial may have written: begin again, up to here.
+            wg.random.seed(seed)
             world = World(seed)
             values = begin(world, world.arguments(0))
             for taken in steps:
@@ -279,12 +310,32 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], calls: in
             except wg.errors.WengertError as error:
                 return [*seen, type(error).__name__]
             else:
-                if total.requires_grad and call % 2:
-                    total.backward()
+                sweep(world, [*outs, total], call)
                 seen.append([shown(out) for out in (*outs, total)])
         seen.append(see(arguments, world.leaves, world.buffers, world.array, held[-3:], wg.random.rand(1)))
         world.change(call)
     return seen
+
+
+def sweep(world: World, outs: list[Any], call: int) -> None:
+    """Go backward through results: one of them, all of them, or twice."""
+    tracked = [out for out in outs if out.requires_grad and not out.is_leaf]
+    if not tracked or call == 0:
+        return
+    if call % 3 == 1:
+        tracked[-1].sum().backward()
+    elif call % 3 == 2:
+        total: Any = sum([(out * out).sum() for out in tracked])
+        wanted = [leaf for leaf in world.leaves if leaf.requires_grad]
+        if wanted:
+            found = wg.autograd.grad(total, wanted, create_graph=True, allow_unused=True)
+            second = [wg.square(g).sum() for g in found if g is not None and g.requires_grad]
+            if second:
+                again: Any = sum(second)
+                again.backward()
+    else:
+        all_of_them: Any = sum([out.sum() for out in tracked])
+        all_of_them.backward()
 
 
 def shown(out: Any) -> Any:

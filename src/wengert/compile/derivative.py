@@ -21,9 +21,21 @@ from ..core.primitive import OPAQUE, Primitive
 from ..core.pytree import flatten
 from ..core.reach import route_between
 from ..core.recording import is_recording, set_recording
-from ..core.tape import Leaf, Node, Unrecorded, argument_node, is_freed, make_node, projection
+from ..core.tape import (
+    ARGUMENT,
+    PROJECTION,
+    Leaf,
+    Node,
+    StandIn,
+    Unrecorded,
+    argument_node,
+    is_freed,
+    make_node,
+    projection,
+)
 from ..core.tracing import Several
 from ..core.vspace import OutputBars, densify
+from ..errors import GradientError
 from .capture import CaptureTrace
 from .graph import Equation, Graph, Value
 from .results import viewed_in
@@ -42,6 +54,9 @@ class Derivative(NamedTuple):
         residuals: values of the function that the pullback needs.
         pullback: takes seeds for the outputs, then the function's inputs, then residuals; returns cotangents.
         reaching: for each of `inputs`, the places of the outputs that depend on it.
+        untaped: values of the function that are no part of the tape's, though they may be computed from some that are;
+            None if the tape cannot be told operation by operation, as that of checkpoints.
+        renewed: values that leaves were given off the tape, with the leaves' places among `inputs`.
         conditional: whether the last output of the pullback says if the others are to count.
     """
 
@@ -51,6 +66,8 @@ class Derivative(NamedTuple):
     pullback: Graph
     reaching: list[frozenset[int]]
     conditional: bool
+    untaped: frozenset[Value] | None
+    renewed: dict[Value, int]
 
 
 def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
@@ -97,7 +114,18 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     ways = _origins([node for node, _ in pairs])
     reaching = [ways.get(node, frozenset()) for node, bar in zip(nodes, bars) if bar is not None]
     inputs_reached = [source for source, _ in reached]
-    return Derivative(outputs, inputs_reached, residuals, pullback, reaching, condition is not None)
+    untaped = None
+    if all([_is_one_operation(node, trace) for node in ways]):
+        untaped = frozenset([e.outputs[0] for e in forward if trace.taped.isdisjoint(e.outputs)])
+    kept = [node for node, bar in zip(nodes, bars) if bar is not None]
+    renewed = {value: kept.index(leaf) for value, leaf in trace.renewed.items() if leaf in kept}
+    return Derivative(outputs, inputs_reached, residuals, pullback, reaching, condition is not None, untaped, renewed)
+
+
+def _is_one_operation(node: Any, trace: CaptureTrace) -> bool:
+    if isinstance(node, Leaf) or node.primitive in (ARGUMENT, PROJECTION):
+        return True
+    return node in trace.nodes and not isinstance(node.primitive, StandIn)  # one that stands in has hooks to call
 
 
 def _origins(outputs: Sequence[Any]) -> dict[Any, frozenset[int]]:
@@ -201,15 +229,24 @@ def _pull(node: Node, out_bar: Any) -> tuple[Any, ...]:
 
 def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
     call: Call = node.saved[0]
+    untaped = call.derivative.untaped
+    if untaped is None:
+        raise GradientError(
+            f"{call.graph.name} is compiled, and has something in it (a checkpoint, a custom rule, a hook) through which "
+            "its gradient cannot be differentiated again. Call the function as it is, without wg.compile, for that"
+        )
     tensors = [boxing.box(array) for array in call.arrays]
     entered: list[Any] = []
-    for place, parent in zip(call.places, node.inputs):
+    # What is not wanted now may be asked about when the gradient is differentiated.
+    for place, parent in zip(call.places, node.whole.inputs):
         entry = argument_node(parent if node.recorded else None, call.arrays[place])
         tensors[place] = boxing.box(call.arrays[place], entry)
         entered.append(entry)
     before = set_recording(True)
     try:
-        outs = replay(call.graph, tensors, call.derivative.outputs)
+        renewed = {value: entered[place] for value, place in call.derivative.renewed.items()}
+        outs = replay(call.graph, tensors, call.derivative.outputs, untaped, renewed)
+        set_recording(True)
         pairs = [(out, bar) for out, bar in zip(outs, call.seeds(out_bar)) if bar is not None]
         found = gradients_of(
             [out for out, _ in pairs],
@@ -229,7 +266,13 @@ COMPILED.pull = COMPILED.pull_masked = _pull
 COMPILED.pull_tracked = _pull_tracked
 
 
-def replay(graph: Graph, tensors: Sequence[Any], wanted: Sequence[Value]) -> list[Any]:
+def replay(
+    graph: Graph,
+    tensors: Sequence[Any],
+    wanted: Sequence[Value],
+    untaped: frozenset[Value],
+    renewed: dict[Value, Any],
+) -> list[Any]:
     """Compute values of a graph on Tensors, operation by operation, as the function that it was captured of did."""
     known: dict[Value, Any] = dict(zip(graph.inputs, tensors))
 
@@ -239,8 +282,10 @@ def replay(graph: Graph, tensors: Sequence[Any], wanted: Sequence[Value]) -> lis
         return known[value] if value in known else boxing.box(value.constant)
 
     for equation in Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code().equations:
+        set_recording(equation.outputs[0] not in untaped)
         out = equation.primitive.call(*[operand(value) for value in equation.inputs], **equation.params)
-        known.update(zip(equation.outputs, out if equation.primitive.multiple else (out,)))
+        for value, made in zip(equation.outputs, out if equation.primitive.multiple else (out,)):
+            known[value] = boxing.with_node(made, renewed[value]) if value in renewed else made
     return [operand(value) for value in wanted]
 
 

@@ -67,13 +67,19 @@ def _rewrite(tensor: Any, steps: Steps, key: Any, value: Any) -> None:
         set_recording(before)
     _become(tensor, former, written)
     if before is False and leaf is not None:
-        tensor._node = leaf
+        _stay_leaf(tensor, leaf)
 
 
 def _become(tensor: Any, former: Any, value: Any) -> None:
     if is_tracer(value) and (not is_tracer(former) or former._state.trace is not value._state.trace):
         value._state.trace.note_conversion(tensor, former)
     boxing.become(tensor, value)
+
+
+def _stay_leaf(tensor: Any, leaf: Leaf) -> None:
+    tensor._node = leaf
+    if is_tracer(tensor):
+        tensor._state.trace.note_renewed(tensor, leaf)
 
 
 def _renew_views(base: Any, written_root: Any) -> None:
@@ -95,7 +101,7 @@ def _renew_views(base: Any, written_root: Any) -> None:
             view.become_owner()
         _become(view, snapshot(view), value)
         if leaf is not None:
-            view._node = leaf
+            _stay_leaf(view, leaf)
 
 
 __all__ = ["write_traced"]

@@ -180,6 +180,12 @@ class Trace:
         """Decide what becomes of a Tensor that was made a tracer by a write, and outlives the transform."""
         raise NotImplementedError
 
+    def note_recorded(self, tensor: Any, node: Node) -> None:
+        """Take note that the result of an operation was put onto the tape of this level."""
+
+    def note_renewed(self, tensor: Any, leaf: Node) -> None:
+        """Take note that a leaf on this level was given new values off the tape."""
+
     def note_conversion(self, tensor: Any, former: Any) -> None:
         """Remember that a write made a Tensor a tracer of this trace."""
         self._converted.append((weakref.ref(tensor), former))
@@ -298,12 +304,14 @@ def record(trace: Trace, primitive: Primitive, args: Sequence[Any], out: Any, pa
         whole = make_node(primitive, tuple(nodes), saved, Several(outs), params)
         for i, y in enumerate(outs):
             y._node = projection(whole, i, y)
+            trace.note_recorded(y, whole)
         return tuple(outs)
     if out.dtype.kind not in "fc":
         return out
     y = trace.lift(out)
     saved = gather(tuple(data), tuple(nodes), boxing.box_state(y._state))
     y._node = make_node(primitive, tuple(nodes), saved, y, params)
+    trace.note_recorded(y, y._node)
     return y
 
 

@@ -1,0 +1,167 @@
+"""Derivatives of compiled functions, and in them: whatever the tape holds of the function, to the second order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wengert as wg
+from tests.compile.twins import Compiler, check_same, leaf, play, see
+
+
+def off_the_tape(x: Any, w: Any) -> Any:
+    with wg.no_grad():
+        y = x * 2
+    return x * y * w
+
+
+def swept_inside(x: Any, w: Any) -> Any:
+    return wg.autograd.grad((x**3).sum(), (x,))[0] * x * w
+
+
+def gradient(x: Any, w: Any) -> Any:
+    return wg.grad(lambda z: (z**3 * w).sum())(x)
+
+
+def pulled_back(x: Any, w: Any) -> Any:
+    return wg.vjp(lambda z: z**3, x)[1](w)[0]
+
+
+def pushed(x: Any, w: Any) -> Any:
+    return wg.jvp(lambda z: wg.sin(z) * w, (x,), (w,))[1]
+
+
+def jacobian(x: Any, w: Any) -> Any:
+    return wg.jacrev(lambda z: z**3 * w)(x) @ x
+
+
+def checkpointed(x: Any, w: Any) -> Any:
+    return wg.checkpoint(lambda z: wg.sin(z) * w)(x)
+
+
+def scanned(x: Any, w: Any) -> Any:
+    return wg.scan(lambda carry, z: (carry * z, carry + z), w.sum(), x)[1]
+
+
+def written(x: Any, w: Any) -> Any:
+    y = x * w
+    view = y[:1]
+    view *= x[1]
+    return y * x
+
+
+def detached(x: Any, w: Any) -> Any:
+    return x.detach() * x * w + wg.stop_gradient(x * x) * w * w
+
+
+def outer(x: Any, w: Any) -> Any:
+    return x[:, None] * w
+
+
+FUNCTIONS: list[Callable[[Any, Any], Any]] = [
+    *(off_the_tape, swept_inside, gradient, pulled_back, pushed, jacobian),
+    *(checkpointed, scanned, written, detached, outer),
+]
+NAMES = [function.__name__ for function in FUNCTIONS]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=NAMES)
+def test_first_order(function: Any) -> None:
+    def scenario(c: Compiler) -> Any:
+        compiled = c(function)
+        seen: list[Any] = []
+        for k in range(3):
+            x, w = leaf(1.0 + k, 2.0), leaf(0.5, -1.5)
+            y = compiled(x, w)
+            y.sum().backward()
+            seen += see(y.detach(), x, w)
+        return seen
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("wanted", ["x", "w", "both"])
+@pytest.mark.parametrize("function", [f for f in FUNCTIONS if f is not checkpointed], ids=lambda f: f.__name__)
+def test_second_order(function: Any, wanted: str) -> None:
+    """The gradient of the square of a gradient, where only some of the inputs were asked for at first."""
+
+    def scenario(c: Compiler) -> Any:
+        compiled = c(function)
+        seen: list[Any] = []
+        for k in range(2):
+            x, w = leaf(1.0 + k, 2.0), leaf(0.5, -1.5)
+            total = wg.square(compiled(x, w)).sum()
+            inputs = {"x": (x,), "w": (w,), "both": (x, w)}[wanted]
+            found = wg.autograd.grad(total, inputs, create_graph=True)
+            squares: Any = sum([wg.square(g).sum() for g in found])
+            squares.backward()
+            seen += see(*[g.detach() for g in found], x, w)
+        return seen
+
+    play(scenario)
+
+
+def test_a_checkpoint_inside_is_refused_at_the_second_order() -> None:
+    x, w = leaf(1.0, 2.0), leaf(0.5, -1.5)
+    with pytest.raises(wg.errors.GradientError, match=r"a checkpoint.*without wg\.compile"):
+        wg.autograd.grad(wg.compile(checkpointed)(x, w).sum(), (x,), create_graph=True)
+
+
+def test_a_hook_inside_is_not_lost_at_the_second_order() -> None:
+    def function(x: Any) -> Any:
+        y = x * 1
+        y.register_hook(lambda g: g * 3)
+        return y * y
+
+    x = leaf(1.0, 2.0)
+    wg.compile(function)(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [6.0, 12.0]
+    with pytest.raises(wg.errors.GradientError, match=r"a hook.*without wg\.compile"):
+        wg.autograd.grad(wg.compile(function)(x).sum(), (x,), create_graph=True)
+
+
+def test_what_a_run_overwrites_is_still_there_for_its_gradient() -> None:
+    def scenario(c: Compiler) -> Any:
+        w = leaf(1.0, 2.0)
+
+        def function(x: Any) -> Any:
+            y = wg.sin(w * x)
+            with wg.no_grad():
+                w.copy_(w * 0.5)
+            return y, w * w * x
+
+        compiled = c(function)
+        seen: list[Any] = []
+        for k in range(3):
+            first, second = compiled(wg.tensor([1.0, 1.0 + k]))
+            total = first.sum() + second.sum()
+            (found,) = wg.autograd.grad(total, (w,), create_graph=k > 0)
+            seen += see(found.detach(), w)
+        return seen
+
+    play(scenario)
+
+
+def test_an_output_that_does_not_depend_on_an_input_leaves_it_without_gradient() -> None:
+    compiled = wg.compile(lambda x, w: ((x * x).sum(), (w * 2).sum()))
+    for _ in range(2):
+        x, w = leaf(1.0, 2.0), leaf(3.0)
+        first, _second = compiled(x, w)
+        first.backward()
+        assert w.grad is None
+        assert x.grad is not None
+        check_same(np.array(x.grad.numpy()), np.array([2.0, 4.0], np.float32))
+
+
+def test_nothing_is_drawn_twice_where_an_argument_cannot_be_bound() -> None:
+    def scenario(c: Compiler) -> Any:
+        compiled = c(lambda x: wg.random.rand(3) + x)
+        table = wg.tensor(np.arange(12.0, dtype=np.float32).reshape(3, 4))
+        rows = [wg.ones(3), wg.ones(3), wg.ones(3), table[:, 1], wg.ones(3), table[:, 2]]
+        return see(*[compiled(row) for row in rows])
+
+    play(scenario)
