@@ -230,7 +230,7 @@ def _draw_ratios(axes: Any, rows: Sequence[Costs]) -> None:
     axes.plot(sizes, [row.gradient.ratio for row in rows], "s-", color="#4c72b0", label="gradient / function")
     axes.axhline(LIMIT, color="#808080", linestyle=":", label=f"limit: {LIMIT:g}")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False)
 
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {"Eager": _as_it_is, "Compiled": wg.compile}
