@@ -10,6 +10,7 @@ import pytest
 
 import wengert as wg
 from tests.compile.graphs import assert_agrees
+from wengert.compile import expand_staged, fuse, fuse_roots, fuse_storage, lower_nests, lower_products, lower_stack
 from wengert.compile.expand_builder import Builder
 from wengert.compile.fuse_storage import HOST, SEPARATE
 from wengert.compile.graph import Graph, Value
@@ -268,3 +269,30 @@ def test_random_graph_agrees_with_less_done(seed: int, effort: int) -> None:
     graph, arrays = drawn(seed)
     executable = assert_agrees(graph, arrays, roundings=4096.0, scale=1.0, effort=effort)
     assert effort == SEPARATE or "host" in executable.explain()
+
+
+TASTES: list[tuple[Any, str, tuple[Any, ...]]] = [
+    (fuse, "LARGE", (8, 1 << 15)),
+    (fuse, "SMALL", (0, 8, 1 << 8, 1 << 14)),
+    (fuse, "MOST_ROOTS", (2, 6, 48)),
+    (fuse, "CHEAP", (0.0, 2.5, 30.0)),
+    (fuse_roots, "CHEAP", (0.0, 2.5, 30.0)),
+    (fuse_roots, "FEW_TIMES", (1, 2, 6)),
+    (fuse_storage, "CHEAP", (0.0, 2.5, 30.0)),
+    (fuse_storage, "MOST_SINKS", (1, 3, 12)),
+    (expand_staged, "LARGE", (16, 1 << 16)),
+    (expand_staged, "LEAST_PIECE", (2, 16)),
+    (lower_stack, "FEW", (0, 1, 4)),
+    (lower_nests, "MOST_SCRATCH", (0, 1 << 16)),
+    (lower_products, "MOST_OPERATIONS", (10, 1000)),
+]
+"""Numbers that only decide what is fast."""
+
+
+@pytest.mark.parametrize("seed", [1165, *range(60, 90)])
+def test_random_graph_agrees_whatever_is_taken_to_be_fast(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    for module, name, choices in TASTES:
+        monkeypatch.setattr(module, name, choices[rng.integers(len(choices))])
+    graph, arrays = drawn(seed)
+    assert_agrees(graph, arrays, roundings=4096.0, scale=1.0)

@@ -83,6 +83,8 @@ def lengths_of(root: Root) -> Axes:
 
 def axes_of(index: Map, shape: Axes, extents: Axes) -> Axes | None:
     """Return the loop that walks each axis of an array from end to end (-1 for axes of one), or None if not so."""
+    if len(index) != len(shape):
+        return None  # read in no particular order
     axes: list[int] = []
     for entry, extent in zip(index, shape):
         if extent == 1:
