@@ -62,7 +62,8 @@ class World:
             if kind == "int":
                 made.append(wg.tensor(rng.integers(0, 3, shape)))
             elif kind == "view":
-                made.append(self.buffers[call % 2][..., :1] if call < 2 else self.tensor(rng, shape))
+                view = self.buffers[0][..., :1]
+                made.append(view if call < 2 else self.tensor(rng, view.shape))
             elif kind == "array":
                 made.append(rng.uniform(-2, 2, shape).astype(self.dtype))
             else:
@@ -194,6 +195,9 @@ def take_with_the_world(world: World, values: list[Any], name: str, leaf: Any) -
             with wg.no_grad():
                 leaf.copy_(leaf - 0.1 * wg.tanh(leaf.grad))
     elif name == "optimise":
+        for one in world.leaves:
+            if one.grad is not None:
+                one.grad = wg.tanh(one.grad)
         world.optimizer.step()
     elif name == "second":
         loss = (wg.tanh(values[-1]) * leaf).sum() + (leaf * leaf * leaf).sum()
