@@ -26,6 +26,8 @@ COSTS: dict[str, float] = dict.fromkeys(
     "exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh".split(), 12.0
 )
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
+MANY_TIMES = 4
+"""From so many rows on, a row that they share is kept in memory if it costs much."""
 SHIFTING = frozenset("index reverse roll_along pad_constant concatenate_along embed diagonal_of".split())
 """Operations that read an array at other places than those of their results."""
 MOST_SINKS = 12
@@ -91,6 +93,8 @@ class Storage:
             if len(found) > MOST_SINKS or (len(consumers) > 1 and shifted):
                 if self.cost(value) > CHEAP:
                     self.stored.add(value)
+            elif any([_is_repeated(value, consumer) for consumer in consumers]) and self._is_costly(value):
+                self.stored.add(value)
             sinks[value] = frozenset(list(found)[: MOST_SINKS + 1])
 
     def _store_for(self, equation: Equation, value: Value) -> None:
@@ -160,6 +164,20 @@ class Storage:
         """Whether elements of an array are loaded rather than computed."""
         return value not in self.maker or value in self.stored or self.maker[value] in self.reductions
 
+    def _is_costly(self, value: Value) -> bool:
+        """Whether a function like exp or tanh is computed on the way from arrays in memory to a value."""
+        pending, seen = [value], set[Value]()
+        while pending:
+            item = pending.pop()
+            if item in seen or item.constant is not None or (item is not value and self.is_leaf(item)):
+                continue
+            seen.add(item)
+            equation = self.maker[item]
+            if COSTS.get(equation.primitive.name, 0.0) > COSTS["divide"]:
+                return True
+            pending.extend(equation.values())
+        return False
+
     def cost(self, value: Value) -> float:
         """Return what an element costs to compute from arrays in memory."""
         total = 0.0
@@ -175,6 +193,17 @@ class Storage:
             total += COSTS.get(equation.primitive.name, _default_cost(equation))
             pending.extend(equation.values())
         return total
+
+
+def _is_repeated(value: Value, consumer: Equation) -> bool:
+    """Whether a consumer has a row of elements computed for each of many rows of its own.
+
+    What is the same all along the last axis is not meant: loops compute that once.
+    """
+    shape, own = consumer.outputs[0].shape, value.shape
+    if not own or own[-1] == 1 or shape[-1:] != own[-1:]:
+        return False
+    return consumer.outputs[0].size >= MANY_TIMES * value.size
 
 
 _FREE = frozenset("reshape_to permute stretch reverse index diagonal_of cast embed".split())
