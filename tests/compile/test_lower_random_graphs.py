@@ -145,6 +145,23 @@ def place(d: Draw) -> Value:
     return d.builder.call("embed", x, shape=shape, key=key)
 
 
+def place_apart(d: Draw) -> Value:
+    x = d.any(least=1)
+    steps = [d.pick(1, 2, 3, -2) for _ in x.shape]
+    shape = tuple([(n - 1) * abs(step) + 1 + int(d.rng.integers(3)) for n, step in zip(x.shape, steps)])
+    key = tuple(
+        [slice(None, (n - 1) * s + 1, s) if s > 0 else slice((n - 1) * -s, None, s) for n, s in zip(x.shape, steps)]
+    )
+    return d.builder.call("embed", x, shape=shape, key=key)
+
+
+def write(d: Draw) -> Value:
+    x = d.any("f", least=1)
+    key = tuple([d.pick(slice(None), slice(0, n, 2), slice(None, None, -3)) for n in x.shape])
+    value = d.builder.call("index", d.builder.call("tanh", x), key=key)
+    return d.builder.call("write_region", x, value, steps=(), key=key)
+
+
 def pad(d: Draw) -> Value:
     x = d.any("f", least=1)
     widths = tuple([(int(d.rng.integers(2)), int(d.rng.integers(3))) for _ in x.shape])
@@ -231,7 +248,23 @@ def scatter(d: Draw) -> Value:
 
 STEPS: list[Step] = [
     *(unary, unary, binary, binary, binary, compare, choose, convert, permute, reshape, stretch, reverse, read, place),
-    *(pad, join, roll, triangle, reduce, reduce, normalise, product, gram, take, take_along, add_rows, scatter),
+    *(
+        place_apart,
+        write,
+        pad,
+        join,
+        roll,
+        triangle,
+        reduce,
+        reduce,
+        normalise,
+        product,
+        gram,
+        take,
+        take_along,
+        add_rows,
+        scatter,
+    ),
 ]
 
 

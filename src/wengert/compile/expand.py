@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from . import expand_regions
 from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value
 
@@ -349,6 +350,9 @@ def _scatter_add(b: Builder, x: Value, value: Value, *, key: tuple[Any, ...]) ->
     summed = b.call("add_at", rows, _constant(indices), values, axis=axis)
     back = tuple([positions.order.index(i) for i in range(len(x.shape))])
     return b.permute(b.reshape(summed, tuple([x.shape[i] for i in positions.order])), back)
+
+
+EXPANSIONS.update({"embed": expand_regions.embed, "write_region": expand_regions.write_region})
 
 
 def _constant(array: np.ndarray) -> Value:

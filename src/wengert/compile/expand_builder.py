@@ -101,8 +101,28 @@ def result_type(primitive: Primitive, operands: Sequence[Operand], params: Param
     if name == "take_along":
         x, indices = values
         return _along_shape(x.shape, indices.shape, params["axis"]), x.dtype
+    shape = _shape_of_region(name, values, params)
+    if shape is not None:
+        return shape, values[0].dtype
     out = np.asarray(primitive.impl(backend.numpy, *[_stand_in(operand) for operand in operands], **params))
     return out.shape, out.dtype
+
+
+def _shape_of_region(name: str, values: Sequence[Value], params: Params) -> Shape | None:
+    """Return the shape of what keeps the dtype of its first operand, for those that need no computing."""
+    shape = values[0].shape
+    if name == "embed":
+        return params["shape"]
+    if name in ("add_at", "reverse"):
+        return shape
+    if name == "pad_constant":
+        return tuple([before + n + after for n, (before, after) in zip(shape, params["widths"])])
+    if name == "take_slices":
+        axis = params["axis"]
+        return (*shape[:axis], *values[1].shape, *shape[axis + 1 :])
+    if name == "index":
+        return np.broadcast_to(np.empty((), np.bool_), shape)[params["key"]].shape
+    return None
 
 
 def _along_shape(shape: Shape, indices: Shape, axis: int) -> Shape:
