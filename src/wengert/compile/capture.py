@@ -24,7 +24,7 @@ from ..core import boxing, capturing
 from ..core.dispatch import explain, lift
 from ..core.primitive import Primitive
 from ..core.recording import set_recording
-from ..core.tape import Leaf, location
+from ..core.tape import Leaf, location, user_frame
 from ..core.tracing import State, Trace, calling_frame, leaked
 from ..core.vspace import densify
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
@@ -483,11 +483,13 @@ class CaptureTrace(Trace, capturing.Capture):
         if state.value.constant is not None:
             return state.raw
         if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
+            frame = user_frame(calling_frame())
             raise CompileError(
-                f"wg.compile({self.described}): {what} was asked for of a {state.dtype} Tensor of shape {state.shape} "
-                f"made at {location(state)}, and is known only when the compiled function runs. Compute with the "
-                "Tensor itself (wg.where, wg.cond, wg.while_loop choose without asking), or return it and ask outside; "
-                "booleans and single integers may be asked for: each answer is compiled as a path of its own"
+                f"wg.compile({self.described}): {frame.f_code.co_filename}:{frame.f_lineno} asks for {_asked_for(what)} "
+                f"a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}, which is known only when "
+                "the compiled function runs. Return the Tensor and ask outside, print it as it is (print(x), without "
+                "a format), or compute with it: wg.where, wg.cond and wg.while_loop choose without asking. Booleans "
+                "and single integers may be asked for: each answer is compiled as a path of its own"
             )
         self.decisions.append((state.value, state.raw.copy(), location(state)))
         return state.raw
@@ -624,6 +626,10 @@ class CaptureTrace(Trace, capturing.Capture):
         self.nodes.clear()
         self._gradients.clear()
         self.states.clear()
+
+
+def _asked_for(what: str) -> str:
+    return "the value of" if what.startswith("the value of") else f"{what} of"
 
 
 def _is_unknown(operand: Any) -> bool:
