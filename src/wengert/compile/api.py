@@ -157,13 +157,7 @@ class Compiled:
             _refuse_writes(effects.writes, leaves, self._name)
         finally:
             undo(trace)
-        # An array that the function has made anew is another one in every run.
-        plans = [
-            Result("copy", plan.what)
-            if plan.kind == "object" and type(plan.what) is np.ndarray and id(plan.what) not in reach.arrays
-            else plan
-            for plan in plans
-        ]
+        plans = [_copied_if_fresh(plan, reach) for plan in plans]
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
         path = Path(trace, plans, form, effects, derivative)
@@ -335,6 +329,12 @@ def _refuse_writes(writes: Sequence[Any], leaves: Sequence[Any], name: str) -> N
                 f"wg.compile({name}): it writes to a NumPy array that it is given, which a compiled function sees as a "
                 "Tensor of its own. Pass a Tensor, or return the new values"
             )
+
+
+def _copied_if_fresh(plan: Result, reach: Reach) -> Result:
+    """Let an array that the function has made be another one in every run."""
+    fresh = plan.kind == "object" and type(plan.what) is np.ndarray and id(plan.what) not in reach.arrays
+    return Result("copy", plan.what) if fresh else plan
 
 
 def _repeated(leaves: Sequence[Any]) -> Any:

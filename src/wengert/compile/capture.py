@@ -485,8 +485,8 @@ class CaptureTrace(Trace, capturing.Capture):
         if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
             frame = user_frame(calling_frame())
             raise CompileError(
-                f"wg.compile({self.described}): {frame.f_code.co_filename}:{frame.f_lineno} asks for {_asked_for(what)} "
-                f"a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}, which is known only when "
+                f"wg.compile({self.described}): {frame.f_code.co_filename}:{frame.f_lineno} asks for "
+                f"{_asked_for(what)} a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}, which is known only when "
                 "the compiled function runs. Return the Tensor and ask outside, print it as it is (print(x), without "
                 "a format), or compute with it: wg.where, wg.cond and wg.while_loop choose without asking. Booleans "
                 "and single integers may be asked for: each answer is compiled as a path of its own"
