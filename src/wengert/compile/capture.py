@@ -484,12 +484,12 @@ class CaptureTrace(Trace, capturing.Capture):
             return state.raw
         if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
             frame = user_frame(calling_frame())
+            asked = f"{_asked_for(what)} a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}"
             raise CompileError(
-                f"wg.compile({self.described}): {frame.f_code.co_filename}:{frame.f_lineno} asks for "
-                f"{_asked_for(what)} a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}, which is known only when "
-                "the compiled function runs. Return the Tensor and ask outside, print it as it is (print(x), without "
-                "a format), or compute with it: wg.where, wg.cond and wg.while_loop choose without asking. Booleans "
-                "and single integers may be asked for: each answer is compiled as a path of its own"
+                f"wg.compile({self.described}): {frame.f_code.co_filename}:{frame.f_lineno} asks for {asked}, which is "
+                "known only when the compiled function runs. Return the Tensor and ask outside, print it as it is "
+                "(print(x), without a format), or compute with it: wg.where, wg.cond and wg.while_loop choose without "
+                "asking. Booleans and single integers may be asked for: each answer is compiled as a path of its own"
             )
         self.decisions.append((state.value, state.raw.copy(), location(state)))
         return state.raw
