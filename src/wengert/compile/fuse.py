@@ -79,7 +79,7 @@ class Fusion(Storage):
             if not isinstance(user, Root):
                 continue
             group = self.group_of[user.value]
-            if group.rows or group in taken or group in found:
+            if group.rows or group in taken or group in found or self._is_flat(group):
                 continue
             if all([self._follows(root, out) for root in group.roots]):
                 if not self._path_to(equation, group) and not self._path_from(group, equation):
@@ -167,8 +167,14 @@ class Fusion(Storage):
                 return
         self._merge(first, second, outer)
 
+    def _is_flat(self, group: Group) -> bool:
+        """Whether a group makes an array that had better not be walked row by row."""
+        return any([root.value in self.flat for root in group.roots])
+
     def _reframe(self, group: Group, root: Root, axes: Axes, outer: dict[Root, Axes]) -> bool:
         """Let a group of plain arrays walk only some axes as outer ones, if that is as good."""
+        if self._is_flat(group):
+            return False
         extents = lengths_of(root)
         if not axes and root.value.size > SMALL:
             return False  # a single outer index leaves nothing to do in parallel

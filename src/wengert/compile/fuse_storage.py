@@ -28,6 +28,8 @@ COSTS: dict[str, float] = dict.fromkeys(
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
 MANY_TIMES = 4
 """From so many rows on, a row that they share is kept in memory if it costs much."""
+SHORT, MANY_ROWS = 16, 256
+"""Rows shorter than the first, and so many of them, are better computed as one if what is computed costs much."""
 SHIFTING = frozenset("index reverse roll_along pad_constant concatenate_along embed diagonal_of".split())
 """Operations that read an array at other places than those of their results."""
 MOST_SINKS = 12
@@ -46,6 +48,7 @@ class Storage:
         mapped, reductions: equations that nests compute: element by element, and by reducing.
         others: equations that no nest computes.
         stored: the arrays that have to be in memory.
+        flat: those of them that are not computed row by row, though their readers are.
         placed: for equations whose result is a view of an array that is made from it: that array.
     """
 
@@ -62,6 +65,7 @@ class Storage:
         self.reductions = {e for e in graph.equations if not is_kernel(e) and is_reduction(e)}
         self.others = [e for e in graph.equations if e not in self.mapped and e not in self.reductions]
         self.stored: set[Value] = set()
+        self.flat: set[Value] = set()
         self.placed: dict[Equation, Value] = {}
         self.layouts = Layouts(self.maker, self.is_leaf)
         self._store(graph.outputs)
@@ -95,6 +99,9 @@ class Storage:
                     self.stored.add(value)
             elif any([_is_repeated(value, consumer) for consumer in consumers]) and self._is_costly(value):
                 self.stored.add(value)
+            elif any([self._wastes_lanes(value, consumer) for consumer in consumers]) and self._is_costly(value):
+                self.stored.add(value)
+                self.flat.add(value)
             sinks[value] = frozenset(list(found)[: MOST_SINKS + 1])
 
     def _store_for(self, equation: Equation, value: Value) -> None:
@@ -163,6 +170,13 @@ class Storage:
     def is_leaf(self, value: Value) -> bool:
         """Whether elements of an array are loaded rather than computed."""
         return value not in self.maker or value in self.stored or self.maker[value] in self.reductions
+
+    def _wastes_lanes(self, value: Value, consumer: Equation) -> bool:
+        """Whether a consumer reduces rows of a large array that are so short that vectors are filled badly."""
+        if consumer not in self.reductions or value.size < MANY_ROWS * SHORT or len(value.shape) < 2:
+            return False
+        axis, extent = consumer.params["axis"], value.shape[-1]
+        return axis == (len(value.shape) - 1,) and 1 < extent < SHORT and extent % (SHORT // 2) != 0
 
     def _is_costly(self, value: Value) -> bool:
         """Whether a function like exp or tanh is computed on the way from arrays in memory to a value."""

@@ -18,6 +18,8 @@ from .nests import Operand as Memory
 from .scalar_ir import INT64, Scalar, convert, input_scalar, topological
 
 Axes = tuple[int, ...]
+SHORT_ROWS, WIDEST = 64, 16
+"""Rows shorter than so many elements are not computed in place unless they are whole vectors, the widest there are."""
 OPS = {
     "sum_over": "add",
     "max_over": "maximum",
@@ -323,9 +325,20 @@ def _name(equations: list[Equation]) -> str:
     return "_".join(names[:3])
 
 
+def _has_short_rows(phase: Phase) -> bool:
+    """Whether rows often end within a vector.
+
+    In place, the vector that begins the next row overlaps the one just stored, and its load waits until that store is
+    done, which takes longer than short rows do.
+    """
+    return bool(phase.inner) and phase.inner[-1] < SHORT_ROWS and phase.inner[-1] % WIDEST != 0
+
+
 def _in_place(nest: Nest, memory: list[Value]) -> tuple[tuple[Value, Value], ...]:
     """Return which arrays may take the memory of which others: those read only where they are written, and no later."""
     pairs: list[tuple[Value, Value]] = []
+    if nest.lanes == "inner" and any([_has_short_rows(phase) for phase in nest.phases]):
+        return ()
     stored = [(place, store) for place, phase in enumerate(nest.phases) for store in phase.stores]
     for place, store in stored:
         if store.target.operand >= len(memory) or store.add:
