@@ -70,6 +70,21 @@ def test_home_and_result_that_are_the_same_value(rng: np.random.Generator) -> No
     assert_agrees(graph_of(function, arrays, (0, None, 1, None)), arrays)
 
 
+def test_array_that_is_two_inputs_is_read_as_it_was(rng: np.random.Generator) -> None:
+    x, y = floats(rng, 6), floats(rng, 6)
+
+    def function(b: Any, v: Any, w: Any, again: Any) -> list[Any]:
+        new = b.call("add", v, w)
+        return [new, b.call("multiply", b.call("reverse", again, axis=(0,)), new)]
+
+    executable = compiled(graph_of(function, [x, y, x], (0, None)))
+    for array in (x, x, x.copy()):
+        before = array.copy()
+        _, other = executable.run([array, y, array])
+        np.testing.assert_array_equal(array, before + y)
+        np.testing.assert_array_equal(other, before[::-1] * (before + y))
+
+
 def test_results_belong_to_the_caller(rng: np.random.Generator) -> None:
     arrays = [floats(rng, 40)]
     executable = compiled(graph_of(lambda b, x: b.call("multiply", x, 2.0), arrays))

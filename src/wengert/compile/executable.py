@@ -168,6 +168,8 @@ class Executable:
         self.known: list[Any] = [None] * len(self.inputs)
         self._used: list[Any] = [None] * len(self.inputs)
         self._copied: set[int] = set()
+        self._home_addresses: set[int] | None = None
+        self._written = {home for home in self.homes if home is not None}
 
     # Running.
 
@@ -214,6 +216,16 @@ class Executable:
                 self._copied.add(place)
             self.known[place], self._used[place] = array, used
             self.addresses[place] = used.__array_interface__["data"][0]
+        self._part_from_homes()
+
+    def _part_from_homes(self) -> None:
+        """Copy inputs that begin where one begins that is written: they are read as they were before."""
+        written = self._home_addresses = {self.addresses[home] for home in self._written}
+        for place, used in enumerate(self._used):
+            if written and place not in self._written and self.addresses[place] in written and used.size:
+                self._used[place] = used.copy()
+                self._copied.add(place)
+                self.addresses[place] = self._used[place].__array_interface__["data"][0]
 
     def forget(self) -> None:
         """Let go of the arrays of the last run."""
@@ -231,11 +243,19 @@ class Executable:
 
     def place(self, place: int, array: Array) -> bool:
         """Take another array for an input; return False if it has to be copied first."""
-        if not (array.flags.c_contiguous and array.flags.aligned):
+        if not (array.flags.c_contiguous and array.flags.aligned) or self._begins_at_home(place, array):
             return False
         self.known[place] = self._used[place] = array
         self.addresses[place] = array.__array_interface__["data"][0]
         return True
+
+    def _begins_at_home(self, place: int, array: Array) -> bool:
+        if place in self._written:
+            self._home_addresses = None
+            return False
+        if self._home_addresses is None:
+            self._home_addresses = {self.addresses[home] for home in self._written}
+        return array.__array_interface__["data"][0] in self._home_addresses
 
     def execute(self) -> None:
         """Run on the arrays that are in place, inputs and fresh outputs; with `lock` held."""
