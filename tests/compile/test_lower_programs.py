@@ -297,6 +297,7 @@ def test_fault_of_the_compiler_costs_speed_alone(rng: np.random.Generator, monke
     executable = build(graph, host_machine())
     np.testing.assert_array_equal(executable.run(arrays)[0], interpret(graph, arrays)[0])
     assert executable.explain().count("host") == 2
+    assert "AssertionError" in executable.explain()
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -50,13 +50,14 @@ class Executable:
     Args:
         graph: what it computes.
         machine: what kernels are made for.
-        effort: how much is done to make it fast.
+        effort: how much is done to make it fast; `fault` says what went wrong if it is less than could be.
         conditional: whether the last output of the graph says if the others are to count; it is not returned.
     """
 
     def __init__(self, graph: Graph, machine: Machine, effort: int = FUSED, conditional: bool = False) -> None:
         self.name = graph.name
         self.effort = effort
+        self.fault = ""
         self.inputs = graph.inputs
         self.homes = graph.homes[:-1] if conditional else graph.homes
         self.conditional = conditional
@@ -314,7 +315,7 @@ class Executable:
 
     def explain(self) -> str:
         """Return what it consists of, one line for each kernel or operation of the host."""
-        lines: list[str] = []
+        lines = [f"not fused, by a fault of the compiler: {self.fault}"] if self.fault else []
         for segment in self._segments:
             if isinstance(segment, _Native):
                 for kernel in segment.kernels:
@@ -429,11 +430,17 @@ def build(graph: Graph, machine: Machine, conditional: bool = False) -> Executab
     A fault of the compiler costs speed, not the program: it is tried again with less done, and last without kernels.
     """
     graph.verify()
-    for effort in (FUSED, SEPARATE):
+    fault = ""
+    for effort in (FUSED, SEPARATE, HOST):
         try:
-            return Executable(graph, machine, effort, conditional)
+            executable = Executable(graph, machine, effort, conditional)
         except NativeCodeError:
             raise
-        except Exception:
+        except Exception as error:
+            if effort == HOST:
+                raise
+            fault = fault or f"{type(error).__name__}: {error}"
             continue
-    return Executable(graph, machine, HOST, conditional)
+        executable.fault = fault
+        return executable
+    raise AssertionError("the last try returns or raises")
