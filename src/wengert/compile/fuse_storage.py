@@ -28,8 +28,10 @@ COSTS: dict[str, float] = dict.fromkeys(
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
 MANY_TIMES = 4
 """From so many rows on, a row that they share is kept in memory if it costs much."""
-SHORT, MANY_ROWS = 16, 256
-"""Rows shorter than the first, and so many of them, are better computed as one if what is computed costs much."""
+SHORT = 32
+"""Rows shorter than this are better computed as one, before they are reduced, if what is computed costs much..."""
+MANY, FITTING = 1 << 12, 1 << 22
+"""...and if there are so many elements, and no more bytes than caches hold: they are written and read once more."""
 SHIFTING = frozenset("index reverse roll_along pad_constant concatenate_along embed diagonal_of".split())
 """Operations that read an array at other places than those of their results."""
 MOST_SINKS = 12
@@ -172,11 +174,10 @@ class Storage:
         return value not in self.maker or value in self.stored or self.maker[value] in self.reductions
 
     def _wastes_lanes(self, value: Value, consumer: Equation) -> bool:
-        """Whether a consumer reduces rows of a large array that are so short that vectors are filled badly."""
-        if consumer not in self.reductions or value.size < MANY_ROWS * SHORT or len(value.shape) < 2:
+        """Whether a consumer reduces rows that are so short that vectors are filled badly, and many of them."""
+        if consumer not in self.reductions or value.size < MANY or value.nbytes > FITTING:
             return False
-        axis, extent = consumer.params["axis"], value.shape[-1]
-        return axis == (len(value.shape) - 1,) and 1 < extent < SHORT and extent % (SHORT // 2) != 0
+        return consumer.params["axis"] == (len(value.shape) - 1,) and 1 < value.shape[-1] < SHORT
 
     def _is_costly(self, value: Value) -> bool:
         """Whether a function like exp or tanh is computed on the way from arrays in memory to a value."""
