@@ -169,46 +169,51 @@ class Path:
         self.raws = trace.raws
         self.plans = plans
         self.effects = effects
+        self.derivative = derivative
         self.numbers = trace.numbers
         self.afterwards = trace.afterwards
-        self.conditions = list(trace.conditions)
-        self.absent = [
-            (b.source, b.gradient is None) for b in trace.brought if b.gradient_was_read and b.source is not None
-        ]
-        inputs = list(trace.inputs)
-        self.sources = [trace.inputs[value] for value in inputs]
+        self.sources = list(trace.inputs.values())
+        self.conditional = False
+        self.graph = self._whole(trace)
+        self._pose_questions(trace)
+        self._note_state(trace)
+        self.binding: Binding | None = None
+        self.unbound = 0
+        self.program: Any = None
+        self.asking: list[Any] = []
+
+    def _whole(self, trace: CaptureTrace) -> Graph:
+        """Return the graph of all that a run computes: results, gradients, residuals, what is shown and written."""
+        derivative, effects = self.derivative, self.effects
         places = {id(source): place for place, source in enumerate(self.sources)}
-        outputs: list[Value] = [plan.what for plan in plans if plan.kind == "output"]
-        self.written = [(source, places[id(source)]) for source, _ in effects.writes]
-        set_values = [value for _, value in effects.gradients if value is not None]
         arrays = {id(source.array): place for place, source in enumerate(self.sources) if type(source) is ArraySource}
-        state_places = [arrays[id(array)] for array, _ in effects.states]
+        results: list[Value] = [plan.what for plan in self.plans if plan.kind == "output"]
+        gradients = [value for _, value in effects.gradients if value is not None]
         residuals = [] if derivative is None else derivative.residuals
-        self.derivative = derivative
-        self.owned = [type(source) in (TensorSource, ArgumentSource, DrawSource) for source in self.sources]
+        reported = [[s.value if isinstance(s, Captured) else s for s in states] for _, states in trace.reports]
+        self.reports = list(zip([say for say, _ in trace.reports], reported))
+        shown = [value for values in reported for value in values if isinstance(value, Value)]
+        self.counts = (len(results), len(gradients), len(residuals))
+        self.written = [(source, places[id(source)]) for source, _ in effects.writes]
         self.tracked = [] if derivative is None else [places[id(source)] for source in derivative.inputs]
         on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
-        self.on_tape = [on_tape.get(value) for value in outputs]
-        reported = [[s.value if isinstance(s, Captured) else s for s in states] for _, states in trace.reports]
-        shown = [value for values in reported for value in values if isinstance(value, Value)]
-        self.reports = list(zip([say for say, _ in trace.reports], reported))
-        self.counts = (len(outputs), len(set_values), len(residuals))
-        set_values = [*set_values, *residuals, *shown]
-        homes = [None] * (len(outputs) + len(set_values)) + [place for _, place in self.written] + state_places
-        name = trace.described
+        self.on_tape = [on_tape.get(value) for value in results]
+        values = [*results, *gradients, *residuals, *shown]
+        homes: list[int | None] = [None] * len(values)
+        values += [value for _, value in (*effects.writes, *effects.states)]
+        homes += [place for _, place in self.written] + [arrays[id(array)] for array, _ in effects.states]
         condition = trace.condition()
-        self.conditional = condition is not None
-        values = [
-            *outputs,
-            *set_values,
-            *[value for _, value in effects.writes],
-            *[value for _, value in effects.states],
-        ]
         if condition is not None:
+            self.conditional = True
             values.append(condition)
             homes.append(None)
-        self.graph = Graph(name, inputs, trace.equations, values, homes).without_dead_code()
-        self.graph.verify()
+        graph = Graph(trace.described, list(trace.inputs), trace.equations, values, homes).without_dead_code()
+        graph.verify()
+        return graph
+
+    def _pose_questions(self, trace: CaptureTrace) -> None:
+        """Make programs of what Python code depended on, and of what must pass a check before anything is done."""
+        inputs, name = list(trace.inputs), trace.described
         self.questions = [
             (Graph(f"{name}, asked at {where}", inputs, trace.equations, [value]).without_dead_code(), expected)
             for value, expected, where in trace.decisions
@@ -219,16 +224,20 @@ class Path:
             for value, check in trace.checks
             if value.constant is None
         ]
-        self.binding: Binding | None = None
-        self.unbound = 0
+
+    def _note_state(self, trace: CaptureTrace) -> None:
+        """Take down what the program depends on besides values."""
+        self.conditions = list(trace.conditions)
+        self.absent = [
+            (b.source, b.gradient is None) for b in trace.brought if b.gradient_was_read and b.source is not None
+        ]
+        self.owned = [type(source) in (TensorSource, ArgumentSource, DrawSource) for source in self.sources]
         self.tracking = [
             (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if type(s) is TensorSource
         ]
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
-        self.program: Any = None
-        self.asking: list[Any] = []
 
     def watch_arguments(self, arguments: Sequence[Any]) -> None:
         """Make sure, where the program writes, that arguments share memory as they do in the captured call."""
@@ -343,7 +352,7 @@ class Path:
             if program.run(arrays)[0] != expected:
                 raise Changed("a decision")
         for program, (place, _, check) in zip(self.checking, self.checks):
-            check(arrays[place] if place is not None else program.run(arrays)[0])
+            check(arrays[place] if program is None else program.run(arrays)[0])  # type: ignore[index]
 
     def _finish(self, arguments: Sequence[Any], arrays: list[np.ndarray], outs: list[np.ndarray]) -> Any:
         results, gradients, residuals = self.counts
