@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from . import optim as optim
     from . import random as random
     from . import testing as testing
+    from .core.native import set_eager_kernels as set_eager_kernels
     from .eager.grad_mode import enable_grad as enable_grad
     from .eager.grad_mode import is_grad_enabled as is_grad_enabled
     from .eager.grad_mode import no_grad as no_grad
@@ -87,6 +88,7 @@ tensor = _ops.tensor  # importing the module of that name had taken the name
 
 _LAZY = ("autograd", "data", "io", "nn", "optim", "random", "testing")
 _LAZY_NAMES = {
+    "set_eager_kernels": ".core.native",
     "set_grad_enabled": ".eager.grad_mode",
     "no_grad": ".eager.grad_mode",
     "is_grad_enabled": ".eager.grad_mode",
@@ -159,6 +161,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "saved_residuals_hooks",
     "primitive",
     "set_default_dtype",
+    "set_eager_kernels",
     "set_grad_enabled",
     "set_rule_checking",
     "value_and_grad",

@@ -9,7 +9,6 @@ twice computes the same bits twice.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -138,7 +137,7 @@ def frozen(value: Any) -> Hashable:
         return (kind, frozen(value.start), frozen(value.stop), frozen(value.step))
     if kind is dict:
         return (kind, *[(name, frozen(item)) for name, item in value.items()])
-    raise Unkeyed(repr(value)[:200], kind)
+    raise Unkeyed
 
 
 def attempt(make: Callable[[Machine], Any]) -> Any:
@@ -146,7 +145,7 @@ def attempt(make: Callable[[Machine], Any]) -> Any:
     try:
         return make(host_machine())
     except NativeCodeError:
-        native.switch(False)
+        native.set_eager_kernels(False)
         return OFF
     except Exception:
         if raising:
@@ -165,7 +164,8 @@ def order_of(array: np.ndarray) -> tuple[int, ...] | None:
 
 def settled(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
     """Return an array in memory that a program reads: its axes in the order given, or copied."""
-    return np.ascontiguousarray(array if axes is None else array.transpose(axes))
+    lain = array if axes is None else array.transpose(axes)
+    return lain if lain.flags.c_contiguous else lain.copy()
 
 
 def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -181,8 +181,3 @@ def raises_floating_point_errors() -> bool:
     """Return whether NumPy is told to raise or to call something where native code would go on."""
     states = np.geterr()
     return "raise" in states.values() or "call" in states.values() or "log" in states.values()
-
-
-def is_on() -> bool:
-    """Return whether eager code uses native kernels."""
-    return native.smallest != sys.maxsize

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..core.primitive import BILINEAR, ELEMENTWISE, OPAQUE, REGISTRY
+from ..core.primitive import ELEMENTWISE, OPAQUE, REGISTRY
 from ..typing import Params
 from .eager import (
     OFF,
@@ -30,17 +30,18 @@ from .graph import Equation, Graph, Value
 from .llvm.machine import Machine
 
 accounts = Accounts()
+_MOST_OPERANDS = 32
+"""Operands beyond which looking at all of them takes longer than it may."""
 _NUMBERS = frozenset((bool, int, float, complex))
 _KINDS = "fiub"
 """Kinds of dtypes that are computed natively; of complex numbers NumPy is in charge."""
-_PASS = 0.1e-9
-"""Seconds that are saved for each byte that is read or written."""
+_BYTE = 0.1e-9
+"""Seconds that are saved for each byte that goes in."""
 _FUNCTION = 0.8e-9
 """Seconds that are saved for each element of a function that is more than arithmetic."""
-_FLOP = 5e-12
-"""Seconds that are saved for each operation of a product."""
+_PRODUCT, _WINDOW = 5e-12, 30e-12
+"""Seconds that are saved for each operation of a matrix product, and of a convolution."""
 _ARITHMETIC = frozenset(("add", "subtract", "multiply", "divide", "negative", "maximum", "minimum", "where", "square"))
-_HEAVY = frozenset(("convolution", "affine", "matrix_product", "convolve", "attention"))
 
 
 class Operation(Program):
@@ -88,7 +89,7 @@ class Operation(Program):
 
 def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     """Return what native code makes of raw operands; None where it is NumPy's turn."""
-    if primitive.view:
+    if primitive.view or len(operands) > _MOST_OPERANDS:
         return None
     try:
         key = (primitive, *[_key_of(operand) for operand in operands], *[(k, frozen(v)) for k, v in params.items()])
@@ -100,7 +101,7 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
         if not account.matures(tariff.operation):
             return None
         program = account.program = _made(primitive, operands, params)
-    if program is OFF or raises_floating_point_errors():
+    if program is None or program is OFF or raises_floating_point_errors():
         return None
     return program(operands)
 
@@ -126,6 +127,8 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     outs = out if primitive.multiple else (out,)
     if not all([isinstance(y, (np.ndarray, np.generic)) and y.dtype.kind in _KINDS for y in outs]):
         return OFF
+    if not all([y.flags.c_contiguous for y in outs]):
+        return OFF  # how a result lies in memory decides what reshape gives: a view or a copy
 
     def make(machine: Machine) -> Any:
         program = Operation(machine, primitive, operands, params, outs)
@@ -137,15 +140,16 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
 def _saving(primitive: Any, operands: Sequence[Any]) -> float:
     """Return about how many seconds native code saves each time."""
     arrays = [operand for operand in operands if type(operand) is np.ndarray]
-    largest = max([array.size for array in arrays])
-    moved = sum([array.nbytes for array in arrays]) * _PASS
-    if primitive.name in _HEAVY or primitive.kind == BILINEAR:
-        smaller = min([array.size for array in arrays])
-        depth = arrays[-1].shape
-        return moved + 2 * largest * (smaller / max(1, depth[0] if depth else 1)) * _FLOP
-    if primitive.kind == ELEMENTWISE and primitive.name in _ARITHMETIC:
-        return moved
-    return moved + largest * _FUNCTION if primitive.kind in (ELEMENTWISE, OPAQUE) else moved
+    seconds = sum([array.nbytes for array in arrays]) * _BYTE
+    if primitive.name in ("affine", "row_map"):
+        return seconds + 2 * arrays[0].size * arrays[1].shape[0] * _PRODUCT
+    if primitive.name == "matrix_product":
+        return seconds + 2 * arrays[0].size * arrays[1].shape[-1] * _PRODUCT
+    if primitive.name == "convolve":
+        return seconds + 2 * arrays[0].size * arrays[1].size / arrays[1].shape[1] * _WINDOW
+    if primitive.kind == OPAQUE or (primitive.kind == ELEMENTWISE and primitive.name not in _ARITHMETIC):
+        return seconds + max([array.size for array in arrays]) * _FUNCTION
+    return seconds
 
 
 __all__ = ["Operation", "accounts", "computed"]

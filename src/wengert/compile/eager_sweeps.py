@@ -51,8 +51,10 @@ Route = Mapping[Node, tuple[Node | None, ...]]
 accounts = Accounts()
 _WITHOUT_LARGE = 64
 """Nodes among which there must be a large one, or the sweep is left to NumPy."""
+_MOST_NODES = 2000
+"""Nodes of a sweep beyond which nobody would wait for a program."""
 _LARGE = 1 << 14
-_ELEMENT = 1.2e-9
+_ELEMENT = 2e-9
 """Seconds that are saved for each element of each Node's value."""
 _MOST_FAILURES = 8
 """Runs that came to something infinite before a program is given up."""
@@ -96,7 +98,7 @@ class _Survey:
     def _saved(self, saved: Any) -> Any:
         if type(saved) is not tuple:
             return frozen(saved)
-        return tuple([self._number_of(value) if hasattr(value, "ndim") else self._other(value) for value in saved])
+        return tuple([self._number_of(value) if hasattr(value, "nbytes") else self._other(value) for value in saved])
 
     def _other(self, value: Any) -> Any:
         return self._saved(value) if type(value) is tuple else frozen(value)
@@ -131,7 +133,7 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
     if not _trusted:
         _trusted.update([*REGISTRY, PROJECTION, ARGUMENT])
     statics: dict[Node, Any] = {}
-    ends: dict[Node, None] = {}
+    ends: dict[Node, Any] = {}
     stack = [node for node, _ in seeds]
     large = False
     while stack:
@@ -147,10 +149,14 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
             large = _is_large(node)
             if len(statics) > _WITHOUT_LARGE:
                 raise Unkeyed
+        if len(statics) + len(ends) > _MOST_NODES:
+            raise Unkeyed
         stack.extend([parent for parent in (node.inputs if route is None else route[node]) if parent is not None])
     for node in _below([end for end in ends if end.inputs], route):
         if statics.pop(node, None) is not None:
             ends[node] = None  # more may come from below what the sweep has to do itself
+    for node in [node for node in statics if node.primitive is PROJECTION and node.inputs[0] not in statics]:
+        ends[node] = statics.pop(node)  # what all outputs have together is no array, and cannot be handed over
     if not large or not all([node in statics for node, _ in seeds]):
         raise Unkeyed
     used = {p for node in statics for p in (node.inputs if route is None else route[node])}
@@ -161,6 +167,9 @@ def _static_of(node: Node, route: Route | None) -> Any:
     """Return what a program depends on of a Node's parameters; `OFF` if it ends here."""
     if type(node) is not Node or node.primitive not in _trusted or (route is not None and node not in route):
         return OFF
+    for value in node.saved if type(node.saved) is tuple else ():
+        if isinstance(value, boxing.Tensor):
+            return OFF
     params = getattr(node, "params", None)  # the fast path leaves it out
     try:
         return frozen(params) if params else ()
@@ -240,7 +249,8 @@ def swept(
         program = account.program = attempt(lambda machine: _captured(machine, survey, seeds, targets, route))
     if program is OFF or raises_floating_point_errors():
         return None
-    bars = program.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
+    with np.errstate(all="ignore"):  # as in every sweep: NumPy may have to do a part of the program
+        bars = program.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
     if not all([bool(test) for test in bars[len(program.ends) :]]):
         program.failures += 1
         if program.failures >= _MOST_FAILURES:
@@ -304,11 +314,12 @@ def _captured(
 
     before = set_recording(False)
     try:
-        with outside_of_traces():
+        with outside_of_traces(), np.errstate(all="ignore"):
             trace.run(run)
     finally:
         set_recording(before)
-    if trace.decisions or trace.checks or trace.brought or trace.numbers or trace.reports:
+    comes_from_outside = any([not brought.fresh for brought in trace.brought])
+    if comes_from_outside or trace.decisions or trace.checks or trace.numbers or trace.reports:
         return OFF
     outputs = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in ends]
     outputs += [test._state.value for test in tests]

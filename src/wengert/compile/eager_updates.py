@@ -60,7 +60,7 @@ def _captured(machine: Machine, record: Record, arrays: Sequence[np.ndarray]) ->
     before: list[Any] = []
     recording = set_recording(False)
     try:
-        with outside_of_traces():
+        with outside_of_traces(), np.errstate(all="ignore"):
             trace.run(run)
     finally:
         set_recording(recording)

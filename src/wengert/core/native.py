@@ -44,10 +44,18 @@ def engage() -> None:
             switch()
 
 
-def switch(on: bool) -> bool:
-    """Switch native kernels of eager code on or off; return whether they were on."""
+def set_eager_kernels(on: bool) -> bool:
+    """Let eager code run native kernels on large arrays, or leave all to NumPy; return what was set before.
+
+    They are on unless the environment variable `WENGERT_EAGER_KERNELS` is 0.
+
+    >>> import wengert as wg
+    >>> before = wg.set_eager_kernels(False)
+    >>> wg.set_eager_kernels(before)
+    False
+    """
     global smallest
-    before = smallest == SMALLEST
+    before = smallest != sys.maxsize
     smallest = SMALLEST if on else sys.maxsize
     return before
 
@@ -106,4 +114,4 @@ def _is_time(operands: Sequence[Any]) -> bool:
 
 
 if os.environ.get("WENGERT_EAGER_KERNELS", "1") == "0":
-    switch(False)
+    set_eager_kernels(False)
