@@ -10,7 +10,16 @@ import pytest
 
 import wengert as wg
 from tests.compile.graphs import assert_agrees
-from wengert.compile import expand_staged, fuse, fuse_roots, fuse_storage, lower_nests, lower_products, lower_stack
+from wengert.compile import (
+    expand_staged,
+    fuse,
+    fuse_roots,
+    fuse_storage,
+    lower,
+    lower_nests,
+    lower_products,
+    lower_stack,
+)
 from wengert.compile.expand_builder import Builder
 from wengert.compile.fuse_storage import HOST, SEPARATE
 from wengert.compile.graph import Graph, Value
@@ -313,6 +322,10 @@ TASTES: list[tuple[Any, str, tuple[Any, ...]]] = [
     (fuse_roots, "FEW_TIMES", (1, 2, 6)),
     (fuse_storage, "CHEAP", (0.0, 2.5, 30.0)),
     (fuse_storage, "MOST_SINKS", (1, 3, 12)),
+    (fuse_storage, "MANY_TIMES", (1, 4, 1 << 20)),
+    (fuse_storage, "MANY", (1, 1 << 12)),
+    (fuse_storage, "SHORT", (0, 5, 32)),
+    (lower, "SHORT_ROWS", (0, 64)),
     (expand_staged, "LARGE", (16, 1 << 16)),
     (expand_staged, "LEAST_PIECE", (2, 16)),
     (lower_stack, "FEW", (0, 1, 4)),
