@@ -83,3 +83,23 @@ def test_fastmath_leaves_the_guards_out_and_nothing_else() -> None:
     compiled = wg.compile(wg.grad(loss), fastmath=True)
     assert np.isnan(compiled(weights().detach(), wg.tensor(SPOILT)).numpy()).any()
     assert compiled(weights().detach(), wg.tensor(FINITE)).tolist() == [BY_HAND.tolist()] * 2
+
+
+def test_what_is_known_before_the_sweep_is_looked_at_where_that_is_less() -> None:
+    # A product of few rows with a large matrix is smaller than the matrix, and than its gradient.
+    large = np.random.default_rng(0).integers(-9, 9, (40, 50)).astype(np.float64)
+    weight = wg.tensor(large, requires_grad=True)
+
+    @wg.compile
+    def sweep(x: Any) -> None:
+        weight.grad = None
+        loss(weight, x).backward()
+
+    x = np.ones((3, 40))
+    expected = np.broadcast_to(2 * 2 * large.sum(0), (40, 50))
+    for spoilt, runs in ((1.0, 0), (np.inf, 1), (np.nan, 2), (1.0, 2)):
+        x[2, 5] = spoilt
+        with np.errstate(invalid="ignore"):
+            sweep(wg.tensor(x))
+        assert np.array_equal(weight.grad.numpy(), expected)
+        assert bool(runs) is ("left to the function itself" in str(sweep.explain()))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.tape import Leaf
+from .addresses import address_of
 from .executable import Executable
 from .llvm.watch import Watch
 from .results import assembled, joiner
@@ -70,7 +71,7 @@ class Binding:
         watch.counts(self._gradients, 2)
         watch.counts(self._buffers, 2)
         watch.begin()
-        self._checks = [(place, check) for place, _, check in path.checks if place is not None]
+        self._checks = [(check.place, check) for check in path.checks if check.place is not None]
         results = path.counts[0]
         self._results = [
             (program.first_fresh + i, value.shape, value.dtype) for i, value in enumerate(path.graph.outputs[:results])
@@ -78,7 +79,7 @@ class Binding:
         self._is_all_outputs = all([plan.kind == "output" for plan in path.plans])
         self._join = joiner(path.structure)
         for place, buffer in enumerate(self._buffers):
-            program.addresses[program.first_fresh + results + place] = _address(buffer)
+            program.addresses[program.first_fresh + results + place] = address_of(buffer)
 
     def run(self, arguments: Sequence[Any]) -> Any:
         """Run the program; return what the function returns, or UNBOUND: nothing has been done."""
@@ -97,12 +98,12 @@ class Binding:
             if not self._place(arguments):
                 return UNBOUND
             for place, check in self._checks:
-                check(program.known[place])
+                check.demand(program.known[place])
             addresses = program.addresses
             outs: list[Any] = []
             for place, shape, dtype in self._results:
                 out = np.empty(shape, dtype)
-                addresses[place] = _address(out)
+                addresses[place] = address_of(out)
                 outs.append(boxing.box(out))
             program.execute()
         leaves = outs if self._is_all_outputs else assembled(path.plans, outs, arguments)
@@ -125,10 +126,6 @@ class Binding:
             if not program.place(place, source.fetch(arguments)):
                 return False
         return True
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:

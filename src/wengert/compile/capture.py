@@ -20,8 +20,9 @@ import numpy as np
 
 from .. import backend
 from ..core import boxing, capturing
+from ..core.aliasing import Steps
 from ..core.dispatch import explain
-from ..core.primitive import Primitive
+from ..core.primitive import BILINEAR, Primitive
 from ..core.recording import set_recording
 from ..core.tape import location, user_frame
 from ..core.tracing import calling_frame
@@ -38,6 +39,8 @@ from .sources import (
     CompileError,
 )
 
+_DEAR = 2
+"""How many times as much as a sweep's end may be looked at before the sweep, to have its end used at once."""
 _MUCH = 4096
 """Elements from which on an operation is not computed during a capture, if its result's shape and dtype are known."""
 
@@ -84,6 +87,10 @@ class CaptureTrace(Entrance):
         equation = Equation(primitive, tuple(operands), params, values)
         self.equations.append(equation)
         self._makers.update(dict.fromkeys(values, equation))
+        if primitive.kind == BILINEAR or primitive.name == "affine":
+            factors = equation.values()[:2]
+            for factor in factors:
+                self._products.setdefault(factor, (values[0], sum([f.size for f in factors])))
         return tuple(made) if primitive.multiple else made[0]
 
     def _abstract(
@@ -140,7 +147,15 @@ class CaptureTrace(Entrance):
         """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
         state = tensor._state
         check(state.raw)
-        self.checks.append((state.value, check))
+        self.checks.append((*self._seen_from(state.value), check))
+
+    def _seen_from(self, value: Value) -> tuple[Value, Steps]:
+        """Return the value that a value is a view of, and by which steps; the value itself, and none, of any other."""
+        steps: list[tuple[Primitive, Params]] = []
+        while (maker := self._makers.get(value)) is not None and maker.primitive.view:
+            steps.insert(0, (maker.primitive, maker.params))
+            (value,) = maker.values()
+        return value, tuple(steps)
 
     def report(self, say: Callable[..., None], tensors: Sequence[Any]) -> None:
         """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
@@ -169,15 +184,43 @@ class CaptureTrace(Entrance):
         finally:
             set_recording(before)
 
-    def guard_was_left_out(self) -> None:
-        """Take note that a product in a sweep was not guarded: what the sweep ends with must be finite."""
-        self._unguarded = True
+    def guard_was_left_out(self, factor: Any) -> None:
+        """Take note that a product with a factor was not guarded in a sweep: the factor must be finite, or its end."""
+        values = [part._state.value for part in capturing.parts_followed(factor)]
+        constants = [value.constant for value in values if value.constant is not None]
+        known = bool(values) and all([np.isfinite(constant).all() for constant in constants])
+        self._unguarded.append(values if known else None)
 
     def end_of_sweep(self, cotangents: Sequence[Any]) -> None:
-        """Take note of the cotangents that a sweep ends with."""
-        if self._unguarded:
-            self._unguarded = False
-            self.expect_finite([part for bar in cotangents for part in capturing.parts_followed(densify(bar))])
+        """Take note of the cotangents that a sweep ends with.
+
+        No product needed to be guarded if all factors are finite, or if the sweep's end is: it is linear, so that a
+        NaN arrives there or meets an exact zero. What is known before the sweep lets more be fused.
+        """
+        unguarded, self._unguarded = self._unguarded, []
+        if not unguarded:
+            return
+        ends = [part for bar in cotangents for part in capturing.parts_followed(densify(bar))]
+        factors = self._seen_to_be_finite(unguarded)
+        if factors is None or sum([f.size for f in factors]) > _DEAR * sum([end._state.value.size for end in ends]):
+            self.expect_finite(ends)
+        else:
+            self.expect_finite([self.tracer(None, factor) for factor in factors])
+
+    def _seen_to_be_finite(self, unguarded: Sequence[list[Value] | None]) -> list[Value] | None:
+        """Return Values that are finite only if all factors are, as small as may be; None if that is not known.
+
+        A product of matrices is finite only if its factors are: it may be looked at in their place.
+        """
+        seen: dict[Value, None] = {}
+        for factors in unguarded:
+            if factors is None:
+                return None
+            for factor in factors:
+                product = self._products.get(factor)
+                of_both = product is not None and product[0].size <= product[1]
+                seen[product[0] if product is not None and of_both else factor] = None
+        return [value for value in seen if value.dtype.kind == "f" and value.constant is None]
 
     def condition(self, begin: int = 0) -> Value | None:
         """Return whether all that was expected (from the `begin`-th on) is so, as one boolean; None if nothing was."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing, capturing
+from ..core.aliasing import Steps
 from ..core.dispatch import lift
 from ..core.tracing import Trace, calling_frame
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
@@ -46,7 +47,7 @@ class Entrance(Trace, capturing.Capture):
         raws: what the inputs are in this run.
         brought: Tensors that became tracers.
         decisions: Values that Python code depended on, with what they were.
-        checks: Values that must pass a test before anything is done.
+        checks: Values that must pass a test before anything is done, seen through steps of views.
         reports: functions to be called after every run, with what values then are.
         numbers: numbers that are computed before every run.
         states: arrays that are written from run to run, with what they are at the end.
@@ -69,6 +70,7 @@ class Entrance(Trace, capturing.Capture):
         "_held",
         "_made",
         "_makers",
+        "_products",
         "_unguarded",
         "afterwards",
         "brought",
@@ -97,7 +99,7 @@ class Entrance(Trace, capturing.Capture):
         self.raws: dict[Value, np.ndarray] = {}
         self.brought: list[Brought] = []
         self.decisions: list[tuple[Value, np.ndarray, str]] = []
-        self.checks: list[tuple[Value, Callable[[np.ndarray], None]]] = []
+        self.checks: list[tuple[Value, Steps, Callable[[np.ndarray], None]]] = []
         self.reports: list[tuple[Callable[..., None], list[Any]]] = []
         self.numbers: list[Numbers] = []
         self.states: list[tuple[np.ndarray, Cell]] = []
@@ -108,7 +110,8 @@ class Entrance(Trace, capturing.Capture):
         self.nodes: set[Any] = set()
         self.renewed: dict[Value, Any] = {}
         self.expected: list[Value] = []
-        self._unguarded = False
+        self._unguarded: list[list[Value] | None] = []
+        self._products: dict[Value, tuple[Value, int]] = {}
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[Any, Value]] = {}
         self._gradients: dict[int, tuple[Any, Brought]] = {}

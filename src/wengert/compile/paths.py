@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import backend
 from ..core import boxing
 from ..core.aliasing import _UNSHARED as UNSHARED
+from ..core.aliasing import Steps
 from ..core.pytree import Structure, flatten
 from ..core.tape import Leaf
 from ..core.tracing import leaked
@@ -40,6 +42,28 @@ class Effects(NamedTuple):
     writes: list[tuple[Source, Value]]
     gradients: list[tuple[Source, Value | None]]
     states: list[tuple[np.ndarray, Value]]
+
+
+class Check(NamedTuple):
+    """A value that must pass a test before anything is done.
+
+    Attributes:
+        place: which input it is seen in, or None: the graph computes it.
+        graph: computes it.
+        steps: the views that lead from there to what is tested.
+        test: raises if the values will not do.
+    """
+
+    place: int | None
+    graph: Graph
+    steps: Steps
+    test: Callable[[np.ndarray], None]
+
+    def demand(self, array: np.ndarray) -> None:
+        """Test what is seen in an array."""
+        for primitive, params in self.steps:
+            array = primitive.impl(backend.numpy, array, **params)
+        self.test(array)
 
 
 def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
@@ -220,8 +244,8 @@ class Path:
         ]
         known = {value: place for place, value in enumerate(inputs)}
         self.checks = [
-            (known.get(value), Graph(name, inputs, trace.equations, [value]).without_dead_code(), check)
-            for value, check in trace.checks
+            Check(known.get(value), Graph(name, inputs, trace.equations, [value]).without_dead_code(), steps, check)
+            for value, steps, check in trace.checks
             if value.constant is None
         ]
 
@@ -250,7 +274,7 @@ class Path:
         """Compile."""
         self.program = prepare(self.graph, self.conditional)
         self.asking = [prepare(graph) for graph, _ in self.questions]
-        self.checking = [None if place is not None else prepare(graph) for place, graph, _ in self.checks]
+        self.checking = [None if check.place is not None else prepare(check.graph) for check in self.checks]
         self.pulling = (
             None if self.derivative is None else prepare(self.derivative.pullback, self.derivative.conditional)
         )
@@ -351,8 +375,8 @@ class Path:
         for program, (_, expected) in zip(self.asking, self.questions):
             if program.run(arrays)[0] != expected:
                 raise Changed("a decision")
-        for program, (place, _, check) in zip(self.checking, self.checks):
-            check(arrays[place] if program is None else program.run(arrays)[0])  # type: ignore[index]
+        for program, check in zip(self.checking, self.checks):
+            check.demand(arrays[check.place] if program is None else program.run(arrays)[0])  # type: ignore[index]
 
     def _finish(self, arguments: Sequence[Any], arrays: list[np.ndarray], outs: list[np.ndarray]) -> Any:
         results, gradients, residuals = self.counts

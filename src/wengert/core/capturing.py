@@ -73,8 +73,8 @@ class Capture:
         """Let a program count only if these tracers are finite: where they aren't, the function itself is run."""
         raise NotImplementedError
 
-    def guard_was_left_out(self) -> None:
-        """Take note that a product in a sweep was not guarded: what the sweep ends with must be finite."""
+    def guard_was_left_out(self, factor: Any) -> None:
+        """Take note that a product with a factor was not guarded in a sweep: the factor must be finite, or its end."""
         raise NotImplementedError
 
     def end_of_sweep(self, cotangents: Sequence[Any]) -> None:

@@ -197,8 +197,7 @@ def guard_bilinear(result: Any, factor: Any, out_bar: Any, contract: Callable[[A
 def guard_tracked(xp: Any, result: Any, factor: Any, out_bar: Any, contract: Callable[[Any, Any], Any]) -> Any:
     """Do the same on Tensors of any level: in a differentiable sweep, or where a transform is at work."""
     if capturing.engaged and (capture := capturing.current()) is not None:
-        # The sweep is linear: a NaN either arrives at its end, and is noticed there, or meets an exact zero.
-        capture.guard_was_left_out()
+        capture.guard_was_left_out(factor)
         return result
     if type(factor) is boxing.Tensor and type(out_bar) is boxing.Tensor:
         data = boxing.data_of(factor)
