@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import NativeCodeError
+from .addresses import address_of
 from .fuse_storage import FUSED, HOST, SEPARATE
 from .graph import Graph, Value, type_of
 from .interpret import computed, interpret
@@ -182,7 +183,7 @@ class Executable:
             fresh: list[Array] = []
             for place, value in enumerate(self._fresh, self.first_fresh):
                 array = np.empty(value.shape, value.dtype)
-                self.addresses[place] = array.__array_interface__["data"][0]
+                self.addresses[place] = address_of(array)
                 fresh.append(array)
             for segment in self._segments:
                 if type(segment) is _Native:
@@ -216,7 +217,7 @@ class Executable:
             if not plain:
                 self._copied.add(place)
             self.known[place], self._used[place] = array, used
-            self.addresses[place] = used.__array_interface__["data"][0]
+            self.addresses[place] = address_of(used)
         self._part_from_homes()
 
     def _part_from_homes(self) -> None:
@@ -226,7 +227,7 @@ class Executable:
             if written and place not in self._written and self.addresses[place] in written and used.size:
                 self._used[place] = used.copy()
                 self._copied.add(place)
-                self.addresses[place] = self._used[place].__array_interface__["data"][0]
+                self.addresses[place] = address_of(self._used[place])
 
     def forget(self) -> None:
         """Let go of the arrays of the last run."""
@@ -244,19 +245,23 @@ class Executable:
 
     def place(self, place: int, array: Array) -> bool:
         """Take another array for an input; return False if it has to be copied first."""
-        if not (array.flags.c_contiguous and array.flags.aligned) or self._begins_at_home(place, array):
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned):
+            return False
+        address = address_of(array)
+        if self._written and self._begins_at_home(place, address):
             return False
         self.known[place] = self._used[place] = array
-        self.addresses[place] = array.__array_interface__["data"][0]
+        self.addresses[place] = address
         return True
 
-    def _begins_at_home(self, place: int, array: Array) -> bool:
+    def _begins_at_home(self, place: int, address: int) -> bool:
         if place in self._written:
             self._home_addresses = None
             return False
         if self._home_addresses is None:
             self._home_addresses = {self.addresses[home] for home in self._written}
-        return array.__array_interface__["data"][0] in self._home_addresses
+        return address in self._home_addresses
 
     def execute(self) -> None:
         """Run on the arrays that are in place, inputs and fresh outputs; with `lock` held."""
