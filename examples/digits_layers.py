@@ -4,6 +4,7 @@ The same training loop runs a convolutional network, an LSTM, and a small transf
 of the 1797 scans, and is judged on the other quarter.
 
     python examples/digits_layers.py                  # half a minute or so
+    python examples/digits_layers.py --compile        # the same, each step one native program
     python examples/digits_layers.py --epochs 5 --networks lstm
 """
 
@@ -108,7 +109,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def train(name: str, epochs: int, seed: int = 0) -> Outcome:
+def train(name: str, epochs: int, seed: int = 0, compiled: bool = False) -> Outcome:
     """Train a network on three quarters of the scans and judge it on the others."""
     from sklearn.datasets import load_digits
 
@@ -122,18 +123,18 @@ def train(name: str, epochs: int, seed: int = 0) -> Outcome:
     optimizer = wg.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02)
     loader = wg.data.DataLoader((train_images, train_labels), batch_size=64, shuffle=True, seed=seed)
     schedule = wg.optim.CosineAnnealingLR(optimizer, epochs * len(loader))
-    losses: list[float] = []
+
+    def step(batch: Any, labels: Any) -> wg.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(batch), labels, label_smoothing=0.05)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return loss
+
+    run = wg.compile(step) if compiled else step
     start = time.perf_counter()
-    for _ in range(epochs):
-        total = 0.0
-        for batch, labels in loader:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(batch), labels, label_smoothing=0.05)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        losses.append(total / len(loader))
+    losses = [sum([run(batch, labels).item() for batch, labels in loader]) / len(loader) for _ in range(epochs)]
     seconds = time.perf_counter() - start
     network.eval()
     with wg.no_grad():
@@ -146,9 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="make each training step one native program")
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     options = parser.parse_args(arguments)
-    outcomes = [train(name, options.epochs, options.seed) for name in options.networks]
+    outcomes = [train(name, options.epochs, options.seed, options.compile) for name in options.networks]
     table = Table("network", "parameters", "first loss", "last loss", "held-out accuracy", "seconds")
     for name, parameters, losses, accuracy, seconds in outcomes:
         table.add_row(

@@ -7,9 +7,10 @@ import pytest
 from examples import digits_layers
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("name", "least"), [("convolutional", 0.94), ("lstm", 0.7), ("transformer", 0.8)])
-def test_each_network_learns(name: str, least: float) -> None:
-    outcome = digits_layers.train(name, epochs=5)
+def test_each_network_learns(name: str, least: float, compiled: bool) -> None:
+    outcome = digits_layers.train(name, epochs=5, compiled=compiled)
     assert outcome.losses[-1] < 0.6 * outcome.losses[0]
     assert outcome.accuracy > least
 
