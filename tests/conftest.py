@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 # Read when matplotlib is first imported: a test draws to a file, never to a screen.
 os.environ["MPLBACKEND"] = "Agg"
+# Native code that tests make is kept, and found again by the next run, here and not among the user's own.
+os.environ.setdefault("WENGERT_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "native"))
 
 # ci: what `make test` runs, the same examples every time, so that a change is judged by the change alone.
 # dev: few examples, new ones every time. long: a search for what nobody thought of (--hypothesis-profile=long).
