@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from . import optim as optim
     from . import random as random
     from . import testing as testing
+    from .compile.api import compile as compile
     from .core.native import set_eager_kernels as set_eager_kernels
     from .eager.grad_mode import enable_grad as enable_grad
     from .eager.grad_mode import is_grad_enabled as is_grad_enabled
@@ -75,7 +76,6 @@ if _collecting:
     _gc.enable()
 
 __version__ = "0.1.0"
-
 
 
 def _load_native_kernels() -> Any:
@@ -140,6 +140,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "Tensor",
     "cond",
     "checkpoint",
+    "compile",
     "enable_grad",
     "errors",
     "fori_loop",
