@@ -20,6 +20,12 @@ MARGIN = 72
 Array = np.ndarray[Any, Any]
 
 
+def nearest_bfloat16(x: Array) -> Array:
+    """Return the nearest float32 numbers of 8 significant bits, ties to even, by arithmetic in float64."""
+    significand, exponent = np.frexp(x.astype("f8"))
+    return np.ldexp(np.rint(significand * 256) / 256, exponent).astype("f4")
+
+
 class Native:
     """Compiled kernels, without a disk cache."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compile.product_samples import EPILOGUES, Array, Epilogue, Native, Sample, check, sample
+from tests.compile.product_samples import EPILOGUES, Array, Epilogue, Native, Sample, check, nearest_bfloat16, sample
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.llvm.products_layout import normalised
@@ -204,12 +204,6 @@ def test_batches_with_a_common_factor_are_one_product(side: str) -> None:
     kernel = product_kernel(product, AVX512)
     Native([kernel]).run(kernel, [x.ctypes.data for x in (a, b, out)])
     close(a, b, out)
-
-
-def nearest_bfloat16(x: Array) -> Array:
-    """Return the nearest float32 numbers of 8 significant bits, ties to even, by arithmetic in float64."""
-    significand, exponent = np.frexp(x.astype("f8"))
-    return np.ldexp(np.rint(significand * 256) / 256, exponent).astype("f4")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
 from .paths import Path, survey, undo
+from .precision import is_narrow
 from .reach import Reach
 from .repeat import Repeat, repeat_of
 from .results import Result
@@ -55,7 +56,9 @@ class Compiled:
 
     stands_for = "function"
 
-    def __init__(self, function: Callable[..., Any], explain: bool = False, fastmath: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], explain: bool = False, fastmath: bool = False, narrow: bool = False
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self._paths: dict[Any, list[Path]] = {}
@@ -64,6 +67,7 @@ class Compiled:
         self._given_up = ""
         self._explaining = explain
         self._fastmath = fastmath
+        self._narrow = narrow
         self._repeat: Repeat | None = None
         self._unsure = 0
         self._reports: list[tuple[ProgramReport, Path]] = []
@@ -180,7 +184,7 @@ class Compiled:
         path.same = [(place, leaves[place]) for place in shared]
         path.watch_arguments(leaves)
         captured = perf_counter()
-        path.prepare()
+        path.prepare(self._narrow)
         paths.insert(0, path)
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
         self._note(why, leaves, path, (captured - start, perf_counter() - captured))
@@ -233,7 +237,9 @@ class Compiled:
         for report, path in self._reports:
             report.kernels = merged(path.kernels())
             path.time_next_run()
-        notes = [f"run as it is: {self._given_up}"] if self._given_up else []
+        notes = ["matrix products: factors rounded to bfloat16 where that is faster"] if self._narrow else []
+        if self._given_up:
+            notes.append(f"run as it is: {self._given_up}")
         if self._unsure:
             notes.append(
                 f"{self._unsure} runs were left to the function itself, since values were not finite that gradients "
@@ -350,7 +356,13 @@ def _shown(leaf: Any) -> str:
     return repr(leaf) if isinstance(leaf, _HASHABLE) else f"a {type(leaf).__name__}"
 
 
-def compile(function: Callable[..., Any] | None = None, *, explain: bool = False, fastmath: bool = False) -> Any:
+def compile(
+    function: Callable[..., Any] | None = None,
+    *,
+    explain: bool = False,
+    fastmath: bool = False,
+    compute_dtype: Any = None,
+) -> Any:
     """Return a function that does the same as native code.
 
     The function is run once to see what it does; what it did is compiled and run from then on, for arguments of the
@@ -365,12 +377,14 @@ def compile(function: Callable[..., Any] | None = None, *, explain: bool = False
         explain: report each program to standard error when it is made; see `explain()` of what is returned.
         fastmath: leave out what makes an exact zero win over infinity and NaN, in derivatives: a masked-out element may
             then spoil a gradient. Nothing else changes results beyond rounding.
+        compute_dtype: `wg.bfloat16`: factors of the program's larger matrix products are rounded to it. Sums, and all
+            else, stay of float32: parameters, their updates, convolutions, what branches ask. None, or float32: no.
 
     Returns:
         A function that also has `explain()`; of a Module, its attributes and methods, too.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: it cannot be called, or there are no products of that dtype.
         CompileError: (here) it is a generator function or an asynchronous one; (when it is called) it asks for a value
             that is known only when the program runs, or does to Tensors of outside what programs cannot.
 
@@ -387,10 +401,11 @@ def compile(function: Callable[..., Any] | None = None, *, explain: bool = False
     >>> [step(wg.ones(2)).item() for _ in range(3)]
     [2.0, 0.5, 0.125]
     """
+    narrow = is_narrow(compute_dtype)
     if function is None:
-        return functools.partial(compile, explain=explain, fastmath=fastmath)
+        return functools.partial(compile, explain=explain, fastmath=fastmath, compute_dtype=compute_dtype)
     if not callable(function):
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise CompileError(f"compile: the body of {function.__name__} runs after the call has returned; compile parts")
-    return Compiled(function, explain, fastmath)
+    return Compiled(function, explain, fastmath, narrow)

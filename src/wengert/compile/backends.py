@@ -72,10 +72,11 @@ def warm_up() -> None:
         program.prepare()
 
 
-def prepare(graph: Graph, conditional: bool = False) -> Runnable:
+def prepare(graph: Graph, conditional: bool = False, narrow: bool = False) -> Runnable:
     """Return what runs a graph; its last output may be a condition under which the others count.
 
-    Where that does not hold, the runnable raises `Unsure`, and has written nothing.
+    Where that does not hold, the runnable raises `Unsure`, and has written nothing. With `narrow`, factors of products
+    are rounded to bfloat16 where kernels gain by it; NumPy does not.
     """
     machine = _machine()
-    return Interpreted(graph, conditional) if machine is None else build(graph, machine, conditional)
+    return Interpreted(graph, conditional) if machine is None else build(graph, machine, conditional, narrow)

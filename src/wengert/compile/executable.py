@@ -53,9 +53,12 @@ class Executable:
         machine: what kernels are made for.
         effort: how much is done to make it fast; `fault` says what went wrong if it is less than could be.
         conditional: whether the last output of the graph says if the others are to count; it is not returned.
+        narrow: whether factors of products are rounded to bfloat16 where that is worth it.
     """
 
-    def __init__(self, graph: Graph, machine: Machine, effort: int = FUSED, conditional: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, machine: Machine, effort: int = FUSED, conditional: bool = False, narrow: bool = False
+    ) -> None:
         self.name = graph.name
         self.effort = effort
         self.fault = ""
@@ -63,7 +66,7 @@ class Executable:
         self.homes = graph.homes[:-1] if conditional else graph.homes
         self.conditional = conditional
         self._graph = graph
-        program = Program(graph, effort, conditional)
+        program = Program(graph, effort, conditional, narrow)
         self.lock = Lock()
         self.timed = False
         self._seconds: dict[int, list[float]] = {}
@@ -429,8 +432,10 @@ def _new_kernel(source: Any, machine: Machine) -> Kernel:
     raise TypeError(f"no kernel for a {type(source).__name__}")
 
 
-def build(graph: Graph, machine: Machine, conditional: bool = False) -> Executable:
+def build(graph: Graph, machine: Machine, conditional: bool = False, narrow: bool = False) -> Executable:
     """Compile a graph for a machine; its last output may be a condition under which the others count.
+
+    With `narrow`, factors of products are rounded to bfloat16 where that is worth it.
 
     A fault of the compiler costs speed, not the program: it is tried again with less done, and last without kernels.
     """
@@ -438,7 +443,7 @@ def build(graph: Graph, machine: Machine, conditional: bool = False) -> Executab
     fault = ""
     for effort in (FUSED, SEPARATE, HOST):
         try:
-            executable = Executable(graph, machine, effort, conditional)
+            executable = Executable(graph, machine, effort, conditional, narrow)
         except NativeCodeError:
             raise
         except Exception as error:

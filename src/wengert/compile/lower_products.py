@@ -12,6 +12,7 @@ from .graph import Equation, Value
 from .llvm.convolution_product import After
 from .llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for
 from .llvm.products import Product
+from .llvm.products_layout import gains_by_rounding
 from .lower import NestElements, Step, Writer
 from .lower_elements import MustStore
 from .lower_index import Affine, Map, NeedsSplit
@@ -49,10 +50,14 @@ class EpilogueWriter:
         fusion, layouts: of the program.
         equation: the product or convolution.
         is_kept: whether somebody besides the group reads its result.
+        narrow: whether its factors are rounded to bfloat16 where that is worth it.
     """
 
-    def __init__(self, fusion: Fusion, layouts: Layouts, equation: Equation, is_kept: bool) -> None:
+    def __init__(
+        self, fusion: Fusion, layouts: Layouts, equation: Equation, is_kept: bool, narrow: bool = False
+    ) -> None:
         self.fusion, self.layouts, self.equation, self.is_kept = fusion, layouts, equation, is_kept
+        self.narrow = narrow
         self.out = equation.outputs[0]
         self.extents: Axes = self.out.shape
         self.writer = Writer(layouts)
@@ -150,7 +155,10 @@ class ProductWriter(EpilogueWriter):
         k = self.equation.values()[0].shape[-1]
         dtypes = tuple([value.dtype for value in self.writer.memory])
         a, b = factors
-        return Product(self._name("product", group), tuple(batch), m, n, k, a, b, dtypes, inputs, stores)
+        product = Product(self._name("product", group), tuple(batch), m, n, k, a, b, dtypes, inputs, stores)
+        if self.narrow and gains_by_rounding(product):
+            return product._replace(name=self._name("product_bfloat16", group), narrow=True)
+        return product
 
 
 class ConvolutionWriter(EpilogueWriter):

@@ -38,6 +38,7 @@ class Program:
         graph: what to compute.
         effort: FUSED, SEPARATE (every array of the graph in memory, one nest for each) or HOST (no kernels).
         conditional: whether the last output says if the others are to count.
+        narrow: whether factors of products are rounded to bfloat16 where that is worth it.
 
     Attributes:
         graph: what is computed, after all rewriting.
@@ -46,8 +47,8 @@ class Program:
         layouts: where arrays are in memory.
     """
 
-    def __init__(self, graph: Graph, effort: int = FUSED, conditional: bool = False) -> None:
-        self.effort = effort
+    def __init__(self, graph: Graph, effort: int = FUSED, conditional: bool = False, narrow: bool = False) -> None:
+        self.effort, self.narrow = effort, narrow
         self.status: Value | None = None
         if effort != HOST:
             graph = staged(simplify(expand(graph), SHAPE_RULES))
@@ -106,7 +107,7 @@ class Program:
         return Step(None, (), reads, equation.outputs, equation=equation)
 
     def _product(self, equation: Equation) -> Step:
-        return ProductWriter(self.fusion, self.layouts, equation, True).step(None)
+        return ProductWriter(self.fusion, self.layouts, equation, True, self.narrow).step(None)
 
     def _with_epilogue(self, equation: Equation, kind: type[EpilogueWriter], taken: set[Group]) -> Step | None:
         """Return the step of an equation and of a group that fits into its epilogue, or None if none does."""
@@ -116,7 +117,7 @@ class Program:
             mine = set(group.roots)
             is_kept = out in self.graph.outputs or any([user not in mine for user in users])
             try:
-                step = kind(self.fusion, self.layouts, equation, is_kept).step(group)
+                step = kind(self.fusion, self.layouts, equation, is_kept, self.narrow).step(group)
             except Unfit:
                 continue
             taken.add(group)

@@ -270,14 +270,13 @@ class Path:
             closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
             self.families = Families(places, closed_over, arguments)
 
-    def prepare(self) -> None:
-        """Compile."""
-        self.program = prepare(self.graph, self.conditional)
+    def prepare(self, narrow: bool = False) -> None:
+        """Compile; with `narrow`, products are of bfloat16 factors, but not those that Python code depends on."""
+        self.program = prepare(self.graph, self.conditional, narrow)
         self.asking = [prepare(graph) for graph, _ in self.questions]
         self.checking = [None if check.place is not None else prepare(check.graph) for check in self.checks]
-        self.pulling = (
-            None if self.derivative is None else prepare(self.derivative.pullback, self.derivative.conditional)
-        )
+        pulled = self.derivative
+        self.pulling = None if pulled is None else prepare(pulled.pullback, pulled.conditional, narrow)
         self.programs = [p for p in (self.program, *self.asking, *self.checking) if p is not None]
 
     def answers(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 from numpy import bool as bool
 from numpy import complex64 as complex64
 from numpy import complex128 as complex128
@@ -23,7 +25,35 @@ from numpy import uint16 as uint16
 from numpy import uint32 as uint32
 from numpy import uint64 as uint64
 
+
+class BFloat16:
+    """The type of `bfloat16`: float32 with 8 significant bits.
+
+    It names a format to compute in, and is no dtype: NumPy has none, and no array is of it.
+    """
+
+    __slots__ = ()
+    name = "bfloat16"
+
+    @property
+    def dtype(self) -> Never:
+        """Refuse to be the dtype of an array: NumPy asks here."""
+        raise TypeError(
+            "there are no arrays of bfloat16: keep them in float32, and have products computed in bfloat16 with "
+            "wg.compile(f, compute_dtype=wg.bfloat16)"
+        )
+
+    def __repr__(self) -> str:
+        return "wengert.bfloat16"
+
+    def __reduce__(self) -> str:
+        return "bfloat16"
+
+
+bfloat16 = BFloat16()
+
 __all__ = [
+    "bfloat16",
     "bool",
     "complex128",
     "complex64",

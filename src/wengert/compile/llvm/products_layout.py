@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..nests import Access, Counter, Store
-from ..scalar_ir import DType
+from ..scalar_ir import FLOAT32, DType
 from .machine import Machine
 from .products_plan import Plan, Shape, plan_product
 
@@ -43,6 +43,18 @@ class Product(NamedTuple):
     def dtype(self) -> DType:
         """Type of the factors and of the product."""
         return self.operands[self.a.operand]
+
+
+NARROW_EXTENT = 32
+"""Least extent of a result for which bfloat16 factors are faster: packing them is shared by so many elements."""
+NARROW_DEPTH = 16
+"""Least number of terms of a sum for which they are."""
+
+
+def gains_by_rounding(product: Product) -> bool:
+    """Return whether a product is faster with factors that are rounded to bfloat16; the same on all machines."""
+    merged = _merged(_squeezed(product))
+    return product.dtype == FLOAT32 and min(merged.m, merged.n) >= NARROW_EXTENT and merged.k >= NARROW_DEPTH
 
 
 def normalised(product: Product, machine: Machine) -> tuple[Product, Plan]:
