@@ -281,7 +281,8 @@ class Fusion(Storage):
         """Whether somebody needs a value other than through one that is kept anyway."""
         among = set(new)
         for equation in self.consumers.get(value, ()):
-            if (equation.outputs[0] not in among and equation.outputs[0] in groups) or equation in self.reductions:
+            out = equation.outputs[0]
+            if (out not in among and (out in groups or out in self.roots)) or equation in self.reductions:
                 return True
         return False
 

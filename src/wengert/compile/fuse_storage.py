@@ -10,6 +10,7 @@ from .graph import Equation, Graph, Value
 from .lower_elements import can_be_computed
 from .lower_index import strides_of
 from .lower_layout import Layout, Layouts, placed_in
+from .simplify import uniform
 
 FAMILIES = (lower_picks, lower_views)
 """Modules that declare what fuses besides elementwise operations."""
@@ -98,13 +99,31 @@ class Storage:
             shifted = sum([consumer.primitive.name in SHIFTING for consumer in consumers])
             if len(found) > MOST_SINKS or (len(consumers) > 1 and shifted):
                 if self.cost(value) > CHEAP:
-                    self.stored.add(value)
+                    self._store_origin(value)
             elif any([_is_repeated(value, consumer) for consumer in consumers]) and self._is_costly(value):
                 self.stored.add(value)
             elif any([self._wastes_lanes(value, consumer) for consumer in consumers]) and self._is_costly(value):
                 self.stored.add(value)
                 self.flat.add(value)
             sinks[value] = frozenset(list(found)[: MOST_SINKS + 1])
+
+    def _store_origin(self, value: Value) -> None:
+        """Keep a value in memory; or, if it is quickly made of an array that others need as well, that array.
+
+        So a stencil reads the field itself under conditions, and not a padded copy of it.
+        """
+        while True:
+            equation = self.maker[value]
+            source = _quick_source(equation)
+            if source is None or (source in self.maker and self.maker[source] not in self.mapped):
+                break
+            shared = equation.primitive.name == "pad_constant" or len(self.consumers[source]) > 1
+            if not shared or source.dtype != value.dtype:
+                break
+            if source in self.stored or source not in self.maker:
+                return
+            value = source
+        self.stored.add(value)
 
     def _store_for(self, equation: Equation, value: Value) -> None:
         """Have an operand in memory in a form that an equation can read: as a view of something, where that goes."""
@@ -221,7 +240,18 @@ def _is_repeated(value: Value, consumer: Equation) -> bool:
     return consumer.outputs[0].size >= MANY_TIMES * value.size
 
 
-_FREE = frozenset("reshape_to permute stretch reverse index diagonal_of cast embed".split())
+def _quick_source(equation: Equation) -> Value | None:
+    """Return the array that an equation makes its result of by padding it, or by one operation with a number."""
+    operands = [operand for operand in equation.inputs if uniform(operand) is None]
+    if equation.primitive.name not in ("pad_constant", "multiply", "add", "subtract", "negative") or len(operands) != 1:
+        return None
+    source = operands[0]
+    if not isinstance(source, Value) or source.constant is not None:
+        return None
+    return source if equation.primitive.name == "pad_constant" or source.shape == equation.outputs[0].shape else None
+
+
+_FREE = frozenset("reshape_to permute stretch reverse index diagonal_of cast embed pad_constant".split())
 
 
 def _default_cost(equation: Equation) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -134,7 +135,12 @@ class NestElements(Elements):
         return self.writer.counted(axis)
 
     def is_zero_outside(self, scalar: Scalar, inside: Inside) -> bool:
-        """Whether a Scalar is a load under just these conditions."""
+        """Whether a Scalar is a load under just these conditions, or that times positive numbers."""
+        while scalar.op == "multiply":
+            factors = [o for o in scalar.operands if not (o.op == "constant" and 0 < o.payload < math.inf)]
+            if len(factors) != 1:
+                return False
+            scalar = factors[0]
         source = self.writer.sources.get(scalar.payload) if scalar.op == "input" else None
         if not isinstance(source, Access):
             return False
