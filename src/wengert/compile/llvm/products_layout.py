@@ -48,13 +48,14 @@ class Product(NamedTuple):
 NARROW_EXTENT = 32
 """Least extent of a result for which bfloat16 factors are faster: packing them is shared by so many elements."""
 NARROW_DEPTH = 16
-"""Least number of terms of a sum for which they are."""
+"""Least number of terms of a sum for which they are; and terms are taken in pairs."""
 
 
 def gains_by_rounding(product: Product) -> bool:
     """Return whether a product is faster with factors that are rounded to bfloat16; the same on all machines."""
     merged = _merged(_squeezed(product))
-    return product.dtype == FLOAT32 and min(merged.m, merged.n) >= NARROW_EXTENT and merged.k >= NARROW_DEPTH
+    is_large = min(merged.m, merged.n) >= NARROW_EXTENT and merged.k >= NARROW_DEPTH
+    return product.dtype == FLOAT32 and is_large and merged.k % 2 == 0
 
 
 def normalised(product: Product, machine: Machine) -> tuple[Product, Plan]:

@@ -204,5 +204,6 @@ def _packing_cycles(shape: Shape, plan: Plan) -> float:
     """Return about how many cycles packing takes."""
     each = {True: 2 / plan.lanes, False: 0.3 if shape.right_step == 1 else 2.0}
     right = shape.depth * plan.columns.count * plan.columns.largest * plan.lanes * each[shape.right_column == 1]
-    left = shape.depth * shape.rows * plan.groups * (0.2 if shape.left_row == 1 else 2.0)
+    turned = 0.3 if shape.left_step == 1 else 2.0
+    left = shape.depth * shape.rows * plan.groups * (0.2 if shape.left_row == 1 else turned)
     return right * plan.pack_right + left * plan.pack_left
