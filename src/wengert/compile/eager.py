@@ -38,7 +38,7 @@ class Tariff:
 
     __slots__ = ("node", "operation", "share")
 
-    def __init__(self, operation: float = 0.03, node: float = 0.008, share: float = 0.25) -> None:
+    def __init__(self, operation: float = 0.03, node: float = 0.008, share: float = 0.05) -> None:
         self.operation = operation
         self.node = node
         self.share = share

@@ -14,7 +14,7 @@ from typing import Any
 
 SMALLEST = 1 << 14
 """Elements of an operand from which on it is considered whether native code pays."""
-_WAIT = 1 << 24
+_WAIT = 1 << 23
 """Elements that operations on large arrays have met when the compiler is loaded: short scripts need not wait for it."""
 
 smallest = SMALLEST
