@@ -149,3 +149,10 @@ def test_a_deep_expression_needs_no_recursion() -> None:
 def test_bits_are_integers_of_the_same_size() -> None:
     assert (N >> 1).dtype == INT64
     assert xp.right_shift(N, 70).dtype == INT64
+
+
+def test_a_missing_function_is_a_missing_attribute() -> None:
+    # Others ask every module that is loaded for names of theirs.
+    assert not hasattr(xp, "torch")
+    with pytest.raises(KernelError, match="no function 'cumsum'"):
+        xp.cumsum  # noqa: B018

@@ -45,10 +45,12 @@ globals().update({name: _direct(name) for name in _DIRECT.split()})
 globals().update({name: _direct(op) for name, op in _ALIASES.items()})
 
 
+class NoSuchFunction(KernelError, AttributeError):
+    """A function is asked for that scalar IR does not have; other libraries look through all modules like that."""
+
+
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    raise KernelError(f"scalar IR has no function {name!r}, so what calls it cannot become a kernel")
+    raise NoSuchFunction(f"scalar IR has no function {name!r}, so what calls it cannot become a kernel")
 
 
 def _floating(x: Any) -> bool:
