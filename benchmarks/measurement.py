@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,7 +70,10 @@ def _demand_agreement(name: str, results: Sequence[np.ndarray], work: Work) -> N
     for mine, theirs in zip(results, expected, strict=True):
         tolerance = 1e-9 if theirs.dtype == np.float64 else 1e-3
         scale = np.abs(theirs).max()
-        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * scale, err_msg=name, strict=True)
+        try:
+            np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * scale, strict=True)
+        except AssertionError as error:
+            raise ArithmeticError(f"{name}: {error}") from None
 
 
 @functools.cache
@@ -130,6 +134,9 @@ def reported(figures: dict[str, str], engine: Engine) -> Iterator[None]:
         figures[engine.title] = "not installed"
     except NotOffered:
         figures[engine.title] = "not offered"
+    except ArithmeticError as error:
+        print(error, file=sys.stderr)
+        figures[engine.title] = "wrong result"
     except Exception:
         traceback.print_exc()
         figures[engine.title] = "failed"
