@@ -25,9 +25,10 @@ from ..core.streams import rewind, states
 from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
-from .backends import CompileWarning, warm_up
+from .backends import CompileWarning, load, warm_up
 from .binding import UNBOUND
 from .capture import CaptureTrace
+from .collector import waiting_collector
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
@@ -133,7 +134,7 @@ class Compiled:
         if unsure:
             self._unsure += 1
             return self.function(*args, **kwargs)
-        with gate:
+        with gate, waiting_collector():
             return self._captured(key, leaves, structure, (args, kwargs), reason)
 
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
@@ -408,4 +409,5 @@ def compile(
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise CompileError(f"compile: the body of {function.__name__} runs after the call has returned; compile parts")
+    load()
     return Compiled(function, explain, fastmath, narrow)

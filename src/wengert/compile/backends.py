@@ -72,6 +72,11 @@ def warm_up() -> None:
         program.prepare()
 
 
+def load() -> None:
+    """Load what native code needs, before the first call; where that fails, the first call will tell of it."""
+    program.load()
+
+
 def prepare(graph: Graph, conditional: bool = False, narrow: bool = False) -> Runnable:
     """Return what runs a graph; its last output may be a condition under which the others count.
 

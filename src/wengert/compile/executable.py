@@ -16,6 +16,7 @@ from .graph import Graph, Value, type_of
 from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
 from .llvm.convolution_steps import Recipe
+from .llvm.effort import negligible, work_of
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
 from .llvm.products import Product, product_kernel
@@ -122,23 +123,22 @@ class Executable:
             start = -memory.ctypes.data % ALIGNMENT
             self._arena: Any = memory[start : start + self._plan.size]
             self.addresses[self._arena_number] = memory.ctypes.data + start
+        kernels, plain = _kernels_of(steps.steps, machine)
         segments: list[_Native | _Host] = []
         jobs: list[Job] = []
 
         def flush() -> None:
             if jobs:
                 size = 0 if self._shared else self._plan.size
-                program = NativeProgram(jobs, size, self._externals)
+                program = NativeProgram(jobs, size, self._externals, plain=plain)
                 segments.append(_Native(program, tuple([job.kernel for job in jobs])))
                 jobs.clear()
 
-        for step in steps.steps:
-            if step.kernel is None:
+        for step, kernel in zip(steps.steps, kernels):
+            if kernel is None:
                 flush()
                 segments.append(self._host(program, step))
             else:
-                kernel = kernel_of(step.kernel, machine)
-                begin([kernel])
                 jobs.append(Job(kernel, self._places_of(step)))
         flush()
         return segments
@@ -400,6 +400,8 @@ def _in_order(values: set[Value]) -> list[Value]:
 
 _kernels: dict[Any, Kernel] = {}
 _MOST_KERNELS = 4096
+_MUCH = 8
+"""A kernel that takes a larger part than one in so many of what is known of a program's time is compiled at once."""
 
 
 def kernel_of(source: Any, machine: Machine) -> Kernel:
@@ -411,6 +413,32 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
             _kernels.clear()
         kernel = _kernels[key] = _new_kernel(source, machine)
     return kernel
+
+
+def _kernels_of(steps: Sequence[Step], machine: Machine) -> tuple[list[Kernel | None], set[str]]:
+    """Return the kernels of steps, and the names of those that are compiled fast, as next to no time goes there.
+
+    They are begun to be compiled, those that take much of the time while others are being made.
+    """
+    kernels: list[Kernel | None] = []
+    waiting: dict[str, Kernel] = {}
+    begun: set[str] = set()
+    total = 0
+    for step in steps:
+        kernel = None if step.kernel is None else kernel_of(step.kernel, machine)
+        kernels.append(kernel)
+        if kernel is None:
+            continue
+        total += work_of(kernel)
+        if not isinstance(step.kernel, Nest) or work_of(kernel) * _MUCH > total:
+            begin([kernel])
+            begun.add(kernel.name)
+        elif kernel.name not in begun:
+            waiting[kernel.name] = kernel
+    made = [kernel for kernel in kernels if kernel is not None]
+    plain = negligible(made, [kernel for name, kernel in waiting.items() if name not in begun])
+    begin(waiting.values(), plain=plain)
+    return kernels, plain
 
 
 def _frozen(record: Any) -> Any:

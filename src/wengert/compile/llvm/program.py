@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
@@ -45,10 +45,17 @@ def _prepare() -> None:
         begin_loop()
 
 
-def begin(kernels: Iterable[Kernel], quick: bool = False) -> None:
+def load() -> None:
+    """Load LLVM now, and begin to compile what all programs need; where that fails, programs will tell of it."""
+    with suppress(RuntimeError, NativeCodeError):
+        begin_loop()
+
+
+def begin(kernels: Iterable[Kernel], quick: bool = False, plain: Container[str] = ()) -> None:
     """Begin to compile kernels of a program-to-be, in the background, as it will; for each as soon as it is made."""
     for kernel in kernels:
-        begin_kernels([kernel], PLAIN if _makeshift_will_do(kernel, quick) else EXPLICIT)
+        fast = kernel.name in plain or _makeshift_will_do(kernel, quick)
+        begin_kernels([kernel], PLAIN if fast else EXPLICIT)
 
 
 def _makeshift_will_do(kernel: Kernel, quick: bool) -> bool:
@@ -216,6 +223,7 @@ class NativeProgram:
         threads: the most that a job is divided among; by default as many as there are cores for this process.
         quick: whether to begin with code that is compiled in a quarter of the time. It is replaced by what is compiled
             in the background from the second call on, which gives the same bits.
+        plain: names of kernels whose code may remain what is compiled fast.
 
     Raises:
         NativeCodeError: no native code can be made here.
@@ -228,13 +236,14 @@ class NativeProgram:
         externals: int,
         threads: int | None = None,
         quick: bool = False,
+        plain: Container[str] = (),
     ) -> None:
         self.jobs = tuple(jobs)
         _demand_sound(self.jobs, arena_bytes, externals)
         self.externals = externals
         most = min(threads or available_cores(), MOST_THREADS)
         self.threads = max([1, *[shares_of(job.kernel.units, job.kernel.grain, most) for job in self.jobs]])
-        self._tables = _tabulate(self.jobs, self._compiled(quick), self.threads)
+        self._tables = _tabulate(self.jobs, self._compiled(quick, plain), self.threads)
         self._patches = _patches(self.jobs, externals + 1)
         self._stride = _aligned(max([0, *[job.kernel.scratch for job in self.jobs]]))
         self._scratch = _aligned(arena_bytes)
@@ -242,16 +251,18 @@ class NativeProgram:
         self._loop = native_loop()
         self._frames = [self._new_frame()]
 
-    def _compiled(self, quick: bool) -> dict[str, int]:
+    def _compiled(self, quick: bool, plain: Container[str]) -> dict[str, int]:
         """Return the addresses of all kernels by name; note which are to be compiled again."""
         kernels = list({job.kernel.name: job.kernel for job in self.jobs}.values())
-        small = [kernel for kernel in kernels if _makeshift_will_do(kernel, quick)]
+        negligible = [kernel for kernel in kernels if kernel.name in plain]
+        others = [kernel for kernel in kernels if kernel.name not in plain]
+        small = [kernel for kernel in others if _makeshift_will_do(kernel, quick)]
         self._makeshift = small
         self._begun = False
         self._calls = 0
-        addresses = compile_quickly(small)
+        addresses = compile_quickly([*negligible, *small])
         names = {kernel.name for kernel in small}
-        return addresses | compile_kernels([kernel for kernel in kernels if kernel.name not in names])
+        return addresses | compile_kernels([kernel for kernel in others if kernel.name not in names])
 
     def _improve(self) -> None:
         """Have makeshift code replaced if this program is called more than once; asked before each run until then."""
