@@ -4,7 +4,8 @@ Losses of training. PyTorch trains in float64, and in float32; how far the two c
 far rounding in float32 carries this model from the exact course. Another engine rounds in another order, so that it
 may come as far to the other side, and rounding has chance in it: it is allowed 8 times that distance. To this are added
 sqrt(n) units in the last place of the loss, n being the longest sum in the model, because two courses that round alike
-would otherwise leave no room for a third.
+would otherwise leave no room for a third. Where factors of products are rounded to bfloat16, PyTorch with autocast
+takes the place of PyTorch in float32.
 
 Gradients and products with Hessians. A result that n roundings lie behind may be off by n units in the last place of
 the largest element.
@@ -33,11 +34,11 @@ FACTOR = 8.0
 Course = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def demand_agreement(name: str, job: Job, work: Any) -> None:
+def demand_agreement(name: str, job: Job, work: Any, is_narrow: bool = False) -> None:
     """Run a Job that has not run yet; raise ArithmeticError where what it computes is not what PyTorch does."""
     try:
         if isinstance(work, Model):
-            _demand_losses(name, [float(job.result()[0]) for _ in range(STEPS)], *_course(work))
+            _demand_losses(name, [float(job.result()[0]) for _ in range(STEPS)], *_course(work, is_narrow))
         else:
             _demand_arrays(name, job.result(), _expected(work), _length(work))
     except NotInstalled:
@@ -88,15 +89,16 @@ def _expected(work: Gradient | HessianVector | Descent) -> list[np.ndarray]:
 
 
 @functools.cache
-def _course(work: Model) -> Course:
+def _course(work: Model, is_narrow: bool) -> Course:
     PYTORCH_STEPS.demand()
     import torch  # pyright: ignore[reportMissingImports]
 
+    from benchmarks.engines.pytorch_autocast import autocast
     from benchmarks.engines.pytorch_steps import training
 
     exact, rounded = (
         [step().item() for _ in range(STEPS)]
-        for step in (training(work, dtype=torch.float64), training(work, dtype=torch.float32))
+        for step in (training(work, dtype=torch.float64), training(work, compiled=autocast if is_narrow else None))
     )
     longest = max(work.inputs[1].size, *(math.prod(shape[1:]) for shape in work.shapes.values()))
     return tuple(exact), tuple(bounds(exact, rounded, longest))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,16 @@ from rich.console import Console
 
 from benchmarks import contest, fresh, machine, roofline
 from benchmarks.contest import Contest, Standing
-from benchmarks.engines import JAX_STEPS, PYTORCH_STEPS, TORCH_COMPILE, WENGERT_COMPILE, WENGERT_STEPS, Engine
+from benchmarks.engines import (
+    JAX_STEPS,
+    PYTORCH_AUTOCAST,
+    PYTORCH_STEPS,
+    TORCH_COMPILE,
+    WENGERT_BFLOAT16,
+    WENGERT_COMPILE,
+    WENGERT_STEPS,
+    Engine,
+)
 from benchmarks.measurement import reported
 from benchmarks.models import COMPILED_WORKS, MANY, SMALL
 from benchmarks.report import Section, format_bytes, format_seconds, page, ways_lines
@@ -46,6 +55,8 @@ COMPILED_LIMITS = {
     **{"chain": 0.15, "lstm": 0.5, "gmm": 0.5, "heat": 0.5, "hvp": 0.5},
 }
 EAGER_LIMITS = {"elementwise": 0.8, "gpt": 1.0, "cnn": 0.8}
+AUTOCAST_LIMITS = {"mlp-large": 0.8, "gpt": 0.8}
+NARROW_LIMIT = 0.5
 FIRST_CALL_LIMIT, MEMORY_LIMIT, OVERHEAD_LIMIT = 0.3, 0.8, 15e-6
 FRESH_REPETITIONS = 3
 # A first call of torch.compile takes up to minutes; its spread is small beside its distance from the others.
@@ -62,6 +73,11 @@ losses of 10 steps are compared with those of a run in float64, and gradients wi
 derives how far rounding may take them. Where a library has several ways to write a piece of work, all are timed, and
 the table has the fastest. JAX's state is donated. Compilation is not in these figures."""
 EAGER_NOTE = "Ratio: Wengert's median, uncompiled, over that of PyTorch eager; otherwise as above."
+NARROW_NOTE = """\
+`wg.compile(..., compute_dtype=wg.bfloat16)` beside PyTorch eager with `torch.autocast`, and beside itself in float32,
+in the same rounds. Losses are compared with PyTorch's in float64, too; how far they may be from them follows from
+PyTorch's with autocast. The second limit is for processors that multiply tiles of bfloat16 (AMX). Those that multiply
+pairs (AVX512_BF16) do at most twice as many multiply-adds as in float32, and memory is no faster."""
 FIRST_NOTE = """\
 Each engine and work in a fresh process with empty caches, in the first of its ways: the first three calls, less what
 two cost once all is made, so that work put off to a later call counts. Ratio: to `jax.jit`. One sample of
@@ -117,6 +133,23 @@ def steps(choice: Choice) -> list[Section]:
 def eager(choice: Choice) -> list[Section]:
     """Time uncompiled works beside PyTorch eager."""
     return [_timed(choice, EAGER_LIMITS, "Eager", EAGER_NOTE, (WENGERT_STEPS, PYTORCH_STEPS))]
+
+
+def narrow(choice: Choice) -> list[Section]:
+    """Time products in bfloat16: beside PyTorch's, and beside float32."""
+    engines = (WENGERT_BFLOAT16, PYTORCH_AUTOCAST, WENGERT_COMPILE)
+    standings: list[Standing] = []
+    rows: list[list[str]] = []
+    for name in choice.of(AUTOCAST_LIMITS):
+        choice.tell(f"bfloat16: {TITLES[name]}")
+        entry = Contest(
+            TITLES[name], AUTOCAST_LIMITS[name], name, WENGERT_BFLOAT16, (PYTORCH_AUTOCAST,), (WENGERT_COMPILE,)
+        )
+        standings.append(entry.run(choice.repetitions))
+        beside = replace(standings[-1], title=f"{TITLES[name]}, to float32", limit=NARROW_LIMIT)
+        rows += [standings[-1].cells(engines), beside.against(WENGERT_BFLOAT16, (WENGERT_COMPILE,)).cells(engines)]
+    heads = [*contest.HEADS, *(engine.title for engine in engines)]
+    return [Section("Products in bfloat16", heads, rows, NARROW_NOTE, ways_lines(standings))]
 
 
 def fresh_runs(choice: Choice) -> list[Section]:
@@ -198,6 +231,7 @@ def roofs(choice: Choice) -> list[Section]:
 SECTIONS: dict[str, Callable[[Choice], list[Section]]] = {
     "steps": steps,
     "eager": eager,
+    "bfloat16": narrow,
     "fresh": fresh_runs,
     "overhead": overhead,
     "roofline": roofs,

@@ -99,7 +99,7 @@ def prepared(name: str, engine: Engine) -> Prepared:
     work = COMPILED_WORKS[name]
     ways = engine.ways(work)
     for job in ways:
-        demand_agreement(f"{engine.title} {job.way}".strip(), job, work)
+        demand_agreement(f"{engine.title} {job.way}".strip(), job, work, engine.is_narrow)
     return fastest(ways)
 
 

@@ -27,12 +27,13 @@ class Engine:
 
     The module holds `BUILDERS`: for each kind of work that the library can do, a function that takes the work and
     returns Jobs, one for each way of writing it that a user of the library might choose; those of `benchmarks.compiled`
-    make them one by one, as they are asked for.
+    make them one by one, as they are asked for. `is_narrow` says that factors of products are rounded to bfloat16.
     """
 
     title: str
     module: str
     library: str
+    is_narrow: bool = False
 
     def demand(self) -> None:
         """Raise unless the library is there to be imported."""
@@ -67,10 +68,12 @@ TORCH_COMPILE = Engine("torch.compile", "pytorch_compile", "torch")
 JAX_STEPS = Engine("JAX (jit)", "jax_steps", "jax")
 WENGERT_STEPS = Engine("Wengert (eager)", "wengert_steps", "wengert")
 WENGERT_COMPILE = Engine("Wengert (compiled)", "wengert_compile", "wengert")
+WENGERT_BFLOAT16 = Engine("Wengert (bfloat16)", "wengert_bfloat16", "wengert", is_narrow=True)
+PYTORCH_AUTOCAST = Engine("PyTorch (autocast)", "pytorch_autocast", "torch", is_narrow=True)
 ENGINES = {
     engine.module: engine
     for engine in (
         *(WENGERT, PYTORCH, TORCH_FUNC, HIPS, MYGRAD, JAX_EAGER, JAX_JIT),
-        *(PYTORCH_STEPS, TORCH_COMPILE, JAX_STEPS, WENGERT_STEPS, WENGERT_COMPILE),
+        *(PYTORCH_STEPS, TORCH_COMPILE, JAX_STEPS, WENGERT_STEPS, WENGERT_COMPILE, WENGERT_BFLOAT16, PYTORCH_AUTOCAST),
     )
 }

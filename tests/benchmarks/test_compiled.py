@@ -22,6 +22,7 @@ from benchmarks.engines import (
     JAX_STEPS,
     PYTORCH_STEPS,
     TORCH_COMPILE,
+    WENGERT_BFLOAT16,
     WENGERT_COMPILE,
     WENGERT_STEPS,
     NotOffered,
@@ -116,7 +117,7 @@ def test_parameters_are_those_of_the_modules(name: str) -> None:
 
 
 def test_every_limit_has_a_work_and_a_title() -> None:
-    for name in [*compiled.COMPILED_LIMITS, *compiled.EAGER_LIMITS]:
+    for name in [*compiled.COMPILED_LIMITS, *compiled.EAGER_LIMITS, *compiled.AUTOCAST_LIMITS]:
         assert name in COMPILED_WORKS and name in compiled.TITLES
 
 
@@ -188,6 +189,16 @@ def test_training_is_adam_on_the_given_weights() -> None:
     scores = inputs @ work.parameters["0.weight"].T
     expected = np.mean(logsumexp(scores, axis=1) - scores[np.arange(4), labels])
     assert abs(first[0] - expected) <= 3 * 4 * np.finfo(np.float32).eps * np.abs(scores).max()
+
+
+def test_the_same_work_is_done_with_products_in_bfloat16() -> None:
+    work = Perceptron(64, (64, 64, 32))
+    narrow, plain = (engine.build(work).result()[0] for engine in (WENGERT_BFLOAT16, WENGERT_STEPS))
+    # Two layers; a mean of cross-entropies moves no more than twice as far as the scores do.
+    inputs = np.abs(work.inputs[0])
+    hidden = inputs @ np.abs(work.parameters["0.weight"]).T
+    scores = hidden @ np.abs(work.parameters["2.weight"]).T
+    assert 0 < abs(narrow - plain) <= 2 * ((1 + 2.0**-8) ** 4 - 1) * scores.max()
 
 
 def test_a_compiled_gradient_is_the_eager_one() -> None:
