@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from tests.compile.graphs import assert_agrees, graph_of
+from wengert.compile.fuse_storage import FUSED, SEPARATE
+from wengert.compile.simplify import simplify
+from wengert.compile.simplify_stacks import STACK_RULES
 
 INNER = slice(1, -1)
 REGIONS = ((slice(None, -2), INNER), (slice(2, None), INNER), (INNER, slice(None, -2)), (INNER, slice(2, None)))
@@ -92,3 +95,155 @@ def test_zeros_around_what_is_scaled_are_those_of_embed(rng: np.random.Generator
     for out in assert_agrees(graph, arrays).run(arrays):
         border = np.concatenate([out[0], out[-1], out[:, 0], out[:, -1]])
         assert not border.any() and not np.signbit(border).any()
+
+
+# Recurrences.
+
+
+def recurrence(b: Any, inputs: Any, state: Any, weight: Any, count: int) -> list[Any]:
+    """States of a recurrent network: each is made from the one before and a weight."""
+    states: list[Any] = []
+    for place in range(count):
+        driven = b.call("matrix_product", state, b.swap(weight))
+        state = b.call("tanh", b.call("add", b.call("index", inputs, key=(place,)), driven))
+        states.append(state)
+    return states
+
+
+def names_of(executable: Any) -> list[str]:
+    return [line.split(":")[0].rsplit("_", 1)[0] for line in executable.explain().splitlines()]
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_weight_of_a_recurrence_is_packed_once(rng: np.random.Generator, count: int) -> None:
+    arrays = [floats(rng, 6, 5, 64), floats(rng, 5, 64), floats(rng, 64, 64) / 8]
+    graph = graph_of(lambda b, x, h, w: recurrence(b, x, h, w, count)[-1], arrays)
+    names = names_of(assert_agrees(graph, arrays, roundings=64.0, scale=8.0))
+    assert names.count("packed") == (count > 3)
+    assert len(names) == count + (count > 3)
+
+
+def test_packed_weight_may_be_read_and_written_elsewhere(rng: np.random.Generator) -> None:
+    arrays = [floats(rng, 6, 64, 64), floats(rng, 64, 64), floats(rng, 64, 64) / 8]
+
+    def function(b: Any, inputs: Any, state: Any, weight: Any) -> list[Any]:
+        for place in range(6):
+            driven = b.call("matrix_product", state, weight)
+            state = b.call("tanh", b.call("add", b.call("multiply", weight, 0.5), driven))
+            state = b.call("add", state, b.call("index", inputs, key=(place,)))
+        return [b.call("subtract", weight, state), state]
+
+    executable = assert_agrees(graph_of(function, arrays, (2, None)), arrays, roundings=64.0, scale=64.0)
+    assert names_of(executable).count("packed") == 1
+
+
+def backwards(b: Any, inputs: Any, state: Any, weight: Any, bar: Any, count: int) -> list[Any]:
+    """The gradients of a recurrence by its weight and its inputs, as a sweep records them."""
+    states = recurrence(b, inputs, state, weight, count)
+    total, bars = None, None
+    shape = inputs.shape
+    for place in reversed(range(count)):
+        slope = b.call("subtract", 1.0, b.call("multiply", states[place], states[place]))
+        part = b.call("multiply", bar, slope)
+        before = states[place - 1] if place else state
+        product = b.call("matrix_product", b.swap(part), before)
+        total = product if total is None else b.call("add", total, product)
+        put = b.call("embed", part, shape=shape, key=(place,))
+        bars = put if bars is None else b.call("add", bars, put)
+        bar = b.call("matrix_product", part, weight)
+    return [total, bars]
+
+
+def test_gradient_of_a_weight_over_all_steps_is_one_product_of_what_lies_stacked(rng: np.random.Generator) -> None:
+    arrays = [floats(rng, 8, 16, 32), floats(rng, 16, 32), floats(rng, 32, 32) / 8, floats(rng, 16, 32)]
+
+    def function(b: Any, *values: Any) -> list[Any]:
+        total, bars = backwards(b, *values, count=8)
+        return [total, b.sum(bars, (0, 1))]
+
+    names = names_of(assert_agrees(graph_of(function, arrays), arrays, roundings=64.0, scale=32.0))
+    assert not [name for name in names if name == "stack_along" and names.count(name) > 1]
+    assert len([name for name in names if name.startswith("product")]) <= 8 + 8 + 1
+    assert names.count("stack_along") == 1, "the first state is an input, and copied"
+
+
+def test_sums_of_products_of_large_factors_stay_as_they_are(rng: np.random.Generator) -> None:
+    arrays = [floats(rng, 50, 8) for _ in range(6)]
+
+    def function(b: Any, *values: Any) -> Any:
+        return added(b, [b.call("matrix_product", b.swap(value), values[0]) for value in values])
+
+    names = names_of(assert_agrees(graph_of(function, arrays), arrays, roundings=300.0, scale=16.0))
+    assert "stack_along" not in names
+
+
+def test_sum_of_products_keeps_what_is_not_one_of_them(rng: np.random.Generator) -> None:
+    arrays = [*[floats(rng, 4, 24) for _ in range(7)], floats(rng, 24, 24), floats(rng, 3, 24)]
+
+    def function(b: Any, *values: Any) -> list[Any]:
+        *factors, other, odd = values
+        terms = [b.call("matrix_product", b.swap(one), factor) for one, factor in zip(factors, factors[1:] + factors)]
+        kept = b.call("matrix_product", b.swap(odd), odd)
+        total = added(b, [*terms[:3], other, kept, *terms[3:]])
+        return [total, kept, b.call("multiply", total, 2.0)]
+
+    assert_agrees(graph_of(function, arrays), arrays, roundings=64.0, scale=16.0)
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (4, 4), (5, 7)])
+@pytest.mark.parametrize("effort", [FUSED, SEPARATE])
+def test_pieces_of_stacks(rng: np.random.Generator, shape: tuple[int, int], effort: int) -> None:
+    """Pieces that are read after the stack is, are outputs, inputs or twice in it; stacks of stacks."""
+    arrays = [floats(rng, *shape) for _ in range(4)]
+
+    def function(b: Any, *values: Any) -> list[Any]:
+        pieces = [b.call("exp", b.call("multiply", value, 0.1)) for value in values]
+        pieces += [b.call("reverse", piece, axis=(0,)) for piece in pieces]
+        stack = b.call("stack_along", *pieces, axis=0)
+        mixed = b.call("stack_along", values[0], *pieces[1:7], pieces[1], axis=0)
+        nested = b.call("stack_along", *[b.call("reverse", s, axis=(1,)) for s in (stack,) * 6], axis=0)
+        total = b.sum(b.call("multiply", stack, mixed), (0,))
+        late = b.call("reverse", b.call("add", pieces[2], total), axis=(1,))
+        return [total, pieces[3], late, b.sum(nested, (0, 1)), b.call("index", mixed, key=(3,))]
+
+    assert_agrees(graph_of(function, arrays), arrays, scale=64.0, effort=effort)
+
+
+@pytest.mark.parametrize("key", [(2,), (-1,), (slice(None), 2), (2, slice(None, None, -1)), (2, 0), (None, 3)])
+def test_piece_of_a_stack_is_taken_by_itself(rng: np.random.Generator, key: tuple[Any, ...]) -> None:
+    arrays = [floats(rng, 4, 7) for _ in range(6)]
+
+    def function(b: Any, *values: Any) -> list[Any]:
+        stack = b.call("stack_along", *values, axis=0)
+        embedded = b.call("embed", values[0], shape=(6, 4, 7), key=(2,))
+        return [b.call("negative", b.call("index", whole, key=key)) for whole in (stack, embedded)]
+
+    assert_agrees(graph_of(function, arrays), arrays)
+    simplified = simplify(graph_of(function, arrays), STACK_RULES)
+    left = [equation.primitive.name for equation in simplified.equations]
+    assert ("stack_along" in left) == (key not in [(2,), (-1,)])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_recurrences(seed: int) -> None:
+    """States that are stacked, read again later, and joined in sums of products."""
+    rng = np.random.default_rng(seed)
+    rows, width, count = int(rng.choice([4, 5, 16])), int(rng.choice([16, 32])), int(rng.integers(5, 9))
+    arrays = [floats(rng, count, rows, width), floats(rng, rows, width), floats(rng, width, width) / 6]
+
+    def function(b: Any, inputs: Any, state: Any, weight: Any) -> list[Any]:
+        draw = np.random.default_rng(seed)
+        states = recurrence(b, inputs, state, weight, count)
+        outs: list[Any] = []
+        for _ in range(3):
+            chosen = [states[i] for i in draw.permutation(count)[:5]]
+            stack = b.call("stack_along", *chosen, axis=0)
+            other = [b.call("multiply", value, chosen[0]) for value in chosen]
+            total = added(b, [b.call("matrix_product", b.swap(x), y) for x, y in zip(chosen, other)])
+            outs.append(b.call("add", total, b.sum(stack, (0, 1))))
+            states.append(b.call("tanh", b.sum(b.call("multiply", stack, 0.3), (0,))))
+        return outs if draw.integers(2) else [*outs, states[1]]
+
+    graph = graph_of(function, arrays)
+    for effort in (FUSED, SEPARATE):
+        assert_agrees(graph, arrays, roundings=8.0 * rows * width, scale=1.0, effort=effort)

@@ -96,8 +96,9 @@ class Executable:
         self._status = None if status is None else np.ones((), status.dtype)
         if status is not None:
             self._numbers[status] = inputs + len(self._fresh) + len(self._constants)
-        made = {value for step in steps.steps for value in step.writes}
-        self._plan = plan_memory(steps.steps, [value for value in made if value not in self._numbers])
+        made = {value for step in steps.steps for value in step.writes} | {p.whole for p in program.parts.values()}
+        placed = [value for value in made if value not in self._numbers]
+        self._plan = plan_memory(steps.steps, placed, parts=program.parts)
         self._arena_number = inputs + len(self._fresh) + len(self._constants) + (status is not None)
         self._kinds = [step.kernel is not None for step in steps.steps]
 

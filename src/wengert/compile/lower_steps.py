@@ -14,6 +14,7 @@ from .fuse_groups import Group
 from .fuse_storage import FUSED, HOST
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
+from .lower_packed import with_packed_factors
 from .lower_products import (
     ConvolutionWriter,
     EpilogueWriter,
@@ -24,11 +25,13 @@ from .lower_products import (
     window_steps,
 )
 from .lower_scatter import ScatterWriter, is_scatter
-from .lower_stack import is_long_stack, stack_step
+from .lower_stack import Gathered, is_long_stack, parts_of, stack_step
 from .nests import Access, Nest, Operand, Phase, Store
+from .plan import Part
 from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
 from .simplify_shapes import SHAPE_RULES
+from .simplify_stacks import STACK_RULES, with_joined_products
 
 
 class Program:
@@ -45,13 +48,15 @@ class Program:
         status: whether all positions were in range, if there are any that data decide; the last output then.
         steps: in an order in which they can run.
         layouts: where arrays are in memory.
+        parts: arrays that are computed in the memory of others.
     """
 
     def __init__(self, graph: Graph, effort: int = FUSED, conditional: bool = False, narrow: bool = False) -> None:
         self.effort, self.narrow = effort, narrow
         self.status: Value | None = None
         if effort != HOST:
-            graph = staged(simplify(expand(graph), SHAPE_RULES))
+            graph = simplify(expand(graph), (*SHAPE_RULES, *STACK_RULES))
+            graph = staged(with_joined_products(graph))
             graph.verify()
         condition: Value | None = None
         if conditional:
@@ -63,8 +68,10 @@ class Program:
         self.graph = graph
         self.fusion = Fusion(self.graph, self._is_kernel, effort)
         self.layouts = self.fusion.layouts
+        self.parts: dict[Value, Part] = {}
         groups = self.fusion.run()
-        self.steps = _ordered(self._steps(groups), self.fusion)
+        steps = _ordered(self._steps(groups), self.fusion)
+        self.steps = with_packed_factors([step for step in steps if not isinstance(step.kernel, Gathered)])
 
     def _is_kernel(self, equation: Equation) -> bool:
         if self.effort == HOST:
@@ -90,7 +97,8 @@ class Program:
         if is_product(equation):
             return [self._with_epilogue(equation, ProductWriter, taken) or self._product(equation)]
         if is_long_stack(equation):
-            return [stack_step(self.layouts, equation)]
+            self.parts.update(parts_of(self.layouts, equation, self.graph.outputs, self.parts))
+            return [stack_step(self.layouts, equation, self.parts)]
         if is_scatter(equation):
             return [ScatterWriter(self.fusion, self.layouts, equation).step()]
         windows = kernels_for(equation)

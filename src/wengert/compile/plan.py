@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .graph import Value
@@ -20,6 +21,13 @@ class Lifetime(NamedTuple):
     size: int
 
 
+class Part(NamedTuple):
+    """Where an array is that lies within another: in which, and how many bytes from its beginning."""
+
+    whole: Value
+    offset: int
+
+
 class Plan(NamedTuple):
     """Offsets of arrays in the arena, and its size, in bytes."""
 
@@ -27,16 +35,23 @@ class Plan(NamedTuple):
     size: int
 
 
-def plan_memory(steps: Sequence[Step], wanted: Iterable[Value], kept: Iterable[Value] = ()) -> Plan:
+def plan_memory(
+    steps: Sequence[Step],
+    wanted: Iterable[Value],
+    kept: Iterable[Value] = (),
+    parts: Mapping[Value, Part] = MappingProxyType({}),
+) -> Plan:
     """Place arrays in an arena.
 
     Args:
         steps: of the program, in order.
         wanted: the arrays to place.
         kept: those among them that are needed until the end.
+        parts: those that lie within others of them.
     """
     lifetimes = _lifetimes(steps, set(wanted), set(kept))
-    joined = _joined(steps, lifetimes)
+    lent = _with_parts(lifetimes, parts)
+    joined = _joined(steps, lifetimes, lent)
     offsets: dict[Value, int] = {}
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     size = 0
@@ -47,6 +62,7 @@ def plan_memory(steps: Sequence[Step], wanted: Iterable[Value], kept: Iterable[V
         placed.append((offset, offset + extent, first, last))
         size = max(size, offset + extent)
         offsets.update({life.value: offset for life in lives})
+    offsets.update({value: offsets[part.whole] + part.offset for value, part in lent.items()})
     return Plan(offsets, size)
 
 
@@ -62,14 +78,28 @@ def _lifetimes(steps: Sequence[Step], wanted: set[Value], kept: set[Value]) -> d
     return lifetimes
 
 
-def _joined(steps: Sequence[Step], lifetimes: dict[Value, Lifetime]) -> list[list[Lifetime]]:
+def _with_parts(lifetimes: dict[Value, Lifetime], parts: Mapping[Value, Part]) -> dict[Value, Part]:
+    """Let arrays with parts live from the first use of any to the last of all; return the parts that there are."""
+    lent = {value: part for value, part in parts.items() if value in lifetimes and part.whole in lifetimes}
+    for value, (whole, _) in lent.items():
+        both = lifetimes[value], lifetimes[whole]
+        first, last = min([life.first for life in both]), max([life.last for life in both])
+        lifetimes[whole] = lifetimes[whole]._replace(first=first, last=last)
+    return lent
+
+
+def _joined(
+    steps: Sequence[Step], lifetimes: dict[Value, Lifetime], lent: Mapping[Value, Part]
+) -> list[list[Lifetime]]:
     """Join arrays with those whose memory they may take over, as they are needed no longer."""
-    chain: dict[Value, list[Lifetime]] = {value: [life] for value, life in lifetimes.items()}
+    chain: dict[Value, list[Lifetime]] = {value: [life] for value, life in lifetimes.items() if value not in lent}
     for place, step in enumerate(steps):
         taken: set[Value] = set()
         for out, value in step.in_place:
             mine, theirs = lifetimes.get(out), lifetimes.get(value)
-            if mine is None or theirs is None or value in taken or chain[out] is chain[value]:
+            if mine is None or theirs is None or value in taken or out in lent or value in lent:
+                continue
+            if chain[out] is chain[value]:
                 continue
             if mine.first == place and theirs.last == place and len(chain[out]) == 1:
                 taken.add(value)

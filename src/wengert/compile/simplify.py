@@ -312,7 +312,7 @@ def _sum_of_slices(walk: Rewriting, equation: Equation) -> Operand | None:
             pending.extend(inner.inputs)
             continue
         embedded = walk.made_by(term, "embed")
-        slot = None if embedded is None else _slot(embedded)
+        slot = None if embedded is None else single_slice(embedded)
         if embedded is None or slot is None or slot[1] in pieces or along not in (None, slot[0]):
             return None
         along = slot[0]
@@ -323,7 +323,7 @@ def _sum_of_slices(walk: Rewriting, equation: Equation) -> Operand | None:
     return walk.build(lambda b: b.call("stack_along", *ordered, axis=along), out.where)
 
 
-def _slot(equation: Equation) -> tuple[int, int] | None:
+def single_slice(equation: Equation) -> tuple[int, int] | None:
     """Return the axis and the place along it that a single slice is put at, or None if it is something else."""
     key, shape = list(equation.params["key"]), equation.params["shape"]
     if any([hasattr(part, "dtype") or part is None or isinstance(part, bool) for part in key]):

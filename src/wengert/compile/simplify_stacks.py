@@ -1,0 +1,191 @@
+"""Stacks: what is taken from them, and sums of products as one product of stacks.
+
+What a loop of many steps gives a weight as its gradient is a sum over the steps of products of small factors. That is
+the product of all left factors side by side and all right factors one below another: the sum is done in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .expand_builder import Builder
+from .graph import Equation, Graph, Operand, Value
+from .lower_regions import region_of
+from .simplify import Rewriting, constant_value, single_slice
+
+FEW_TERMS, MOST_TERMS = 5, 256
+"""How many products are worth being joined, and how many arrays a stack may be made of."""
+MOST_BYTES = 1 << 26
+"""Factors larger than this together are not all kept for the end."""
+
+
+def piece_of_stack(walk: Rewriting, equation: Equation) -> Operand | None:
+    """Take one piece of a stack, or of zeros with one piece put in, without the others."""
+    if equation.primitive.name != "index" or not isinstance(equation.inputs[0], Value):
+        return None
+    whole = equation.inputs[0]
+    stack, embedded = walk.made_by(whole, "stack_along"), walk.made_by(whole, "embed")
+    if stack is None and embedded is None:
+        return None
+    region = region_of(equation.params["key"], whole.shape)
+    if region is None or region.axes.count(None) != 1:
+        return None
+    axis = region.axes.index(None)
+    rest = whole.shape[:axis] + whole.shape[axis + 1 :]
+    if region.shape != rest or any([step != 1 for i, step in enumerate(region.steps) if i != axis]):
+        return None
+    place = region.starts[axis]
+    if stack is not None:
+        return stack.inputs[place] if stack.params["axis"] == axis else None
+    assert embedded is not None
+    slot = single_slice(embedded)
+    if slot is None or slot[0] != axis:
+        return None
+    if slot[1] == place:
+        return embedded.inputs[0]
+    return constant_value(np.broadcast_to(np.zeros((), whole.dtype), rest), equation.outputs[0].where)
+
+
+STACK_RULES = (piece_of_stack,)
+Term = tuple[Value, Value]
+"""The factors of a product x^T y: x, with an axis to sum over and one for rows of the result, and y."""
+
+
+def with_joined_products(graph: Graph) -> Graph:
+    """Return the graph with long sums of products of small factors as products of stacks."""
+    joining = _Joining(graph)
+    equations: list[Equation] = []
+    for equation in graph.equations:
+        equations.extend(joining.joined(equation) or [equation])
+    if not joining.changes:
+        return graph
+    made = Graph(graph.name, graph.inputs, _in_order(equations), graph.outputs, graph.homes)
+    return made.without_dead_code()
+
+
+class _Joining:
+    """Finds sums of products."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.maker = {value: equation for equation in graph.equations for value in equation.outputs}
+        self.uses: dict[Value, list[Equation]] = {}
+        for equation in graph.equations:
+            for value in equation.values():
+                self.uses.setdefault(value, []).append(equation)
+        self.outputs = set(graph.outputs)
+        self.stacks = {
+            equation.inputs: equation.outputs[0]
+            for equation in graph.equations
+            if equation.primitive.name == "stack_along" and equation.params["axis"] == 0
+        }
+        self.changes = 0
+
+    def joined(self, equation: Equation) -> list[Equation] | None:
+        """Return what takes the place of the last addition of a long sum, or None for anything else."""
+        out = equation.outputs[0]
+        if equation.primitive.name != "add" or len(out.shape) != 2 or self._is_within_sum(out):
+            return None
+        terms, rest = self._terms(equation)
+        if not FEW_TERMS <= len(terms) <= MOST_TERMS or not _gains(terms, out):
+            return None
+        self.changes += 1
+        builder = Builder(out.where)
+        lefts, rights = self._ordered(terms)
+        left, right = self._stacked(builder, lefts), self._stacked(builder, rights)
+        total = builder.call("matrix_product", builder.swap(left), right)
+        for operand in rest:
+            total = builder.call("add", total, operand)
+        last = builder.equations[-1]
+        builder.equations[-1] = Equation(last.primitive, last.inputs, last.params, (out,))
+        return builder.equations
+
+    def _is_within_sum(self, value: Value) -> bool:
+        """Whether a sum is only there to be added to another."""
+        users = self.uses.get(value, [])
+        return len(users) == 1 and value not in self.outputs and _adds_alike(users[0])
+
+    def _terms(self, equation: Equation) -> tuple[list[Term], list[Operand]]:
+        """Return the terms of a sum that are products of equal shapes, and the others, as they are added up."""
+        terms: list[Term] = []
+        rest: list[Operand] = []
+        pending: list[Operand] = list(reversed(equation.inputs))
+        while pending:
+            operand = pending.pop()
+            inner = self.maker.get(operand) if isinstance(operand, Value) else None
+            single = inner is not None and self._is_within_sum(inner.outputs[0])
+            if inner is None or not single:
+                rest.append(operand)
+            elif _adds_alike(inner):
+                pending.extend(reversed(inner.inputs))
+            else:
+                term = self._term(inner)
+                if term is None or (terms and _shapes(term) != _shapes(terms[0])):
+                    rest.append(operand)
+                else:
+                    terms.append(term)
+        return terms, rest
+
+    def _term(self, equation: Equation) -> Term | None:
+        """Return the factors of a product of a transposed array and another."""
+        if equation.primitive.name != "matrix_product":
+            return None
+        left, right = equation.inputs
+        turned = self.maker.get(left) if isinstance(left, Value) else None
+        if turned is None or turned.primitive.name != "permute" or turned.params["axes"] != (1, 0):
+            return None
+        return (turned.values()[0], right) if isinstance(right, Value) and len(right.shape) == 2 else None
+
+    def _ordered(self, terms: list[Term]) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        """Return left and right factors in an order in which they are stacked already, or as steps made them."""
+        lefts, rights = tuple([left for left, _ in terms]), tuple([right for _, right in terms])
+        if lefts in self.stacks or rights in self.stacks:
+            return lefts, rights
+        return lefts[::-1], rights[::-1]  # a sweep comes to the last step first
+
+    def _stacked(self, builder: Builder, values: tuple[Value, ...]) -> Value:
+        stack = self.stacks.get(values)
+        if stack is None:
+            stack = self.stacks[values] = builder.call("stack_along", *values, axis=0)
+        return builder.reshape(stack, (stack.shape[0] * stack.shape[1], stack.shape[2]))
+
+
+def _adds_alike(equation: Equation) -> bool:
+    """Whether an equation adds arrays of its result's shape."""
+    out = equation.outputs[0]
+    operands = equation.inputs
+    return equation.primitive.name == "add" and all(
+        [isinstance(o, Value) and (o.shape, o.dtype) == (out.shape, out.dtype) for o in operands]
+    )
+
+
+def _shapes(term: Term) -> tuple[object, ...]:
+    left, right = term
+    return left.shape, left.dtype, right.shape, right.dtype
+
+
+def _gains(terms: Sequence[Term], out: Value) -> bool:
+    """Whether stacking the factors moves fewer elements than writing the products and adding them up."""
+    factors = sum([left.size + right.size for left, right in terms])
+    return factors <= len(terms) * out.size and factors * out.dtype.itemsize <= MOST_BYTES
+
+
+def _in_order(equations: list[Equation]) -> list[Equation]:
+    """Return equations in an order in which they can be computed, as near to the given one as can be."""
+    maker = {value: equation for equation in equations for value in equation.outputs}
+    done: set[Equation] = set()
+    ordered: list[Equation] = []
+    for first in equations:
+        pending = [first]
+        while pending:
+            equation = pending[-1]
+            missing = [maker[v] for v in equation.values() if v in maker and maker[v] not in done]
+            if missing and equation not in done:
+                pending.extend(missing)
+                continue
+            pending.pop()
+            if equation not in done:
+                done.add(equation)
+                ordered.append(equation)
+    return ordered
