@@ -1,7 +1,8 @@
 """Measure Wengert's transforms beside PyTorch's: `python -m benchmarks.transforms`.
 
 Eagerly they are set beside `torch.func`; through `wg.compile`, beside the fastest that PyTorch has, `torch.compile`
-included. A full run keeps its tables in `benchmarks/results/transforms.md`.
+included. A full run takes five minutes, most of which go to `torch.compile`, and keeps its tables in
+`benchmarks/results/transforms.md`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ checked against PyTorch's before anything is timed."""
 COMPILED_NOTE = """\
 Ratio: the median of the same functions in `wg.compile` over that of the best of PyTorch's ways, in bold: `torch.func`,
 what is in PyTorch beside it, and `torch.func` in `torch.compile`. From the same rounds as above. Compilation is in
-none of these figures."""
+none of these figures. Wrong result: what it computes is not what PyTorch computes eagerly, so that it is not timed."""
 
 
 def measure(name: str, repetitions: int) -> tuple[Standing, Standing]:
