@@ -32,7 +32,8 @@ def kind_of(primitive: Primitive, operands: Operands, params: Params) -> Kind | 
     rule = _RULES.get(primitive.name)
     if rule is not None:
         kinds = [operand for operand in operands if type(operand) is tuple]
-        return rule(kinds, params) if len(kinds) == len(operands) else None
+        first_will_do = primitive.name in _BY_FIRST and type(operands[0]) is tuple
+        return rule(kinds, params) if first_will_do or len(kinds) == len(operands) else None
     if primitive.parameters:
         return None
     if primitive.kind == ELEMENTWISE or (primitive.kind == NONDIFFERENTIABLE and primitive.name in _ELEMENT_BY_ELEMENT):
@@ -98,6 +99,10 @@ def _first(kinds: list[Kind], params: Params) -> Kind:
     return kinds[0]
 
 
+def _first_of_floats(kinds: list[Kind], params: Params) -> Kind | None:
+    return kinds[0] if kinds[0][1].kind == "f" else None
+
+
 def _promoted_first(kinds: list[Kind], params: Params) -> Kind | None:
     dtypes = {dtype for _, dtype in kinds}
     return kinds[0] if len(dtypes) == 1 else None
@@ -136,6 +141,13 @@ def _stack(kinds: list[Kind], params: Params) -> Kind | None:
     if len({shape for shape, _ in kinds}) != 1 or axis < 0:
         return None
     return (*first[:axis], len(kinds), *first[axis:]), np.result_type(*[dtype for _, dtype in kinds])
+
+
+def _pad_constant(kinds: list[Kind], params: Params) -> Kind | None:
+    shape, dtype = kinds[0]
+    if len(shape) != len(params["widths"]):
+        return None
+    return tuple([before + n + after for n, (before, after) in zip(shape, params["widths"])]), dtype
 
 
 def _cast(kinds: list[Kind], params: Params) -> Kind:
@@ -229,6 +241,8 @@ def _max_pool_take(kinds: list[Kind], params: Params) -> Kind:
     return _pool([(kinds[1][0], kinds[0][1])], params)
 
 
+_BY_FIRST = frozenset({"pad_constant"})
+"""Operations whose other operands may be Python numbers."""
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("max_over", "min_over", "logsumexp_over", "vector_norm_over"), _reduction(_same)),
     **{"sum_over": _reduction(_summed), "mean_over": _reduction(_averaged)},
@@ -238,6 +252,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("scatter_add", "write_region", "add_at"), _first),
     **{"add_along_axis": _along, "put_along": _along, "take_along": _take_along, "take_slices": _take_slices},
     **{"concatenate_along": _concatenate, "stack_along": _stack, "reverse": _first},
+    **{"pad_constant": _pad_constant, "roll_along": _first, "sort_along": _first},
+    **dict.fromkeys(("std_over", "var_over"), _reduction(_averaged)),
+    **dict.fromkeys(("cumsum_along", "cumprod_along"), _first_of_floats),
+    **dict.fromkeys(("with_clipped_cotangent", "with_scaled_cotangent"), _first),
     **{"cast": _cast, "stretch": _stretch, "embed": _stretch},
     **{name: _view(name) for name in ("permute", "reshape_to", "index")},
     **{"matrix_product": _matrix_product, "row_map": _row_map, "affine": _row_map},
