@@ -28,6 +28,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     native.engage()
     monkeypatch.setattr(native, "smallest", 1)
     monkeypatch.setattr(native, "SMALLEST", 1)
+    monkeypatch.setattr(native, "factor", 1 << 62)
     monkeypatch.setattr(eager_sweeps, "_LARGE", 1)
     monkeypatch.setattr(eager.tariff, "share", 0.0)
     monkeypatch.setattr(eager, "raising", True)
@@ -42,11 +43,12 @@ def forget() -> None:
 
 
 def without_kernels(run: Callable[[], Any]) -> Any:
-    before = wg.set_eager_kernels(False)
+    kept = native.smallest, native.factor
+    wg.set_eager_kernels(False)
     try:
         return run()
     finally:
-        wg.set_eager_kernels(before)
+        native.smallest, native.factor = kept
 
 
 def value_and_gradients(function: Function, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -320,11 +322,10 @@ def test_large_parameters_are_updated_in_one_pass(at_once: None, name: str) -> N
 
 
 def test_an_account_matures_by_counts() -> None:
-    account = eager.Account(saving=0.001)
-    matured = [account.matures(0.02) for _ in range(8)]
-    assert matured == [(k + 1) * 0.001 >= 0.02 * eager.tariff.share for k in range(8)]
-    assert any(matured)
-    assert not all(matured)
+    account = eager.Account(saving=1.0)
+    assert [account.matures(4.5 / eager.tariff.share) for _ in range(6)] == [False] * 4 + [True] * 2
+    worthless = eager.Account(saving=0.0)
+    assert not any([worthless.matures(1.0) for _ in range(100)])
 
 
 def test_what_has_not_been_met_for_long_is_forgotten() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,9 @@ class Accounts:
                 account = self._accounts.setdefault(key, account)
                 if len(self._accounts) > MOST_KEPT:
                     self._accounts.popitem(last=False)
-        elif account.program is None:
-            with self._lock:  # what has a program is found often enough
-                if key in self._accounts:
-                    self._accounts.move_to_end(key)
+        else:
+            with suppress(KeyError):  # another thread has just made room
+                self._accounts.move_to_end(key)
         return account
 
     def clear(self) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..core.primitive import ELEMENTWISE, OPAQUE, REGISTRY
+from ..core import native
+from ..core.primitive import BILINEAR, ELEMENTWISE, LINEAR, OPAQUE, REGISTRY
 from ..typing import Params
 from .eager import (
     OFF,
@@ -41,7 +42,10 @@ _FUNCTION = 0.8e-9
 """Seconds that are saved for each element of a function that is more than arithmetic."""
 _PRODUCT, _WINDOW = 5e-12, 30e-12
 """Seconds that are saved for each operation of a matrix product, and of a convolution."""
-_ARITHMETIC = frozenset(("add", "subtract", "multiply", "divide", "negative", "maximum", "minimum", "where", "square"))
+_LARGE_PRODUCT = 1 << 23
+"""Operations from which on a matrix product pays."""
+_LARGE = 1 << 16
+"""Elements from which on reductions and the like pay."""
 
 
 class Operation(Program):
@@ -92,7 +96,8 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     if primitive.view or len(operands) > _MOST_OPERANDS:
         return None
     try:
-        key = (primitive, *[_key_of(operand) for operand in operands], *[(k, frozen(v)) for k, v in params.items()])
+        copies = primitive.kind == BILINEAR  # as NumPy does for its products
+        key = (primitive, *[_key_of(x, copies) for x in operands], *[(k, frozen(v)) for k, v in params.items()])
     except Unkeyed:
         return None
     account = accounts.of(key, lambda: _saving(primitive, operands))
@@ -106,12 +111,15 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     return program(operands)
 
 
-def _key_of(operand: Any) -> Any:
+def _key_of(operand: Any, copies: bool) -> Any:
     kind = type(operand)
     if kind is np.ndarray:
         if operand.dtype.kind not in _KINDS or not operand.dtype.isnative:
             raise Unkeyed
-        return operand.shape, operand.dtype, order_of(operand)
+        axes = order_of(operand)
+        if axes is None and not copies and not operand.flags.c_contiguous:
+            raise Unkeyed  # NumPy reads it as it lies
+        return operand.shape, operand.dtype, axes
     if kind not in _NUMBERS:
         raise Unkeyed
     return frozen(operand)
@@ -138,18 +146,24 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
 
 
 def _saving(primitive: Any, operands: Sequence[Any]) -> float:
-    """Return about how many seconds native code saves each time."""
+    """Return about how many seconds native code saves each time: none if it does not pay."""
     arrays = [operand for operand in operands if type(operand) is np.ndarray]
+    largest = max([array.size for array in arrays])
     seconds = sum([array.nbytes for array in arrays]) * _BYTE
-    if primitive.name in ("affine", "row_map"):
-        return seconds + 2 * arrays[0].size * arrays[1].shape[0] * _PRODUCT
-    if primitive.name == "matrix_product":
-        return seconds + 2 * arrays[0].size * arrays[1].shape[-1] * _PRODUCT
-    if primitive.name == "convolve":
+    name, kind = primitive.name, primitive.kind
+    if name in ("affine", "row_map", "matrix_product"):
+        work = 2 * arrays[0].size * arrays[1].shape[-1 if name == "matrix_product" else 0]
+        return seconds + work * _PRODUCT if work >= _LARGE_PRODUCT else 0.0
+    if name == "convolve":
         return seconds + 2 * arrays[0].size * arrays[1].size / arrays[1].shape[1] * _WINDOW
-    if primitive.kind == OPAQUE or (primitive.kind == ELEMENTWISE and primitive.name not in _ARITHMETIC):
-        return seconds + max([array.size for array in arrays]) * _FUNCTION
-    return seconds
+    if kind == ELEMENTWISE:
+        least = native.least_of(name)
+        return 0.0 if largest < least else seconds + largest * _FUNCTION * (least != native.FROM["add"])
+    if kind == OPAQUE:
+        return seconds + largest * _FUNCTION
+    if kind == LINEAR and name not in ("sum_over", "mean_over"):
+        return 0.0  # moving elements about is as quick in NumPy
+    return seconds if largest >= _LARGE else 0.0
 
 
 __all__ = ["Operation", "accounts", "computed"]

@@ -49,11 +49,12 @@ from .sources import SeedSource
 Route = Mapping[Node, tuple[Node | None, ...]]
 
 accounts = Accounts()
-_WITHOUT_LARGE = 64
-"""Nodes among which there must be a large one, or the sweep is left to NumPy."""
+_LARGE = 1 << 14
+"""Elements that Nodes keep on average, or the sweep is left to NumPy: where less is read, less is saved by fusing."""
+_SAMPLE = 64
+"""Nodes after which one knows."""
 _MOST_NODES = 2000
 """Nodes of a sweep beyond which nobody would wait for a program."""
-_LARGE = 1 << 14
 _ELEMENT = 2e-9
 """Seconds that are saved for each element of each Node's value."""
 _MOST_FAILURES = 8
@@ -92,6 +93,8 @@ class _Survey:
             inputs = node.inputs if route is None else route[node]
             parents = tuple([None if parent is None else places[parent] for parent in inputs])
             parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
+        if self.work < _LARGE * len(self.nodes):
+            raise Unkeyed
         parts.extend([(type(end), end.shape, end.dtype) for end in self.ends])
         self.key = tuple(parts)
 
@@ -128,14 +131,14 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
     """Return the Nodes to pull through, the youngest first, the ends, and the static parameters as parts of a key.
 
     Raises:
-        Unkeyed: there is nothing large among them, or only the sweep itself can pull through the very first.
+        Unkeyed: they are small, or only the sweep itself can pull through the very first.
     """
     if not _trusted:
         _trusted.update([*REGISTRY, PROJECTION, ARGUMENT])
     statics: dict[Node, Any] = {}
     ends: dict[Node, Any] = {}
     stack = [node for node, _ in seeds]
-    large = False
+    total = 0
     while stack:
         node = stack.pop()
         if node in statics or node in ends:
@@ -145,11 +148,8 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
             ends[node] = None
             continue
         statics[node] = static
-        if not large:
-            large = _is_large(node)
-            if len(statics) > _WITHOUT_LARGE:
-                raise Unkeyed
-        if len(statics) + len(ends) > _MOST_NODES:
+        total += _size_of(node)
+        if len(statics) + len(ends) > _MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * _LARGE):
             raise Unkeyed
         stack.extend([parent for parent in (node.inputs if route is None else route[node]) if parent is not None])
     for node in _below([end for end in ends if end.inputs], route):
@@ -157,7 +157,7 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
             ends[node] = None  # more may come from below what the sweep has to do itself
     for node in [node for node in statics if node.primitive is PROJECTION and node.inputs[0] not in statics]:
         ends[node] = statics.pop(node)  # what all outputs have together is no array, and cannot be handed over
-    if not large or not all([node in statics for node, _ in seeds]):
+    if total < _LARGE * len(statics) or not all([node in statics for node, _ in seeds]):
         raise Unkeyed
     used = {p for node in statics for p in (node.inputs if route is None else route[node])}
     return sorted(statics, key=_sequence, reverse=True), [end for end in ends if end in used], statics
@@ -198,18 +198,10 @@ def needed(node: Node) -> Any:
     return saved[: len(node.primitive.residuals)]
 
 
-def _is_large(node: Node) -> bool:
-    size = 1
-    for extent in node.shape:
-        if type(extent) is not int:  # of several outputs
-            return any([hasattr(value, "size") and value.size >= _LARGE for value in node.saved])
-        size *= extent
-    if size >= _LARGE:
-        return True
-    for value in node.saved if type(node.saved) is tuple else ():
-        if type(value) is np.ndarray and value.size >= _LARGE:
-            return True
-    return False
+def _size_of(node: Node) -> int:
+    """Return how many elements the arrays have that a Node keeps."""
+    saved = node.saved
+    return sum([value.size for value in saved if type(value) is np.ndarray]) if type(saved) is tuple else 0
 
 
 class _Sweep(Program):

@@ -17,8 +17,18 @@ SMALLEST = 1 << 14
 _WAIT = 1 << 23
 """Elements that operations on large arrays have met when the compiler is loaded: short scripts need not wait for it."""
 
+_ARITHMETIC, _FUNCTION, _OTHER, _NEVER = 1 << 19, 1 << 17, 1 << 15, 1 << 62
+FROM: dict[str, int] = {
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "negative", "square"), _ARITHMETIC),
+    **dict.fromkeys(("exp", "log", "sin", "cos"), _FUNCTION),
+    **dict.fromkeys(("tanh", "power"), _NEVER),
+}
+"""Elements from which on elementwise operations pay, by name: some of NumPy's are as quick."""
+
 smallest = SMALLEST
 """`SMALLEST`, or a number that no array has where native kernels are switched off."""
+factor = 1
+"""What sizes are multiplied by before they are compared with `FROM`: 0 where native kernels are switched off."""
 met = 0
 """Operations on large arrays since the last sweep."""
 engaged = False
@@ -54,10 +64,15 @@ def set_eager_kernels(on: bool) -> bool:
     >>> wg.set_eager_kernels(before)
     False
     """
-    global smallest
+    global smallest, factor
     before = smallest != sys.maxsize
-    smallest = SMALLEST if on else sys.maxsize
+    smallest, factor = (SMALLEST, 1) if on else (sys.maxsize, 0)
     return before
+
+
+def least_of(name: str) -> int:
+    """Return from how many elements on an elementwise operation is considered for native code."""
+    return FROM.get(name, _OTHER)
 
 
 def is_for(x: Any, y: Any) -> bool:

@@ -185,9 +185,10 @@ native.on_engaging(_look_at_sizes)
 
 def _by_size(primitive: Primitive, kernel: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a kernel that leaves large arrays to native code."""
+    least = native.least_of(primitive.name)
 
     def look(x: Any) -> Any:
-        if x.size >= native.smallest and (out := native.computed(primitive, (x,), _NO_PARAMS)) is not None:
+        if x.size * native.factor >= least and (out := native.computed(primitive, (x,), _NO_PARAMS)) is not None:
             return out
         return kernel(x)
 
@@ -196,13 +197,14 @@ def _by_size(primitive: Primitive, kernel: Callable[[Any], Any]) -> Callable[[An
 
 def _by_size_of_two(primitive: Primitive, kernel: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Do the same for two operands, one of which may be a number."""
+    least = native.least_of(primitive.name)
 
     def look(x: Any, y: Any) -> Any:
         kind: Any = type(x)
-        size = 0 if kind is float or kind is int else x.size
-        if size < native.smallest:
+        size = 0 if kind is float or kind is int else x.size * native.factor
+        if size < least:
             kind = type(y)
-            if kind is float or kind is int or y.size < native.smallest:
+            if kind is float or kind is int or y.size * native.factor < least:
                 return kernel(x, y)
         out = native.computed(primitive, (x, y), _NO_PARAMS)
         return kernel(x, y) if out is None else out
