@@ -49,12 +49,12 @@ HEADS = (
     "forward mode, all inputs",
 )
 NOTE = f"""\
-Medians of float64 runs. The function is evaluated on Tensors that nobody differentiates; the gradient is `wg.grad`, and
-its time has the function's own run in it; the product is `wg.hvp`, with the gradient's run in it. Compiled: each of the
-four in `wg.compile` by itself, the function too; compilation is not in the figures.
-Each pair of a ratio is run in turn, in repetitions of at least 20 ms, with default threads, the cycle collector on. ✓
-and ✗: under {LIMIT:g} or not. Forward mode is one `wg.jvp` for each input. Where it begins with ≈ it was not run: it is
-the time of one jvp, measured, times the number of inputs."""
+Medians of float64 runs. The function is evaluated on Tensors that nobody differentiates; the gradient is `wg.grad`,
+and its time has the function's own run in it; the product is `wg.hvp`, with the gradient's run in it. Compiled:
+each of the four in `wg.compile` by itself, the function too; compilation is not in the figures. Each pair of a
+ratio is run in turn, in repetitions of at least 20 ms, with default threads, the cycle collector on. ✓ and ✗: under
+{LIMIT:g} or not. Forward mode is one `wg.jvp` for each input. Where it begins with ≈ it was not run: it is the time
+of one jvp, measured, times the number of inputs."""
 
 
 @dataclass(frozen=True)
