@@ -9,7 +9,7 @@ from .fuse_storage import CHEAP, Storage
 from .graph import Equation, Value
 from .lower_elements import Demand, Elements, Inside, MustStore
 from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
-from .scalar_ir import Scalar, input_scalar
+from .scalar_ir import Scalar, stand_in
 
 ANYWHERE: Map = (Affine(1),)
 """Stands for the map of what is read in no particular order."""
@@ -25,7 +25,6 @@ class Demands(Elements):
         self.storage = storage
         self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
         self.visited: dict[Value, int] = {}
-        self.count = 0
 
     def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
         """Note what is demanded; its Scalar is a stand-in."""
@@ -37,12 +36,11 @@ class Demands(Elements):
             return None
         place = len(self.leaves)
         self.leaves[value, place] = (value, index, inside)
-        return input_scalar(f"leaf{place}", value.dtype)
+        return stand_in(value.dtype)
 
     def stand_in(self, equation: Equation) -> Scalar:
         """Return a Scalar of its own for every result: only what is read matters, and where."""
-        self.count += 1
-        return input_scalar(f"made{self.count}", equation.outputs[0].dtype)
+        return stand_in(equation.outputs[0].dtype)
 
     def through_memory(self, demand: Demand) -> Scalar | None:
         """Note that a view is read as it is in memory: all of what it views has to be there."""
@@ -52,7 +50,7 @@ class Demands(Elements):
             return None
         place = len(self.leaves)
         self.leaves[layout.base, place] = (layout.base, ANYWHERE, ())
-        return input_scalar(f"leaf{place}", demand.operand.dtype)
+        return stand_in(demand.operand.dtype)
 
 
 def find_roots(storage: Storage, roots: dict[Value, Root]) -> dict[Value, Root]:

@@ -207,6 +207,11 @@ def _both(first: Scalar | bool, second: Scalar) -> Scalar:
 
 def _spelled(index: Map) -> Any:
     """Return a key for a map; Scalars by identity, for == makes Scalars of them."""
+    for a in index:
+        if a.picks:
+            break
+    else:
+        return index
     return tuple(
         [(a.offset, a.terms, tuple([(id(pick), c) for pick, c in a.picks])) if a.picks else a[:2] for a in index]
     )
@@ -290,8 +295,11 @@ def broadcast_map(operand: Operand, index: Map) -> Map:
     """Return where an operand is read for an element of what it broadcasts to."""
     if not isinstance(operand, Value):
         return ()
-    lead = len(index) - len(operand.shape)
-    return tuple([ZERO if n == 1 else index[lead + i] for i, n in enumerate(operand.shape)])
+    shape = operand.shape
+    lead = len(index) - len(shape)
+    if not lead and 1 not in shape:
+        return index
+    return tuple([ZERO if n == 1 else index[lead + i] for i, n in enumerate(shape)])
 
 
 @handles("cast")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -189,18 +189,40 @@ class Scalar:
         return apply("less_equal", other, self)
 
 
-_interned: WeakValueDictionary[tuple[Any, ...], Scalar] = WeakValueDictionary()
+class _Reference(ref):  # type: ignore[type-arg]
+    """A weak reference that knows under which key it is kept."""
+
+    __slots__ = ("key",)
+    key: tuple[Any, ...]
+
+
+_interned: dict[tuple[Any, ...], _Reference] = {}
+"""What `WeakValueDictionary` is, without a call of Python's for each look: half of all Scalars are asked for again."""
+
+
+def _forget(reference: Any, interned: dict[tuple[Any, ...], _Reference] = _interned) -> None:
+    if interned.get(reference.key) is reference:
+        del interned[reference.key]
 
 
 def _intern(op: str, dtype: DType, operands: tuple[Scalar, ...] = (), payload: Any = None) -> Scalar:
     # The identity of a NaN or a signed zero is its spelling; the ids of operands are safe, for the Scalar holds them.
-    key = (op, dtype.char, repr(payload), *[id(operand) for operand in operands])
-    known = _interned.get(key)
+    key = (op, dtype.char, None if payload is None else repr(payload), *map(id, operands))
+    reference = _interned.get(key)
+    known = None if reference is None else reference()
     if known is None:
         known = Scalar()
         known.op, known.dtype, known.operands, known.payload = op, dtype, operands, payload
-        _interned[key] = known
+        reference = _interned[key] = _Reference(known, _forget)
+        reference.key = key
     return known
+
+
+def stand_in(dtype: DType) -> Scalar:
+    """Return a Scalar that equals no other, for an element of which only the type matters."""
+    scalar = Scalar()
+    scalar.op, scalar.dtype, scalar.operands, scalar.payload = "input", _supported(dtype, "a kernel"), (), "stand-in"
+    return scalar
 
 
 def input_scalar(name: str, dtype: Any) -> Scalar:
@@ -271,6 +293,19 @@ def lift(value: Any, dtype: DType) -> Scalar:
 
 def _common(op: str, letter: str, args: list[Any]) -> DType:
     """Return the type that operands of one kind take together: Python numbers are weak, everything else promotes."""
+    first = args[0]
+    if type(first) is Scalar and all([type(arg) is Scalar and arg.dtype is first.dtype for arg in args]):
+        dtype = first.dtype
+    else:
+        dtype = _promoted(op, args)
+    if letter == "f" and dtype in (INT32, INT64):
+        dtype = FLOAT64
+    if dtype.kind not in KINDS[letter]:
+        raise DTypeError(f"{op}: cannot be computed on dtype {dtype}")
+    return _supported(dtype, op)
+
+
+def _promoted(op: str, args: list[Any]) -> DType:
     kinds: list[Any] = []
     for arg in args:
         if isinstance(arg, Scalar) or (isinstance(arg, (np.generic, np.ndarray)) and arg.shape == ()):
@@ -279,12 +314,7 @@ def _common(op: str, letter: str, args: list[Any]) -> DType:
             kinds.append(arg)
         else:
             raise KernelError(f"{op}: an operand of type {type(arg).__name__} is not a scalar of a kernel")
-    dtype = np.result_type(*kinds)
-    if letter == "f" and dtype in (INT32, INT64):
-        dtype = FLOAT64
-    if dtype.kind not in KINDS[letter]:
-        raise DTypeError(f"{op}: cannot be computed on dtype {dtype}")
-    return _supported(dtype, op)
+    return np.result_type(*kinds)
 
 
 def power(x: Any, y: Any) -> Scalar:
@@ -337,11 +367,11 @@ def topological(outputs: Iterable[Scalar]) -> list[Scalar]:
     order: dict[Scalar, None] = {}
     stack = list(outputs)[::-1]
     while stack:
-        scalar = stack[-1]
-        missing = [operand for operand in scalar.operands if operand not in order]
-        if missing:
-            stack.extend(reversed(missing))
-        else:
+        scalar, count = stack[-1], len(stack)
+        for operand in scalar.operands[::-1]:
+            if operand not in order:
+                stack.append(operand)
+        if len(stack) == count:
             order[stack.pop()] = None
     return list(order)
 
