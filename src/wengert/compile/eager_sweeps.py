@@ -90,7 +90,7 @@ class _Survey:
         if targets:
             parts.append(tuple([place for node, place in places.items() if node in targets]))
         for node in self.nodes:
-            inputs = node.inputs if route is None else route[node]
+            inputs = _inputs_of(node, route) or ()
             parents = tuple([None if parent is None else places[parent] for parent in inputs])
             parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
         if self.work < _LARGE * len(self.nodes):
@@ -151,7 +151,7 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
         total += _size_of(node)
         if len(statics) + len(ends) > _MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * _LARGE):
             raise Unkeyed
-        stack.extend([parent for parent in (node.inputs if route is None else route[node]) if parent is not None])
+        stack.extend([parent for parent in (_inputs_of(node, route) or ()) if parent is not None])
     for node in _below([end for end in ends if end.inputs], route):
         if statics.pop(node, None) is not None:
             ends[node] = None  # more may come from below what the sweep has to do itself
@@ -159,13 +159,18 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
         ends[node] = statics.pop(node)  # what all outputs have together is no array, and cannot be handed over
     if total < _LARGE * len(statics) or not all([node in statics for node, _ in seeds]):
         raise Unkeyed
-    used = {p for node in statics for p in (node.inputs if route is None else route[node])}
+    used = {p for node in statics for p in (_inputs_of(node, route) or ())}
     return sorted(statics, key=_sequence, reverse=True), [end for end in ends if end in used], statics
+
+
+def _inputs_of(node: Node, route: Route | None) -> tuple[Node | None, ...] | None:
+    """Return the Nodes that a sweep goes on to; None if it ends at this one."""
+    return node.inputs if route is None else route.get(node)
 
 
 def _static_of(node: Node, route: Route | None) -> Any:
     """Return what a program depends on of a Node's parameters; `OFF` if it ends here."""
-    if type(node) is not Node or node.primitive not in _trusted or (route is not None and node not in route):
+    if type(node) is not Node or node.primitive not in _trusted or _inputs_of(node, route) is None:
         return OFF
     for value in node.saved if type(node.saved) is tuple else ():
         if isinstance(value, boxing.Tensor):
@@ -337,7 +342,7 @@ def _twins(survey: _Survey, tracers: Sequence[Any], route: Route | None) -> tupl
     way: dict[Node, tuple[Node | None, ...]] = {}
     for node in reversed(survey.nodes):
         twin = twins[node] = _like(node, Node())
-        inputs = node.inputs if route is None else route[node]
+        inputs = _inputs_of(node, route) or ()
         twin.primitive = node.primitive
         twin.inputs = way[twin] = tuple([None if parent is None else twins[parent] for parent in inputs])
         twin.saved = _over_tracers(needed(node), survey.numbers, tracers)
