@@ -110,6 +110,26 @@ def test_gradients_are_products_of_rounded_factors_too() -> None:
         assert x.grad is not None and x.grad.dtype == np.float32
 
 
+def test_convolutions_of_one_element_are_products_and_others_are_what_they_were() -> None:
+    images, kernels, seed = random((3, 64, 8, 9)), random((48, 64, 1, 1)), random((3, 48, 8, 9))
+    weights = kernels[:, :, 0, 0]
+    x, w = wg.tensor(images, requires_grad=True), wg.tensor(kernels)
+
+    @narrow
+    def pointwise(x):
+        out = wg.conv2d(x, w)
+        (out * seed).sum().backward()
+        return out.detach()
+
+    out = np.asarray(pointwise(x)).reshape(3, 48, 72)
+    demand_rounded(out, weights, images.reshape(3, 64, 72))
+    demand_rounded(np.asarray(x.grad).reshape(3, 64, 72), weights.T, seed.reshape(3, 48, 72))
+    wide = wg.tensor(random((48, 64, 3, 3)))
+    y = wg.tensor(images)
+    same = wg.compile(wg.conv2d)(y, wide)
+    np.testing.assert_array_equal(np.asarray(narrow(wg.conv2d)(y, wide)), np.asarray(same))
+
+
 def test_what_branches_ask_is_of_float32() -> None:
     x, ones = wg.full((64, 64), 1 + 2.0**-9), wg.ones((64, 64))  # rounds to one
 

@@ -171,17 +171,17 @@ class ConvolutionWriter(EpilogueWriter):
             raise Unfit
         shapes = [value.shape for value in self.equation.values()]
         after = After(inputs, stores, tuple([value.dtype for value in self.writer.memory]))
-        return fused_convolution(shapes, self.out.dtype, self.equation.params, after)
+        return fused_convolution(shapes, self.out.dtype, self.equation.params, after, self.narrow)
 
 
-def kernels_for(equation: Equation) -> Steps | None:
-    """Return the kernels of a convolution or a pooling, or None if there are none."""
+def kernels_for(equation: Equation, narrow: bool = False) -> Steps | None:
+    """Return the kernels of a convolution or a pooling, or None if there are none; `narrow` as for a Program."""
     values = equation.values()
     if len(values) != len(equation.inputs) or len(equation.outputs) != 1 or len({value.dtype for value in values}) != 1:
         return None
     if equation.primitive.name not in WINDOWS or len(values[0].shape) < 3:
         return None
-    return steps_for(equation.primitive.name, [v.shape for v in values], values[0].dtype, equation.params)
+    return steps_for(equation.primitive.name, [v.shape for v in values], values[0].dtype, equation.params, narrow)
 
 
 def window_steps(layouts: Layouts, equation: Equation, steps: Steps) -> list[Step]:

@@ -101,7 +101,7 @@ class Program:
             return [stack_step(self.layouts, equation, self.parts)]
         if is_scatter(equation):
             return [ScatterWriter(self.fusion, self.layouts, equation).step()]
-        windows = kernels_for(equation)
+        windows = kernels_for(equation, self.narrow)
         if windows is not None:
             fused = None
             if equation.primitive.name == "convolve":

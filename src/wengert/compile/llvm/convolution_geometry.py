@@ -37,6 +37,7 @@ class Convolution(NamedTuple):
         stride, padding, dilation: for each axis; padding as rows of zeros before and after.
         groups: how many parts the channels and filters are divided into.
         dtype: float32 or float64.
+        narrow: whether factors are rounded to bfloat16 where it is a product that gains by it.
     """
 
     batch: int
@@ -49,6 +50,7 @@ class Convolution(NamedTuple):
     dilation: Pair
     groups: int
     dtype: DType
+    narrow: bool = False
 
     @property
     def out(self) -> Pair:

@@ -6,6 +6,7 @@ from ..nests import Access, Counter
 from .convolution_geometry import Convolution
 from .convolution_product import After
 from .products import Product
+from .products_layout import gains_by_rounding
 
 
 def is_pointwise(shape: Convolution) -> bool:
@@ -30,7 +31,7 @@ def pointwise_product(name: str, shape: Convolution, after: After, *, transpose:
     size = shape.image[0] * columns
     made, summed = (shape.depth, shape.breadth) if transpose else (shape.breadth, shape.depth)
     step = (1, shape.depth) if transpose else (shape.depth, 1)
-    return Product(
+    product = Product(
         name,
         (shape.batch, shape.groups),
         made,
@@ -42,6 +43,8 @@ def pointwise_product(name: str, shape: Convolution, after: After, *, transpose:
         {key: source for key, source in inputs.items() if source is not None},
         tuple([s._replace(target=t) for s, t in zip(after.stores, targets) if isinstance(t, Access)]),
     )
+    narrow = shape.narrow and gains_by_rounding(product)
+    return product._replace(name=f"{name}_bfloat16", narrow=True) if narrow else product
 
 
 def _joined(source: Access | Counter, shape: Convolution, columns: int, *, transpose: bool) -> Access | Counter | None:

@@ -61,7 +61,9 @@ class Steps(NamedTuple):
     temporary: int = 0
 
 
-def steps_for(name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[str, Any]) -> Steps | None:
+def steps_for(
+    name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[str, Any], narrow: bool = False
+) -> Steps | None:
     """Return what computes a primitive; None if there are no kernels for it.
 
     Args:
@@ -69,6 +71,7 @@ def steps_for(name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[
         shapes: of its inputs.
         dtype: of its inputs and its output.
         params: its static parameters.
+        narrow: whether factors are rounded to bfloat16 where that is worth it.
     """
     rank = len(shapes[0]) - 2
     if dtype.kind != "f" or dtype.itemsize not in (4, 8) or rank not in (1, 2):
@@ -76,11 +79,11 @@ def steps_for(name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[
     if 0 in [extent for shape in shapes for extent in shape] or 0 in params.get("extents", ()):
         return None
     if name == "convolve":
-        shape = _convolution(shapes[0], shapes[1], dtype, params)
+        shape = _convolution(shapes[0], shapes[1], dtype, params)._replace(narrow=narrow)
         return Steps((Recipe(convolution_kernel, (shape, None)),), ((0, 1, 2),))
     if name == "convolve_transpose_x":
         images = (shapes[0][0], shapes[1][1] * params["groups"], *params["extents"])
-        shape = _convolution(images, shapes[1], dtype, params)
+        shape = _convolution(images, shapes[1], dtype, params)._replace(narrow=narrow)
         return Steps((Recipe(input_gradient_kernel, (shape,)),), ((0, 1, 2),))
     if name == "convolve_transpose_weight":
         kernels = (shapes[0][1], shapes[1][1] // params["groups"], *params["kernel"])
@@ -101,14 +104,16 @@ def steps_for(name: str, shapes: Sequence[Shape], dtype: DType, params: Mapping[
     return Steps((Recipe(POOLING[name], (pooling,)),), (tuple(range(len(shapes) + 1)),))
 
 
-def fused_convolution(shapes: Sequence[Shape], dtype: DType, params: Mapping[str, Any], after: After) -> Recipe:
+def fused_convolution(
+    shapes: Sequence[Shape], dtype: DType, params: Mapping[str, Any], after: After, narrow: bool = False
+) -> Recipe:
     """Return the kernel of `convolve` and of what is done with its elements before they are stored.
 
     Args:
-        shapes, dtype, params: as for `steps_for`, which must have steps for them.
+        shapes, dtype, params, narrow: as for `steps_for`, which must have steps for them.
         after: what is done; its accesses have strides for each axis of the convolution's output.
     """
-    shape = _convolution(shapes[0], shapes[1], dtype, params)
+    shape = _convolution(shapes[0], shapes[1], dtype, params)._replace(narrow=narrow)
     if len(shapes[0]) == 3:
         inputs = {name: _with_row(source) for name, source in after.inputs.items()}
         stores = [store._replace(target=_with_row(store.target)) for store in after.stores]
