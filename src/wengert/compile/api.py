@@ -379,7 +379,8 @@ def compile(
         fastmath: leave out what makes an exact zero win over infinity and NaN, in derivatives: a masked-out element may
             then spoil a gradient. Nothing else changes results beyond rounding.
         compute_dtype: `wg.bfloat16`: factors of the program's larger matrix products are rounded to it. Sums, and all
-            else, stay of float32: parameters, their updates, convolutions, what branches ask. None, or float32: no.
+            else, stay of float32: parameters, their updates, most convolutions, what branches ask. None, or float32:
+            nothing is rounded.
 
     Returns:
         A function that also has `explain()`; of a Module, its attributes and methods, too.
