@@ -73,3 +73,37 @@ def test_a_row_that_costs_much_is_computed_once() -> None:
     assert rest < alone * 64 / 10, "the bound would not notice"
     assert operations(lambda x, w: wg.tanh(x) * w, x, weight) <= alone + rest
     assert operations(lambda x, w: w @ wg.tanh(x), x, weight) <= alone + rest
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [(3, 1, 1), (2, 2, 1), (2, 1, 1), ((3, 2), (2, 1), (1, 0)), ((2, 3), (1, 2), (0, 1))],
+)
+def test_where_all_is_minus_infinity_no_border_takes_a_gradient(
+    kernel: Any, stride: Any, padding: Any, dtype: str
+) -> None:
+    image = np.random.default_rng(1).normal(size=(2, 2, 7, 19)).astype(dtype)
+    image[image < 0.3] = -np.inf
+
+    def total(x: Any) -> Any:
+        return wg.nn.functional.max_pool2d(x, kernel, stride=stride, padding=padding).sum()
+
+    # Every window gives one to the first of its largest elements, and the border is no element.
+    rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+    steps = (stride, stride) if isinstance(stride, int) else stride
+    border = (padding, padding) if isinstance(padding, int) else padding
+    expected = np.zeros_like(image)
+    places = [(image.shape[2 + i] + 2 * border[i] - (rows, columns)[i]) // steps[i] + 1 for i in (0, 1)]
+    for plane in np.ndindex(2, 2):
+        for top, left in np.ndindex(*places):
+            first_row, first_column = top * steps[0] - border[0], left * steps[1] - border[1]
+            there = [
+                (r, c)
+                for r in range(max(first_row, 0), min(first_row + rows, 7))
+                for c in range(max(first_column, 0), min(first_column + columns, 19))
+            ]
+            expected[(*plane, *max(there, key=lambda place: image[(*plane, *place)]))] += 1
+    with np.errstate(invalid="ignore"):
+        found = wg.compile(wg.grad(total))(wg.tensor(image))
+    assert np.array_equal(found, expected)

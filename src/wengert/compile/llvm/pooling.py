@@ -20,7 +20,7 @@ from .convolution_planes import write_copy
 from .machine import Machine
 from .pooling_pairs import pairs_fit, pairs_largest, pairs_transpose
 from .pooling_planes import write_back
-from .vectors import SYMBOL, vector
+from .vectors import SYMBOL, spelled, vector
 
 LEAST = "0xFFF0000000000000"
 """Minus infinity."""
@@ -223,7 +223,35 @@ class _Pool:
             first = code.value(
                 f"select {self.flags} {taken}, {self.counts} {self.count(number)}, {self.counts} {first}"
             )
-        return first
+        if not any([low for low, _ in self.shape.padding]):
+            return first
+        # The border is as small as anything can be: where all is, the first element that is there is the first largest.
+        least = code.splat(LEAST, code.kind, code.lanes)
+        nothing = code.value(f"fcmp oeq {code.of} {largest}, {least}")
+        return code.value(
+            f"select {self.flags} {nothing}, {self.counts} {self.first_inside(place)}, {self.counts} {first}"
+        )
+
+    def first_inside(self, place: _Place) -> str:
+        """Return which of each window's elements is the first that lies in the image."""
+        code, shape = self.code, self.shape
+        numbers = vector("i64", code.lanes)
+        begin = code.multiply(place.row, shape.stride[0])
+        above: Index = 0
+        for down in range(shape.window[0]):
+            outside = code.compare(code.add(begin, down * shape.dilation[0]), "slt", shape.padding[0][0])
+            above = code.add(above, code.value(f"zext i1 {outside} to i64"))
+        total = code.splat(code.multiply(above, shape.window[1]), "i64", code.lanes)
+        columns = code.value(
+            f"add {numbers} {code.splat(place.column, 'i64', code.lanes)}, {spelled('i64', range(code.lanes))}"
+        )
+        stride = code.splat(str(shape.stride[1]), "i64", code.lanes)
+        begins = code.value(f"mul {numbers} {columns}, {stride}")
+        for across in range(shape.window[1]):
+            bound = code.splat(str(shape.padding[1][0] - across * shape.dilation[1]), "i64", code.lanes)
+            outside = code.value(f"icmp slt {numbers} {begins}, {bound}")
+            total = code.value(f"add {numbers} {total}, {code.value(f'zext {self.flags} {outside} to {numbers}')}")
+        return total if self.counts == numbers else code.value(f"trunc {numbers} {total} to {self.counts}")
 
     def add(self, run: int, place: _Place, share: str) -> None:
         """Write the addition of a vector to an element of each window."""
