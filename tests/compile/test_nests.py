@@ -300,6 +300,20 @@ def test_what_a_kernel_says_of_its_work() -> None:
     assert small.grain > small.units
 
 
+def test_longer_chains_are_worth_sharing_sooner() -> None:
+    """Vectors of long chains are doubled; an operation on such a one is two instructions."""
+    x = input_scalar("x", FLOAT32)
+    kernels: list[Kernel] = []
+    for count in (50, 100, 200, 400):
+        y = x
+        for place in range(count):
+            y = y * x + place
+        kernels.append(nest_kernel(elementwise([y], 4096), AVX512))
+    work = [kernel.units / kernel.grain for kernel in kernels]
+    for shorter, longer in pairwise(work):
+        assert 1.7 < longer / shorter < 2.3
+
+
 def test_equal_nests_are_generated_once_and_others_apart() -> None:
     """Nests that differ in a fill's sign, in a Counter's axis or in a pick are other kernels."""
     x, n = input_scalar("x", FLOAT32), input_scalar("n", INT64)

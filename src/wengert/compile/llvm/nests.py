@@ -94,7 +94,7 @@ def _function(nest: Nest, machine: Machine) -> _Function:
     _units(body)
     lines = _assembled(body)
     flops, moved = _work(plan)
-    cycles = max(flops / (plan.lanes * OPERATIONS_PER_CYCLE), moved / BYTES_PER_CYCLE)
+    cycles = max(flops / (plan.lanes_at_once * OPERATIONS_PER_CYCLE), moved / BYTES_PER_CYCLE)
     return _Function(lines, tuple(text.declarations), plan.units, cycles, body.scratch_bytes, flops, moved)
 
 

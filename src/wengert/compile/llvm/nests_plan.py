@@ -92,6 +92,11 @@ class Plan(NamedTuple):
         return self.extents[len(self.extents) - self.within :]
 
     @property
+    def lanes_at_once(self) -> int:
+        """How many elements an instruction computes: half of a vector's where long chains have these doubled."""
+        return min(self.lanes, _dominant_lanes(self.nest, self.phases, self.machine))
+
+    @property
     def units(self) -> int:
         """How many units of work there are."""
         return math.prod(self.unit_extents)
@@ -153,7 +158,8 @@ def _cycles_of_unit(plan: Plan) -> float:
             count *= plan.block // plan.lanes
         elif inner and inner[-1]:
             count = count // inner[-1] * _whole_up(inner[-1], plan.lanes)
-        cycles += max((count + 1) * cost_of(lowered) / OPERATIONS_PER_CYCLE, moved / BYTES_PER_CYCLE)
+        instructions = cost_of(lowered) * plan.lanes // plan.lanes_at_once
+        cycles += max((count + 1) * instructions / OPERATIONS_PER_CYCLE, moved / BYTES_PER_CYCLE)
     return cycles
 
 
