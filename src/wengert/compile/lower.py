@@ -192,6 +192,7 @@ class NestWriter:
         self.phases: list[_PhaseInMaking] = []
         self.given: dict[Value, Scalar] = {}
         self.available: dict[str, int] = {}
+        self.earliest: dict[Scalar, int] = {}
         late: list[Root] = []
         for root in self.group.roots:
             if root.is_reduction:
@@ -240,26 +241,28 @@ class NestWriter:
         return convert(scalar, root.value.dtype)
 
     def _phase(self, root: Root, scalar: Scalar, inner: Axes) -> tuple[int, _PhaseInMaking]:
-        used = [self.available.get(s.payload, 0) for s in topological((scalar,)) if s.op == "input"]
-        picks = self._picked_after(scalar)
-        first = max([0, *used, *picks])
-        for place in range(first, len(self.phases)):
+        for place in range(self._earliest(scalar), len(self.phases)):
             if self.phases[place].inner == inner:
                 return place, self.phases[place]
         self.phases.append(_PhaseInMaking(inner))
         return len(self.phases) - 1, self.phases[-1]
 
-    def _picked_after(self, scalar: Scalar) -> list[int]:
-        """Return the phases before which places that the scalar is loaded from are not known."""
-        found: list[int] = []
-        pending = [s for s in topological((scalar,)) if s.op == "input"]
+    def _earliest(self, scalar: Scalar) -> int:
+        """Return the first phase before which all is known that a Scalar, and where it is loaded from, is made of."""
+        known, pending = self.earliest, [scalar]
         while pending:
-            source = self.writer.sources.get(pending.pop().payload)
-            for pick, _ in source.picks if isinstance(source, Access) else ():
-                inputs = [s for s in topological((pick,)) if s.op == "input"]
-                found.extend([self.available.get(s.payload, 0) for s in inputs])
-                pending.extend(inputs)
-        return found
+            item = pending[-1]
+            needed = item.operands
+            if item.op == "input":
+                source = self.writer.sources.get(item.payload)
+                needed = tuple([pick for pick, _ in source.picks]) if isinstance(source, Access) else ()
+            missing = [other for other in needed if other not in known]
+            if missing:
+                pending.extend(missing)
+                continue
+            own = self.available.get(item.payload, 0) if item.op == "input" else 0
+            known[pending.pop()] = max([own, *[known[other] for other in needed]])
+        return known[scalar]
 
     def _reduce(self, root: Root) -> None:
         scalar = self._scalar(root)

@@ -103,6 +103,18 @@ class Text:
             self.tables[key] = (name, line)
         return self.tables[key][0]
 
+    def numbers(self, entries: tuple[float, ...], dtype: DType) -> str:
+        """Return the symbol of a constant table of numbers; it is written as bytes, which LLVM reads much faster."""
+        if dtype not in (FLOAT32, FLOAT64):
+            return self.table(STORED[dtype], [literal(entry, dtype) for entry in entries])
+        data = pack(f"<{len(entries)}{dtype.char}", *entries)
+        key = (dtype, data)
+        if key not in self.tables:
+            name = f"{self.symbol}.table{len(self.tables)}"
+            text = f'[{len(data)} x i8] c"\\{data.hex(chr(92)).upper()}"'
+            self.tables[key] = (name, f"{name} = private unnamed_addr constant {text}, align 64")
+        return self.tables[key][0]
+
     def table_lines(self) -> list[str]:
         """Return the definitions of the tables."""
         return [line for _, line in self.tables.values()]
@@ -210,7 +222,7 @@ def _conversion(region: Region, scalar: Scalar, operand: str, lanes: int) -> str
 def _lookup(region: Region, scalar: Scalar, index: str, lanes: int) -> str:
     dtype, table = scalar.payload
     element, width = STORED[dtype], TYPES[scalar.operands[0].dtype]
-    name = region.text.table(element, [literal(entry, dtype) for entry in table])
+    name = region.text.numbers(table, dtype)
     if lanes == 1:
         place = region.value(f"getelementptr inbounds {element}, ptr {name}, {width} {index}")
         return region.value(f"load {element}, ptr {place}")
