@@ -122,7 +122,9 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     stack = 1
     if pack_left and shape.left_row == 1 and rows.longer == 0 and rows.count % 2 == 0:
         stack = 2 if 2 * rows.size * shape.itemsize <= CACHE_LINE else 1
-    group = min(columns.count, max(1, machine.level2 // 2 // packed))
+    # Each group packs the left factor again, line by line of cache if it is not contiguous along k.
+    share = machine.level2 // 2 if shape.left_step == 1 else machine.level2
+    group = min(columns.count, max(1, share // packed))
     while group > 1 and batches * rows.count // stack * -(-columns.count // group) < FEW_UNITS:
         group = -(-group // 2)
     depth = split(steps, steps + 1)
