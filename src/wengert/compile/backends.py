@@ -15,6 +15,8 @@ from .graph import Graph
 from .interpret import interpret
 from .llvm import program
 from .llvm.machine import host_machine
+from .llvm.matrix_tiles import with_tiles
+from .llvm.target import host_target
 from .sources import Unsure
 
 
@@ -66,6 +68,13 @@ def _machine() -> Any:
         return None
 
 
+@cache
+def _narrow_machine() -> Any:
+    """Return the machine that products in bfloat16 are for: with its tile registers, which others do not use."""
+    machine = _machine()
+    return None if machine is None else with_tiles(machine, host_target())
+
+
 def warm_up() -> None:
     """Begin to load what native code needs, in the background."""
     if _machine() is not None:
@@ -83,5 +92,5 @@ def prepare(graph: Graph, conditional: bool = False, narrow: bool = False) -> Ru
     Where that does not hold, the runnable raises `Unsure`, and has written nothing. With `narrow`, factors of products
     are rounded to bfloat16 where kernels gain by it; NumPy does not.
     """
-    machine = _machine()
+    machine = _narrow_machine() if narrow else _machine()
     return Interpreted(graph, conditional) if machine is None else build(graph, machine, conditional, narrow)

@@ -19,6 +19,7 @@ class Machine(NamedTuple):
         fma: whether it multiplies and adds in one instruction, rounding once.
         masks: whether loads and stores of some lanes of a vector cost no more than of all.
         bfloat16: whether it multiplies pairs of bfloat16 numbers and adds both products to a float32 number.
+        tiles: whether it multiplies tiles of bfloat16 numbers (AMX), and this process may use them.
         level1, level2: bytes of cache of one core.
     """
 
@@ -27,6 +28,7 @@ class Machine(NamedTuple):
     fma: bool = True
     masks: bool = False
     bfloat16: bool = False
+    tiles: bool = False
     level1: int = 32 * 1024
     level2: int = 256 * 1024
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ..nests import Access, Counter, Store
 from ..scalar_ir import FLOAT32, DType
 from .machine import Machine
-from .products_plan import Plan, Shape, plan_product
+from .products_plan import Plan, Shape, fits_matrix, plan_product
 
 
 class Product(NamedTuple):
@@ -93,6 +93,8 @@ def _planned(product: Product, machine: Machine) -> Plan:
     form = ""
     if product.narrow:
         form = "pairs" if machine.bfloat16 and product.k % 2 == 0 and product.k >= 8 else "rounded"
+        if machine.tiles and fits_matrix(shape):
+            form = "tiles"
     return plan_product(shape, batches, machine, form)
 
 

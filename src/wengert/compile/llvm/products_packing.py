@@ -10,6 +10,8 @@ from .vectors import spelled, vector
 
 MARGIN = 64
 """Bytes before and after what is packed that packing may write to."""
+PAIRS = ("pairs", "tiles")
+"""Forms of two numbers in four bytes."""
 
 
 class Source(NamedTuple):
@@ -29,12 +31,12 @@ class Source(NamedTuple):
     @property
     def stored(self) -> str:
         """Type of what is packed."""
-        return "i32" if self.form == "pairs" else self.kind
+        return "i32" if self.form in PAIRS else self.kind
 
     @property
     def each(self) -> int:
         """How many elements along k become one."""
-        return 2 if self.form == "pairs" else 1
+        return 2 if self.form in PAIRS else 1
 
 
 def packing(source: Source, lanes: int) -> str:
@@ -92,7 +94,7 @@ def _copy_rows(code: Code, source: Source, packed: Packed, start: str, masks: Se
                 for row in range(source.each)
             ]
             to = code.element(source.kind, write, (column, lanes))
-            code.store(source.stored, lanes, _joined(code, source, lanes, rows), to)
+            code.store(source.stored, lanes, joined(code, source, lanes, rows), to)
 
 
 def _transpose(code: Code, source: Source, packed: Packed) -> None:
@@ -115,10 +117,10 @@ def _transpose(code: Code, source: Source, packed: Packed) -> None:
             rows = []
             for lane in range(lanes):
                 at = code.element(source.kind, read, (min(lane, source.extent - 1), source.stride))
-                rows.append(_shortened(code, source, piece, code.load(source.kind, piece * source.each, at)))
+                rows.append(shortened(code, source, piece, code.load(source.kind, piece * source.each, at)))
             write = code.element(source.kind, "%to", (k, width), (column, 1))
-            for step, turned in enumerate(_turned(code, source.stored, lanes, rows, piece)):
-                code.store(source.stored, lanes, turned, code.element(source.kind, write, (step, width)))
+            for step, row in enumerate(turned(code, source.stored, lanes, rows, piece)):
+                code.store(source.stored, lanes, row, code.element(source.kind, write, (step, width)))
 
 
 def _piece(source: Source, lanes: int) -> int:
@@ -126,7 +128,7 @@ def _piece(source: Source, lanes: int) -> int:
     return min(lanes, 16 // SIZES[source.kind])
 
 
-def _turned(code: Code, kind: str, lanes: int, rows: list[str], piece: int) -> list[str]:
+def turned(code: Code, kind: str, lanes: int, rows: list[str], piece: int) -> list[str]:
     """Write the transposition of short rows, one for each lane, into `piece` vectors.
 
     Rows that lie `piece` apart are joined to vectors; what is left are transpositions of squares within 16 bytes.
@@ -165,13 +167,13 @@ def _gather(code: Code, source: Source, packed: Packed) -> None:
                 code.load(source.kind, 1, code.element(source.kind, at, (row, source.step)))
                 for row in range(source.each)
             ]
-            code.store(source.stored, 1, _joined(code, source, 1, rows), code.element(source.kind, write, (k, width)))
+            code.store(source.stored, 1, joined(code, source, 1, rows), code.element(source.kind, write, (k, width)))
 
 
-def _joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
+def joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
     """Write what elements become that follow each other along k, of vectors across it."""
-    if source.form != "pairs":
-        return _shortened(code, source, lanes, rows[0])
+    if source.form not in PAIRS:
+        return shortened(code, source, lanes, rows[0])
     halves = []
     for row in rows:
         short = code.value(f"fptrunc {vector('float', lanes)} {row} to {vector('bfloat', lanes)}")
@@ -181,9 +183,9 @@ def _joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
     return code.value(f"or {of} {halves[0]}, {code.value(f'shl {of} {halves[1]}, {sixteen}')}")
 
 
-def _shortened(code: Code, source: Source, count: int, numbers: str) -> str:
+def shortened(code: Code, source: Source, count: int, numbers: str) -> str:
     """Write what numbers that follow each other along k become: `count` numbers, or pairs of them."""
-    if source.form == "pairs":
+    if source.form in PAIRS:
         short = code.value(f"fptrunc <{2 * count} x float> {numbers} to <{2 * count} x bfloat>")
         return code.value(f"bitcast <{2 * count} x bfloat> {short} to {vector('i32', count)}")
     return _rounded(code, count, numbers) if source.form == "rounded" else numbers

@@ -22,6 +22,10 @@ THIN = 16
 """Most rows for dot products: each few of them read all of the right factor again."""
 DOT_OVERHEAD = 20
 """Cycles that the end of a vector of dot products costs."""
+MATRIX_SIDE = 16
+"""Rows and columns of a tile register of processors with AMX."""
+MATRIX_OVERHEAD = 200
+"""Cycles that a tile of 32 x 32 results costs beyond its arithmetic: an estimate."""
 WORTHWHILE = 6000
 """Cycles of work that are worth another thread's while."""
 
@@ -64,7 +68,8 @@ class Plan(NamedTuple):
         long: whether panels are packed part by part of k in each unit, since whole ones would fill the cache.
         group: panels that are packed together, and that one unit goes through.
         stack: tiles, one below another, that one unit goes through.
-        form: what factors are packed as: "" for what they are, "rounded" to bfloat16 numbers, or "pairs" of such.
+        form: what factors are packed as: "" for what they are, "rounded" to bfloat16 numbers, "pairs" of such, or pairs
+            for "tiles" that a processor multiplies.
         cycles: what it costs, about.
     """
 
@@ -112,6 +117,8 @@ class Shape(NamedTuple):
 
 def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -> Plan:
     """Return how a product is best computed on a machine."""
+    if form == "tiles":
+        return _matrix_plan(shape, batches, machine)
     lanes = max(1, machine.vector_bytes // shape.itemsize)
     vectors = -(-shape.columns // lanes)
     steps = shape.depth // 2 if form == "pairs" else shape.depth
@@ -136,6 +143,27 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
     dots = None if form else _dot_plan(shape, batches, machine)
     return plan if dots is None or plan.cycles <= dots.cycles else dots
+
+
+def fits_matrix(shape: Shape) -> bool:
+    """Return whether tiles of a processor with AMX suit a product of factors rounded to bfloat16."""
+    is_large = shape.rows >= MATRIX_SIDE and shape.columns >= MATRIX_SIDE and shape.depth >= 2 * MATRIX_SIDE
+    return is_large and shape.depth % 2 == 0 and 1 in (shape.left_row, shape.left_step)
+
+
+def _matrix_plan(shape: Shape, batches: int, machine: Machine) -> Plan:
+    """Return how a product is computed in the tile registers of a processor: 32 x 32 results at a time."""
+    rows, columns = split(shape.rows, 2 * MATRIX_SIDE), split(-(-shape.columns // MATRIX_SIDE), 2)
+    steps = -(-shape.depth // (2 * MATRIX_SIDE)) * MATRIX_SIDE
+    packed = steps * columns.largest * MATRIX_SIDE * shape.itemsize
+    group = min(columns.count, max(1, machine.level2 // 2 // packed))
+    while group > 1 and batches * rows.count * -(-columns.count // group) < FEW_UNITS:
+        group = -(-group // 2)
+    cycles = rows.count * columns.count * (4 * steps + MATRIX_OVERHEAD)
+    plan = Plan(
+        MATRIX_SIDE, rows, columns, split(steps, steps), True, True, False, False, group, 1, "tiles", float(cycles)
+    )
+    return plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
 
 
 def _long(plan: Plan, shape: Shape, batches: int, machine: Machine) -> Plan:

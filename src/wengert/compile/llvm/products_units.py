@@ -13,6 +13,7 @@ from .products_code import SIZES, Code
 from .products_dots import dot_function
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .products_layout import Product
+from .products_matrix import matrix_function, pack_rows_function, padded_pairs
 from .products_packing import MARGIN, Packed, Source, pack_function, packing
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
@@ -77,7 +78,8 @@ class Generator:
         self.left_source = Source(self.kind, product.k, product.m, step, stride, plan.form)
         turned = packing(self.left_source, lanes) == "transpose"
         self.left = Packed(lanes, vectors, vectors * lanes if turned else rows)
-        self.steps = product.k // self.left_source.each
+        self.pairs = product.k // self.left_source.each
+        self.steps = padded_pairs(product.k) if plan.form == "tiles" else self.pairs
         self.right = Packed(self.lanes, self.width, self.width * self.lanes)
         self.code = Code()
         self.helpers: dict[str, list[str]] = {}
@@ -179,7 +181,13 @@ class Generator:
         part = code.element(self.kind, at.right, (start, source.each * step))
         with code.loop(first, last) as panel:
             column = code.multiply(_start(code, plan.columns, panel), self.lanes)
-            code.write(f"call void {name}(ptr {part}, ptr {self._panel(panel, first)}, i64 {column}, i64 {depth})")
+            to = self._panel(panel, first)
+            given = self.pairs if plan.form == "tiles" else depth
+            code.write(f"call void {name}(ptr {part}, ptr {to}, i64 {column}, i64 {given})")
+            for step in range(self.pairs, self.steps):
+                for vector in range(self.width):
+                    end = code.element("i32", to, (step, self.right.pitch), (vector, self.lanes))
+                    code.store("i32", self.lanes, "zeroinitializer", end)
 
     def _span(self, at: _Unit) -> tuple[str | int, str | int]:
         """Return the first panel of a group, and the one after its last."""
@@ -245,7 +253,10 @@ class Generator:
         if not self.plan.pack_left:
             return code.element(self.kind, at.left, (at.row, stride), (start, step))
         name = f"{SYMBOL}.pack_left"
-        self._helper(name, *pack_function(name, self.left_source, self.left))
+        if self.plan.form == "tiles":
+            self._helper(name, *pack_rows_function(name, self.left_source, self.height))
+        else:
+            self._helper(name, *pack_function(name, self.left_source, self.left))
         source = code.element(self.kind, at.left, (start, self.left_source.each * step))
         to = code.element("i8", "%scratch", (self.scratch.left, 1))
         code.write(f"call void {name}(ptr {source}, ptr {to}, i64 {at.row}, i64 {depth})")
@@ -332,7 +343,9 @@ class Generator:
         strides = row_stride, left_step, right_step, column_stride
         how = plan.parts, self.machine.fma, plan.form == "pairs"
         tile = Tile(self.kind, self.lanes, height, width, *strides, align, *how)
-        if plan.dots:
+        if plan.form == "tiles":
+            self._helper(name, *matrix_function(name, height, width, self.height, self.right.pitch))
+        elif plan.dots:
             self._helper(name, *dot_function(name, tile, product.k, product.n))
         else:
             self._helper(name, *tile_function(name, tile, product.k == 0))

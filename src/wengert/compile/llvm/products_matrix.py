@@ -1,0 +1,140 @@
+"""Matrix products of bfloat16 factors in the tile registers of x86-64 processors with AMX.
+
+A register holds 16 rows of 64 bytes: of sums, 16 x 16 of float32; of the left factor, 16 rows of 16 pairs of neighbours
+along k; of the right one, 16 pairs for each of 16 columns, as they are packed for instructions on vectors. One
+instruction adds the products of 32 steps of k to 256 sums. What is packed ends with zeros, up to a multiple of 32. The
+left factor is packed in blocks of 16 pairs of all rows of a tile, so that rows of a register lie one after another.
+"""
+
+from __future__ import annotations
+
+from .products_code import Code
+from .products_packing import Source, joined, shortened, turned
+from .products_tiles import ARGUMENTS
+from .vectors import spelled
+
+SIDE = 16
+"""Rows of a tile register, and elements of four bytes in a row."""
+STEPS = 2 * SIDE
+"""Steps of k that one instruction does."""
+_PIECE = 4
+"""Rows that are turned over together."""
+_MEMORY_ROW = 64
+
+
+def padded_pairs(depth: int) -> int:
+    """Return how many pairs along k are packed."""
+    return -(-depth // STEPS) * SIDE
+
+
+def matrix_function(name: str, rows: int, vectors: int, packed: int, pitch: int) -> tuple[list[str], Code]:
+    """Return the code of `void name(ARGUMENTS)`, which writes `rows` rows of one or two vectors of the product.
+
+    Args:
+        name: its symbol.
+        rows: up to 32.
+        vectors: columns of the result, in vectors of 16.
+        packed: rows of the packed left factor.
+        pitch: elements from one pair to the next in the packed right factor.
+    """
+    code = Code()
+    heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
+    sums = [(row, column) for row in range(len(heights)) for column in range(vectors)]
+    left_first = len(sums)
+    right_first = left_first + len(heights)
+    used = [heights[row] for row, _ in sums] + heights + [SIDE] * vectors
+    _configure(code, used)
+    for number, _ in enumerate(sums):
+        code.call("x86.tilezero", "void", [("i8", str(number))])
+    with code.loop(0, "%depth", SIDE) as k:
+        for row in range(len(heights)):
+            at = code.element("i32", "%a", (row * SIDE, SIDE), (k, packed))
+            _load(code, left_first + row, at, SIDE)
+        for column in range(vectors):
+            at = code.element("i32", "%b", (k, pitch), (column, SIDE))
+            _load(code, right_first + column, at, pitch)
+        for number, (row, column) in enumerate(sums):
+            registers = number, left_first + row, right_first + column
+            code.call("x86.tdpbf16ps", "void", [("i8", str(register)) for register in registers])
+    bytes_apart = code.multiply("%stride", 4)
+    for number, (row, column) in enumerate(sums):
+        down = code.multiply("%stride", row * SIDE)
+        at = code.element("float", "%c", (down, 1), (column, SIDE))
+        given = [("i8", str(number)), ("ptr", at), ("i64", str(bytes_apart))]
+        code.call("x86.tilestored64", "void", given)
+    code.call("x86.tilerelease", "void", [])
+    return code.function(f"define private void {name}({ARGUMENTS}) noinline nounwind"), code
+
+
+def _configure(code: Code, heights: list[int]) -> None:
+    """Write how many rows the tile registers have; rows are of 64 bytes."""
+    content = [0] * 64
+    content[0] = 1
+    for register, height in enumerate(heights):
+        content[16 + 2 * register] = _MEMORY_ROW
+        content[48 + register] = height
+    place = code.value("alloca <64 x i8>, align 64")
+    code.store("i8", 64, spelled("i8", content), place, align=64)
+    code.call("x86.ldtilecfg", "void", [("ptr", place)])
+
+
+def _load(code: Code, register: int, at: str, elements_apart: int) -> None:
+    given = [("i8", str(register)), ("ptr", at), ("i64", str(4 * elements_apart))]
+    code.call("x86.tileloadd64", "void", given)
+
+
+def pack_rows_function(name: str, source: Source, rows: int) -> tuple[list[str], Code]:
+    """Return the code of `void name(ptr from, ptr to, i64 first, i64 depth)`, which packs rows of pairs along k.
+
+    Rows beyond the matrix are any rows of it: sums of theirs are not stored.
+    """
+    code = Code()
+    write = _pack_along if source.step == 1 else _pack_across
+    write(code, source, rows)
+    head = f"define private void {name}(ptr %from, ptr %to, i64 %first, i64 %depth) noinline nounwind"
+    return code.function(head), code
+
+
+def _pack_along(code: Code, source: Source, rows: int) -> None:
+    """Write the packing of a matrix that is contiguous along k."""
+    whole, rest = divmod(source.depth // 2, SIDE)
+    with code.loop(0, rows) as row:
+        index = code.least(code.add("%first", row), source.extent - 1)
+        read = code.element("float", "%from", (index, source.stride))
+        write = code.element("i32", "%to", (row, SIDE))
+        if whole:
+            with code.loop(0, whole * SIDE, SIDE) as k:
+                numbers = code.load("float", STEPS, code.element("float", read, (k, 2)))
+                code.store("i32", SIDE, shortened(code, source, SIDE, numbers), code.element("i32", write, (k, rows)))
+        if rest:
+            mask = spelled("i1", [int(step < 2 * rest) for step in range(STEPS)])
+            numbers = code.load("float", STEPS, code.element("float", read, (whole, STEPS)), mask)
+            code.store(
+                "i32", SIDE, shortened(code, source, SIDE, numbers), code.element("i32", write, (whole * SIDE, rows))
+            )
+
+
+def _pack_across(code: Code, source: Source, rows: int) -> None:
+    """Write the packing of a matrix that is contiguous across k: four rows of 16 pairs are turned over at a time."""
+    whole, rest = divmod(source.depth // 2, SIDE)
+    with code.loop(0, rows, _PIECE) as row:
+        begin = code.least(code.add("%first", code.least(row, rows - _PIECE)), source.extent - _PIECE)
+        read = code.element("float", "%from", (begin, 1))
+        down = code.add(begin, code.value("sub nsw i64 0, %first"))
+        write = code.element("i32", "%to", (down, SIDE))
+        if whole:
+            with code.loop(0, whole * SIDE, SIDE) as k:
+                _turn(code, source, (read, write), k, SIDE, rows)
+        if rest:
+            _turn(code, source, (read, write), whole * SIDE, rest, rows)
+
+
+def _turn(code: Code, source: Source, places: tuple[str, str], first: str | int, count: int, rows: int) -> None:
+    """Write the packing of a block of four rows and 16 pairs, of which the first `count` are there."""
+    columns = ["zeroinitializer"] * SIDE
+    for number in range(count):
+        at = code.element("float", places[0], (code.add(first, number), 2 * source.step))
+        both = [code.load("float", _PIECE, code.element("float", at, (step, source.step))) for step in (0, 1)]
+        columns[number] = joined(code, source, _PIECE, both)
+    for row, packed in enumerate(turned(code, "i32", SIDE, columns, _PIECE)):
+        code.store("i32", SIDE, packed, code.element("i32", places[1], (row, SIDE), (first, rows)))
