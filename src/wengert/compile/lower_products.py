@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from .fuse import Fusion
@@ -19,7 +20,7 @@ from .lower_index import Affine, Map, NeedsSplit
 from .lower_layout import Layouts
 from .lower_nests import COSTLY, common_offsets, shifted
 from .nests import Access, Counter, Store
-from .scalar_ir import FLOAT32, FLOAT64, ScalarFunction, convert, input_scalar, topological
+from .scalar_ir import FLOAT32, FLOAT64, Scalar, ScalarFunction, convert, input_scalar, topological
 from .scalar_math import lower
 
 Axes = tuple[int, ...]
@@ -135,14 +136,19 @@ class EpilogueWriter:
 
 def _demand_short(stores: list[Store]) -> None:
     """Refuse what is so long that its values leave no registers to the tiles of the product."""
-    scalars = tuple([store.scalar for store in stores])
+    if _length(tuple([store.scalar for store in stores])) > MOST_OPERATIONS:
+        raise Unfit
+
+
+@lru_cache(256)
+def _length(scalars: tuple[Scalar, ...]) -> int:
+    """Return how many machine operations compute Scalars; 0 if no function of mathematics is among them."""
     order = topological(scalars)
     if not any([scalar.op in COSTLY for scalar in order]):
-        return
+        return 0
     inputs = tuple([scalar for scalar in order if scalar.op == "input"])
     function, _ = lower(ScalarFunction("epilogue", inputs, scalars), anywhere=True)
-    if len(topological(function.outputs)) > MOST_OPERATIONS:
-        raise Unfit
+    return len(topological(function.outputs))
 
 
 class ProductWriter(EpilogueWriter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,21 @@ class Region(NamedTuple):
 
 def region_of(key: Any, shape: tuple[int, ...]) -> Region | None:
     """Return the region that a key of integers, slices, Ellipsis and None selects, or None if it holds arrays."""
-    parts: list[Any] = list(key)
-    if any([isinstance(part, (np.ndarray, list, bool, np.bool_)) for part in parts]):
-        return None
+    spelled: list[Any] = []
+    for part in key:
+        if type(part) is slice:
+            spelled.append((part.start, part.stop, part.step))
+        elif isinstance(part, (np.ndarray, list, tuple, bool, np.bool_)):
+            return None
+        else:
+            spelled.append(part)
+    return _selected(tuple(spelled), shape)
+
+
+@lru_cache(4096)
+def _selected(spelled: tuple[Any, ...], shape: tuple[int, ...]) -> Region:
+    """Return the region of a key whose slices are spelled as tuples, which can be looked up."""
+    parts = [slice(*part) if type(part) is tuple else part for part in spelled]
     taken = sum([part is not None and part is not Ellipsis for part in parts])
     if Ellipsis not in parts:
         parts.append(Ellipsis)
