@@ -82,6 +82,26 @@ def test_pullback_of_a_stencil_is_one_kernel_for_each_step(rng: np.random.Genera
     assert len({line.split(":")[0] for line in lines}) == 1
 
 
+@pytest.mark.parametrize("taps", [3, 5])
+def test_stencil_of_many_points_reads_no_padded_copy(rng: np.random.Generator, taps: int) -> None:
+    weights = rng.standard_normal((taps, taps))
+    reach = taps // 2
+
+    def function(b: Any, u: Any) -> Any:
+        for _ in range(4):
+            wide = b.call("pad_constant", u, np.float32(0), widths=((reach, reach), (reach, reach)))
+            terms: list[Any] = []
+            for (i, j), weight in np.ndenumerate(weights):
+                key = (slice(i, i + u.shape[0]), slice(j, j + u.shape[1]))
+                terms.append(b.call("multiply", b.call("index", wide, key=key), float(weight)))
+            u = added(b, terms)
+        return u
+
+    arrays = [floats(rng, 12, 21)]
+    executable = assert_agrees(graph_of(function, arrays), arrays, roundings=8.0 * taps**2)
+    assert len(executable.explain().splitlines()) == 4
+
+
 def test_zeros_around_what_is_scaled_are_those_of_embed(rng: np.random.Generator) -> None:
     def function(b: Any, x: Any) -> list[Any]:
         outs: list[Any] = []

@@ -14,7 +14,7 @@ from .scalar_ir import Scalar, stand_in
 ANYWHERE: Map = (Affine(1),)
 """Stands for the map of what is read in no particular order."""
 FEW_TIMES, MOST_TIMES = 2, 8
-"""At how many places a root may have an array's elements computed: one that costs something, and any."""
+"""At how many places a root may have an array's elements computed: one that costs much, and one that is not free."""
 
 
 class Demands(Elements):
@@ -30,8 +30,10 @@ class Demands(Elements):
         """Note what is demanded; its Scalar is a stand-in."""
         if not self.storage.is_leaf(value):
             times = self.visited.get(value, 0) + 1
-            if times > MOST_TIMES or (times > FEW_TIMES and self.storage.cost(value) > CHEAP):
-                raise MustStore(value)
+            if times > FEW_TIMES:
+                cost = self.storage.cost(value)
+                if cost > CHEAP or (cost and times > MOST_TIMES):
+                    raise MustStore(value)
             self.visited[value] = times
             return None
         place = len(self.leaves)
