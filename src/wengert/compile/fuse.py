@@ -42,6 +42,8 @@ class Fusion(Storage):
         self.roots: dict[Value, Root] = {}
         self.group_of: dict[Value, Group] = {}
         self.users: dict[Value, list[Any]] = {}
+        self._bits: dict[Any, int] = {}
+        self._followers: dict[Any, int] = {}
 
     def run(self) -> list[Group]:
         """Choose roots and group them."""
@@ -110,22 +112,41 @@ class Fusion(Storage):
 
     def _reaches(self, values: list[Value], target: Any, direct: Any) -> bool:
         """Whether users of values lead to a target; not counting `direct` as a user of the values themselves."""
-        pending, seen = list(values), set[Any]()
-        first = set(values)
-        while pending:
-            value = pending.pop()
-            for user in self.users.get(value, ()):
-                item: Any = self.group_of[user.value] if isinstance(user, Root) else user
-                if item is target and not (value in first and item is direct):
+        if not self._followers:
+            self._followers = self._all_followers()
+        bit = self._bits[target]
+        for value in values:
+            for item in self._users_of(value):
+                if (item is not direct) if item is target else (self._followers[item] & bit):
                     return True
-                if item in seen or item is target:
-                    continue
-                seen.add(item)
-                if isinstance(item, Group):
-                    pending.extend(self._results_in(item))
-                else:
-                    pending.extend(self.results_of(item))
         return False
+
+    def _users_of(self, value: Value) -> list[Any]:
+        """Return the groups and other equations that read an array."""
+        return [self.group_of[u.value] if isinstance(u, Root) else u for u in self.users.get(value, ())]
+
+    def _all_followers(self) -> dict[Any, int]:
+        """Return, for each group and other equation, which ones lead from it, as bits of one integer."""
+        items: list[Any] = [*self.groups, *self.others]
+        self._bits = {item: 1 << place for place, item in enumerate(items)}
+        following: dict[Any, int] = {}
+        opened: set[Any] = set()
+        pending = items
+        while pending:
+            item = pending[-1]
+            values = self._results_in(item) if isinstance(item, Group) else self.results_of(item)
+            users = [user for value in values for user in self._users_of(value)]
+            if item not in opened:
+                opened.add(item)
+                pending.extend([user for user in users if user not in opened])
+                continue
+            pending.pop()
+            if item not in following:
+                bits = 0
+                for user in users:
+                    bits |= self._bits[user] | following.get(user, 0)
+                following[item] = bits
+        return following
 
     def _merge_all(self) -> None:
         for root in self.roots.values():
