@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compile.product_samples import EPILOGUES, Array, Epilogue, Native, Sample, check, nearest_bfloat16, sample
+from tests.compile.product_samples import (
+    EPILOGUES,
+    Array,
+    Epilogue,
+    Native,
+    Sample,
+    check,
+    narrow_samples,
+    nearest_bfloat16,
+    sample,
+)
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.llvm.products_layout import normalised
@@ -221,6 +231,14 @@ def test_factors_can_be_rounded_to_bfloat16(
     plan, out = arrays(factors[0], factors[1], machine, narrow=True)
     assert plan.form == ("pairs" if machine.bfloat16 and k % 2 == 0 else "rounded")
     close(nearest_bfloat16(a), nearest_bfloat16(b), out)
+
+
+@pytest.mark.parametrize("machine", [AVX2, host_machine()], ids=["avx2", "host"])
+@pytest.mark.parametrize("epilogue", EPILOGUES.values(), ids=EPILOGUES)
+def test_random_products_of_bfloat16_are_the_same_however_they_are_divided(
+    epilogue: Epilogue, machine: Machine
+) -> None:
+    run(narrow_samples(np.random.default_rng(5), epilogue), machine, 3)
 
 
 @pytest.mark.parametrize("machine", [AVX2, host_machine()], ids=["avx2", "host"])

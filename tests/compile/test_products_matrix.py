@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compile.product_samples import Array, Native, nearest_bfloat16
+from tests.compile.product_samples import EPILOGUES, Array, Epilogue, Native, check, narrow_samples, nearest_bfloat16
 from wengert.compile.llvm import matrix_tiles
 from wengert.compile.llvm.compiling import EXPLICIT, compile_object, link, module_of
 from wengert.compile.llvm.machine import AVX512, host_machine
@@ -127,6 +127,20 @@ def test_products_of_played_registers(extents: tuple[int, int, int], turned: tup
     Emulated([kernel]).run(kernel, [x.ctypes.data for x in (*factors, out)])
     wide = nearest_bfloat16(a).astype("f8"), nearest_bfloat16(b).astype("f8")
     assert (np.abs(out - wide[0] @ wide[1]) <= k * EPS * (np.abs(wide[0]) @ np.abs(wide[1]))).all()
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES.values(), ids=EPILOGUES)
+def test_random_products_of_played_registers(epilogue: Epilogue) -> None:
+    rng = np.random.default_rng(8)
+    cases = narrow_samples(rng, epilogue, 5)
+    assert "tiles" in [normalised(case.product, MACHINE)[1].form for case in cases]
+    kernels = [product_kernel(case.product, MACHINE) for case in cases]
+    native = Emulated(kernels)
+    for case, kernel in zip(cases, kernels):
+        whole = case.run(native, kernel)
+        check(case, whole)
+        for one, other in zip(whole, case.run(native, kernel, rng)):
+            np.testing.assert_array_equal(one.buffer, other.buffer, err_msg="the division of work changes results")
 
 
 def test_batches_and_special_values() -> None:
