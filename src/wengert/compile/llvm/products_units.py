@@ -19,6 +19,10 @@ from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
 from .vectors import SYMBOL, TYPES
 
+DEEP = 32
+"""From so many steps of k on, a unit that only calls functions of tiles is compiled fast: it takes a quarter off the
+time to compile a product, and what is not spent in the tiles is too little to be measured."""
+
 
 class _Scratch(NamedTuple):
     """Where in its scratch memory, in bytes, a thread has the packed right factor, the left one, and a tile."""
@@ -109,6 +113,8 @@ class Generator:
         if units:
             self._units(plan.stacks, plan.groups)
         head = f"define void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)"
+        if product.k >= DEEP and Epilogue(product.inputs, self.stores, product.operands, ()).plain:
+            head += " noinline optnone"
         lines = [line for helper in self.helpers.values() for line in helper]
         lines += [line for _, line in self.code.text.tables.values()]
         source = "\n".join([*lines, *self.code.function(head)])
