@@ -9,8 +9,8 @@ from ..kernels import Kernel
 
 ALLOWANCE = 1 / 64
 """How much longer a program may take for kernels that are compiled fast, as a part of what it takes."""
-FIXED = 1000
-"""What calling a kernel takes, in operations and bytes."""
+FIXED, CALL = 1000, 500_000
+"""What calling a kernel takes, and what a program takes besides its kernels, in operations and bytes."""
 SLOWER = 2
 """How many times as long a loop nest takes that was compiled fast, as a rule: 1.1 to 3 where it was measured, while
 products, which live by their registers, take 4 to 7 times as long."""
@@ -30,7 +30,7 @@ def negligible(runs: Iterable[Kernel], nests: Iterable[Kernel]) -> set[str]:
     """
     counts = Counter([kernel.name for kernel in runs])
     known = {kernel.name: kernel for kernel in runs}
-    total = sum([work_of(kernel) * counts[name] for name, kernel in known.items()])
+    total = CALL + sum([work_of(kernel) * counts[name] for name, kernel in known.items()])
     candidates = {kernel.name: work_of(kernel) * counts[kernel.name] for kernel in nests}
     chosen: set[str] = set()
     spent = 0
