@@ -244,6 +244,40 @@ def test_piece_of_a_stack_is_taken_by_itself(rng: np.random.Generator, key: tupl
     assert ("stack_along" in left) == (key not in [(2,), (-1,)])
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 8), (2, 8), (0, 6)])
+def test_stack_of_an_arrays_pieces_is_a_part_of_it(rng: np.random.Generator, first: int, last: int) -> None:
+    arrays = [floats(rng, 8, 5, 7)]
+
+    def function(b: Any, x: Any) -> list[Any]:
+        pieces = [b.call("index", x, key=(place,)) for place in range(first, last)]
+        turned = [b.call("index", x, key=(place, slice(None, None, -1))) for place in range(first, last)]
+        parts = (pieces, pieces[::-1], [*pieces[:3], *pieces[4:]], turned)
+        return [b.call("negative", b.call("stack_along", *part, axis=0)) for part in parts]
+
+    assert_agrees(graph_of(function, arrays), arrays)
+    left = [equation.primitive.name for equation in simplify(graph_of(function, arrays), STACK_RULES).equations]
+    assert left.count("stack_along") == 3
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_gradient_of_a_transposed_weight_is_one_product(rng: np.random.Generator, turned: bool) -> None:
+    """Each step's product may be transposed before they are added up, and factors may be pieces of one array."""
+    arrays = [floats(rng, 7, 4, 24), floats(rng, 7, 4, 16)]
+
+    def function(b: Any, x: Any, bars: Any) -> Any:
+        terms: list[Any] = []
+        for place in reversed(range(7)):
+            left, right = b.call("index", x, key=(place,)), b.call("index", bars, key=(place,))
+            if turned:
+                terms.append(b.swap(b.call("matrix_product", b.swap(left), right)))
+            else:
+                terms.append(b.call("matrix_product", b.swap(right), left))
+        return added(b, terms)
+
+    executable = assert_agrees(graph_of(function, arrays), arrays, roundings=64.0, scale=8.0)
+    assert [name.split("_")[0] for name in names_of(executable)] == ["product"]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_recurrences(seed: int) -> None:
     """States that are stacked, read again later, and joined in sums of products."""

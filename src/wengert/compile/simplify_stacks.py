@@ -7,6 +7,7 @@ the product of all left factors side by side and all right factors one below ano
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,7 +49,52 @@ def piece_of_stack(walk: Rewriting, equation: Equation) -> Operand | None:
     return constant_value(np.broadcast_to(np.zeros((), whole.dtype), rest), equation.outputs[0].where)
 
 
-STACK_RULES = (piece_of_stack,)
+def stack_of_pieces(walk: Rewriting, equation: Equation) -> Operand | None:
+    """Take a stack of an array's pieces, in order, as that array or the part of it that they are."""
+    if equation.primitive.name != "stack_along" or equation.params["axis"] != 0:
+        return None
+    makers = [walk.made_by(operand, "index") for operand in equation.inputs]
+    run = _run_of(makers)
+    return None if run is None else walk.build(run.built, equation.outputs[0].where)
+
+
+class _Run(NamedTuple):
+    """Pieces of an array that follow each other along its first axis."""
+
+    source: Value
+    first: int
+    count: int
+
+    def built(self, builder: Builder) -> Value:
+        """Return the part of the array that they are."""
+        if self.count == self.source.shape[0]:
+            return self.source
+        return builder.call("index", self.source, key=(slice(self.first, self.first + self.count),))
+
+
+def _run_of(makers: Sequence[Equation | None]) -> _Run | None:
+    """Return the run that the results of equations are, if they are one."""
+    run: _Run | None = None
+    for equation in makers:
+        if equation is None or not isinstance(equation.inputs[0], Value):
+            return None
+        source = equation.inputs[0]
+        region = region_of(equation.params["key"], source.shape)
+        if region is None or region.axes[:1] != (None,) or region.shape != source.shape[1:]:
+            return None
+        if None in region.axes[1:] or any([step != 1 for step in region.steps]):
+            return None
+        place = region.starts[0]
+        if run is None:
+            run = _Run(source, place, 1)
+        elif source is not run.source or place != run.first + run.count:
+            return None
+        else:
+            run = run._replace(count=run.count + 1)
+    return run
+
+
+STACK_RULES = (piece_of_stack, stack_of_pieces)
 Term = tuple[Value, Value]
 """The factors of a product x^T y: x, with an axis to sum over and one for rows of the result, and y."""
 
@@ -128,7 +174,13 @@ class _Joining:
         return terms, rest
 
     def _term(self, equation: Equation) -> Term | None:
-        """Return the factors of a product of a transposed array and another."""
+        """Return the factors of a product of a transposed array and another, or of such a product transposed."""
+        if equation.primitive.name == "permute" and equation.params["axes"] == (1, 0):
+            product = self.maker.get(equation.values()[0])
+            if product is None or product.primitive.name != "matrix_product" or len(self.uses[product.outputs[0]]) > 1:
+                return None
+            term = None if product.outputs[0] in self.outputs else self._term(product)
+            return None if term is None else (term[1], term[0])
         if equation.primitive.name != "matrix_product":
             return None
         left, right = equation.inputs
@@ -144,10 +196,16 @@ class _Joining:
             return lefts, rights
         return lefts[::-1], rights[::-1]  # a sweep comes to the last step first
 
+    def _indexing(self, value: Value) -> Equation | None:
+        equation = self.maker.get(value)
+        return equation if equation is not None and equation.primitive.name == "index" else None
+
     def _stacked(self, builder: Builder, values: tuple[Value, ...]) -> Value:
         stack = self.stacks.get(values)
         if stack is None:
-            stack = self.stacks[values] = builder.call("stack_along", *values, axis=0)
+            run = _run_of([self._indexing(value) for value in values])
+            stack = builder.call("stack_along", *values, axis=0) if run is None else run.built(builder)
+            self.stacks[values] = stack
         return builder.reshape(stack, (stack.shape[0] * stack.shape[1], stack.shape[2]))
 
 
