@@ -64,8 +64,9 @@ class Storage:
             for value in equation.values():
                 self.consumers.setdefault(value, []).append(equation)
         self.order = {equation: place for place, equation in enumerate(graph.equations)}
-        self.mapped = {e for e in graph.equations if not is_kernel(e) and can_be_computed(e)}
-        self.reductions = {e for e in graph.equations if not is_kernel(e) and is_reduction(e)}
+        loops = [equation for equation in graph.equations if not is_kernel(equation)]
+        self.mapped = {equation for equation in loops if can_be_computed(equation)}
+        self.reductions = {equation for equation in loops if is_reduction(equation)}
         self.others = [e for e in graph.equations if e not in self.mapped and e not in self.reductions]
         self.stored: set[Value] = set()
         self.flat: set[Value] = set()

@@ -67,7 +67,7 @@ class Equation:
 
     def values(self) -> list[Value]:
         """Return the inputs that are Values."""
-        return [operand for operand in self.inputs if isinstance(operand, Value)]
+        return [operand for operand in self.inputs if type(operand) is Value]
 
     def __repr__(self) -> str:
         return f"<Equation {self.primitive.name}>"

@@ -182,10 +182,12 @@ class ConvolutionWriter(EpilogueWriter):
 
 def kernels_for(equation: Equation, narrow: bool = False) -> Steps | None:
     """Return the kernels of a convolution or a pooling, or None if there are none; `narrow` as for a Program."""
+    if equation.primitive.name not in WINDOWS:
+        return None
     values = equation.values()
     if len(values) != len(equation.inputs) or len(equation.outputs) != 1 or len({value.dtype for value in values}) != 1:
         return None
-    if equation.primitive.name not in WINDOWS or len(values[0].shape) < 3:
+    if len(values[0].shape) < 3:
         return None
     return steps_for(equation.primitive.name, [v.shape for v in values], values[0].dtype, equation.params, narrow)
 

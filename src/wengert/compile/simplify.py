@@ -92,8 +92,11 @@ class Rewriting:
         self.maker.update(dict.fromkeys(equation.outputs, equation))
 
     def _folded(self, equation: Equation) -> bool:
+        for operand in equation.inputs:  # nearly always the first tells
+            if isinstance(operand, Value) and operand.constant is None:
+                return False
         values = equation.values()
-        if not values or any([value.constant is None for value in values]):
+        if not values:
             return False
         if sum([out.size for out in equation.outputs]) > FOLDED or max([value.size for value in values]) > FOLDED:
             return False
@@ -135,8 +138,10 @@ def _key(equation: Equation) -> Hashable | None:
         for operand in equation.inputs
     ]
     try:
-        params = tuple([(name, _hashable(value)) for name, value in sorted(equation.params.items())])
-        hash(params)
+        params = ()
+        if equation.params:
+            params = tuple([(name, _hashable(value)) for name, value in sorted(equation.params.items())])
+            hash(params)
     except TypeError:
         return None
     return (equation.primitive.name, tuple(operands), params)
