@@ -85,6 +85,9 @@ def _load_native_kernels() -> Any:
 _native.load = _load_native_kernels
 
 tensor = _ops.tensor  # importing the module of that name had taken the name
+# Python gives a package's name to the package when it is first imported: later, that would take `wg.compile` away.
+_import_module(".compile", __name__)
+del compile
 
 _LAZY = ("autograd", "data", "io", "nn", "optim", "random", "testing")
 _LAZY_NAMES = {

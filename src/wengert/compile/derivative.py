@@ -232,8 +232,9 @@ def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
     untaped = call.derivative.untaped
     if untaped is None:
         raise GradientError(
-            f"{call.graph.name} is compiled, and has something in it (a checkpoint, a custom rule, a hook) through which "
-            "its gradient cannot be differentiated again. Call the function as it is, without wg.compile, for that"
+            f"{call.graph.name} is compiled, and has something in it (a checkpoint, a custom rule, a hook) through "
+            "which its gradient cannot be differentiated again. Call the function as it is, without wg.compile, for "
+            "that"
         )
     tensors = [boxing.box(array) for array in call.arrays]
     entered: list[Any] = []
