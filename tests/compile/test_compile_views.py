@@ -67,6 +67,7 @@ def test_views_of_results_and_of_parameters_are_on_the_tape() -> None:
         w.grad = None
         y, part, of_parameter = called(wg.tensor([1.0, 2.0, 3.0]))
         (y.sum() + (part * part).sum() + of_parameter.sum()).backward()
+        assert w.grad is not None
         gradients.append(w.grad.tolist())
     # By hand: x + 2 w x^2 (but for the first element), and one for each of the first two.
     assert gradients == [[2.0, 2 + 2 * 2 * 4 + 1.0, 3 + 2 * 3 * 9.0]] * 3

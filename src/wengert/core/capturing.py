@@ -86,7 +86,7 @@ class Capture:
         raise NotImplementedError
 
 
-engaged = 0
+engaged: int = 0
 """How many captures are at work in all threads."""
 
 _current: ContextVar[Capture | None] = ContextVar("wengert_capture", default=None)

@@ -25,13 +25,12 @@ _ALL = builtins.slice(None)
 
 def holds_mapped(key: Any) -> bool:
     """Return whether a key has a part that a transform follows and that stands for several values."""
+    parts: tuple[Any, ...] = key if type(key) is tuple else (key,)
     if capturing.engaged:
-        for part in key if type(key) is tuple else (key,):
+        for part in parts:
             if isinstance(part, boxing.Tensor):
                 capturing.bring(part)
-    if type(key) is tuple:
-        return any([is_tracer(part) and part._state.varies for part in key])
-    return is_tracer(key) and key._state.varies
+    return any([is_tracer(part) and part._state.varies for part in parts])
 
 
 def _spelled_out(key: Any, ndim: int) -> list[Any]:

@@ -241,9 +241,9 @@ class _Pool:
         for down in range(shape.window[0]):
             outside = code.compare(code.add(begin, down * shape.dilation[0]), "slt", shape.padding[0][0])
             above = code.add(above, code.value(f"zext i1 {outside} to i64"))
-        total = code.splat(code.multiply(above, shape.window[1]), "i64", code.lanes)
+        total = code.splat(str(code.multiply(above, shape.window[1])), "i64", code.lanes)
         columns = code.value(
-            f"add {numbers} {code.splat(place.column, 'i64', code.lanes)}, {spelled('i64', range(code.lanes))}"
+            f"add {numbers} {code.splat(str(place.column), 'i64', code.lanes)}, {spelled('i64', range(code.lanes))}"
         )
         stride = code.splat(str(shape.stride[1]), "i64", code.lanes)
         begins = code.value(f"mul {numbers} {columns}, {stride}")

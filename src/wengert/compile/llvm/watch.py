@@ -77,7 +77,7 @@ def slot_offset(kind: type, name: str) -> int | None:
     if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None
     sought = object()
-    holder = kind.__new__(kind)
+    holder: Any = object.__new__(kind)
     setattr(holder, name, sought)
     words = _read(id(holder), kind.__basicsize__ // _WORD)
     places = [i for i, word in enumerate(words) if word == id(sought)]
