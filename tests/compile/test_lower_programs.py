@@ -9,8 +9,10 @@ import pytest
 
 import wengert as wg
 from tests.compile.graphs import assert_agrees, compiled, graph_of
+from wengert.compile import executable as executables
 from wengert.compile.executable import build
 from wengert.compile.interpret import interpret
+from wengert.compile.llvm import program
 from wengert.compile.llvm.machine import host_machine
 
 assert wg.Tensor
@@ -253,7 +255,7 @@ def test_same_bits_for_any_number_of_threads(rng: np.random.Generator, monkeypat
     graph = graph_of(function, arrays)
     both = []
     for count in (1, 2, 3):
-        monkeypatch.setattr("wengert.compile.llvm.program.available_cores", lambda count=count: count)
+        monkeypatch.setattr(program, "available_cores", lambda count=count: count)
         both.append(compiled(graph).run(arrays))
     for one, *others in zip(*both):
         for other in others:
@@ -291,7 +293,7 @@ def test_fault_of_the_compiler_costs_speed_alone(rng: np.random.Generator, monke
     def broken(*_: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr("wengert.compile.executable.kernel_of", broken)
+    monkeypatch.setattr(executables, "kernel_of", broken)
     arrays = [floats(rng, 4)]
     graph = graph_of(lambda b, x: b.call("add", b.call("exp", x), x), arrays)
     executable = build(graph, host_machine())

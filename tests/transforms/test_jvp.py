@@ -535,3 +535,14 @@ def test_a_layer_moves_along_its_parameters() -> None:
     dots = {name: wg.ones_like(p).detach() for name, p in parameters.items()}
     _, out_dot = wg.jvp(lambda p: wg.nn.functional_call(layer, p, wg.asarray(x)), (parameters,), (dots,))
     np.testing.assert_allclose(out_dot.detach().numpy(), np.repeat(x.sum(1, keepdims=True) + 1.0, 2, 1), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "run", [lambda f: wg.jvp(f, (wg.ones(16),), (wg.ones(16),)), lambda f: wg.compile(f)(wg.ones(16))]
+)
+def test_a_traceback_does_not_speak_of_how_the_fast_path_looks_at_operands(run: Any) -> None:
+    with pytest.raises(wg.errors.ShapeError, match="do not broadcast") as caught:
+        run(lambda x: x - wg.ones(3))
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValueError)
+    assert cause.__context__ is None

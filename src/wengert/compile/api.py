@@ -75,7 +75,7 @@ class Compiled:
 
     def __repr__(self) -> str:
         count = sum([len(paths) for paths in self._paths.values()])
-        return f"<compiled {self._name}: {count} programs>"
+        return f"<compiled {self._name}: {count} program{'' if count == 1 else 's'}>"
 
     def __getattr__(self, name: str) -> Any:
         """Look for what a compiled Module is asked for on the Module: `parameters()`, `train()`, its layers."""

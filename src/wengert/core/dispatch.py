@@ -335,6 +335,10 @@ def here() -> str:
 
 def explain(name: str, data: tuple[Any, ...], error: Exception) -> Exception:
     """Turn an array library's error into one that names the operation and the shapes or dtypes that did not fit."""
+    context = error.__context__
+    if isinstance(context, AttributeError) and context.name == "_data":
+        # By this the fast path noticed that it was not its turn; in a traceback it would only puzzle.
+        error.__context__ = None
     if isinstance(error, WengertError):
         return error
     arrays = [value for value in data if hasattr(value, "shape")]

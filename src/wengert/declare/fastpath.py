@@ -44,7 +44,7 @@ class _NoFastPath:
     """Stands in for the class of boxed arrays while a capture is at work somewhere: no Tensor is one, none is made."""
 
     def __new__(cls) -> Any:
-        raise AttributeError
+        raise AttributeError(name="_data")
 
 
 def _close(on: bool) -> None:
