@@ -1,7 +1,7 @@
 """Measure `wg.compile` beside PyTorch eager, `torch.compile` and `jax.jit`: `python -m benchmarks.compiled`.
 
-A full run keeps its tables in `benchmarks/results/compiled.md`. It takes half an hour, most of which goes to
-`torch.compile`; `--section` and `--only` choose parts.
+A full run keeps its tables in `benchmarks/results/compiled.md`. It takes half an hour or more, most of which goes to
+`torch.compile`; `--without pytorch_compile` leaves that out, `--section` and `--only` choose parts.
 """
 
 from __future__ import annotations
@@ -104,14 +104,20 @@ class Choice:
     works: Sequence[str]
     repetitions: int
     tell: Callable[[str], None]
+    without: Sequence[str] = ()
 
     def of(self, names: Iterable[str]) -> list[str]:
         """Return the names that are wanted."""
         return [name for name in names if name in self.works]
 
+    def among(self, engines: Sequence[Engine]) -> tuple[Engine, ...]:
+        """Return the engines that are wanted."""
+        return tuple(engine for engine in engines if engine.module not in self.without)
+
 
 def _timed(choice: Choice, limits: dict[str, float], title: str, note: str, engines: tuple[Engine, ...]) -> Section:
     """Time works; the first engine is set beside those that are rivals of it."""
+    engines = choice.among(engines)
     subject, *rest = engines
     rivals = tuple(engine for engine in rest if engine in RIVALS)
     others = tuple(engine for engine in rest if engine not in RIVALS)
@@ -154,17 +160,16 @@ def narrow(choice: Choice) -> list[Section]:
 
 def fresh_runs(choice: Choice) -> list[Section]:
     """Measure first calls and peaks of memory, each in a process of its own."""
-    sections = {
-        "First calls": Section("First calls", _fresh_heads(), [], FIRST_NOTE),
-        "Peak memory": Section("Peak memory", _fresh_heads(), [], MEMORY_NOTE),
-        "Memory beyond the library": Section("Memory beyond the library", _fresh_heads(), [], BEYOND_NOTE),
-    }
+    entrants, rivals = choice.among(ENTRANTS), choice.among(RIVALS)
+    heads = [*contest.SUMMARY_HEADS, *(engine.title for engine in entrants)]
+    notes = {"First calls": FIRST_NOTE, "Peak memory": MEMORY_NOTE, "Memory beyond the library": BEYOND_NOTE}
+    sections = {title: Section(title, heads, [], note) for title, note in notes.items()}
     for name in choice.of(COMPILED_LIMITS):
         seconds = Standing(TITLES[name], FIRST_CALL_LIMIT, WENGERT_COMPILE, (JAX_STEPS,))
         peaks, added = (
-            Standing(TITLES[name], limit, WENGERT_COMPILE, RIVALS, format_bytes) for limit in (MEMORY_LIMIT, None)
+            Standing(TITLES[name], limit, WENGERT_COMPILE, rivals, format_bytes) for limit in (MEMORY_LIMIT, None)
         )
-        for engine in ENTRANTS:
+        for engine in entrants:
             choice.tell(f"Fresh process: {engine.title}, {TITLES[name]}")
             with reported(seconds.figures, engine):
                 runs = [fresh.first_run(engine, name) for _ in range(_fresh_repetitions(engine))]
@@ -173,12 +178,8 @@ def fresh_runs(choice: Choice) -> list[Section]:
                 added.samples[engine] = [float(run.added) for run in runs]
         peaks.figures = added.figures = seconds.figures
         for section, standing in zip(sections.values(), (seconds, peaks, added), strict=True):
-            section.rows.append(standing.summary(ENTRANTS))
+            section.rows.append(standing.summary(entrants))
     return list(sections.values())
-
-
-def _fresh_heads() -> list[str]:
-    return [*contest.SUMMARY_HEADS, *(engine.title for engine in ENTRANTS)]
 
 
 def _fresh_repetitions(engine: Engine) -> int:
@@ -192,8 +193,10 @@ def overhead(choice: Choice) -> list[Section]:
     standings: dict[str, Standing] = {}
     for name in names:
         choice.tell(f"Cost of a call: {name}")
-        standings[name] = Contest(name, None, name, WENGERT_COMPILE, RIVALS, (WENGERT_STEPS,)).run(choice.repetitions)
-    for engine in ENTRANTS:
+        standings[name] = Contest(name, None, name, WENGERT_COMPILE, choice.among(RIVALS), (WENGERT_STEPS,)).run(
+            choice.repetitions
+        )
+    for engine in choice.among(ENTRANTS):
         measured = [standing.samples.get(engine) for standing in standings.values()]
         if any(samples is None for samples in measured):
             rows.append([engine.title, *["–"] * len(names), standings[names[0]].figures.get(engine.title, "–")])
@@ -243,6 +246,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=(__doc__ or "").split(":")[0])
     parser.add_argument("--section", action="append", choices=SECTIONS, help="leave out the other tables")
     parser.add_argument("--only", action="append", choices=TITLES, metavar="NAME", help=", ".join(TITLES))
+    parser.add_argument(
+        "--without", action="append", default=[], choices=[engine.module for engine in RIVALS], help="leave out a rival"
+    )
     parser.add_argument("--repetitions", type=int, default=contest.REPETITIONS, metavar="N", help="rounds of each row")
     parser.add_argument("--output", type=Path, help="where to keep the tables")
     return parser.parse_args()
@@ -259,14 +265,15 @@ def main() -> int:
     facts = machine.describe(("wengert", "llvmlite", "torch", "jax", "jaxlib"))
     sections: list[Section] = []
     with Console(stderr=True).status("") as status:
-        choice = Choice(options.only or tuple(TITLES), options.repetitions, status.update)
+        choice = Choice(options.only or tuple(TITLES), options.repetitions, status.update, options.without)
         for name in options.section or SECTIONS:
             sections += SECTIONS[name](choice)
     text = page(
         "Compiled: Wengert against PyTorch, torch.compile and JAX", "python -m benchmarks.compiled", facts, sections
     )
     print(text, end="")
-    output = options.output or (None if options.only or options.section else RESULTS / "compiled.md")
+    part = options.only or options.section or options.without
+    output = options.output or (None if part else RESULTS / "compiled.md")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding="utf-8")
