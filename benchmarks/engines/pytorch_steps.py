@@ -57,7 +57,7 @@ def training(
     if channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         inputs = inputs.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(module.parameters(), lr=work.learning_rate, **options)
+    optimizer = torch.optim.Adam(module.parameters(), **{"lr": work.learning_rate, **options})
     loss_of = partial(modules.loss_of, LIBRARY, work, module)
     loss_of = compiled(loss_of) if compiled else loss_of
     update = compiled_update(optimizer.step) if compiled_update else optimizer.step

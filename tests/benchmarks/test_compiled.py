@@ -122,12 +122,12 @@ def test_every_limit_has_a_work_and_a_title() -> None:
 
 
 def test_bounds_grow_with_the_distance_seen_so_far() -> None:
-    exact, rounded = (1.0, 0.5, 0.25), (1.0, 0.5 + 2**-20, 0.25)
+    exact, rounded, corrected = (1.0, 0.5, 0.25), (1.0, 0.5 + 2**-20, 0.25), (1.0, 0.5, 0.25 + 2**-19)
     unit = 4 * float(np.finfo(np.float32).eps)
-    first, second, third = agreement.bounds(exact, rounded, 16)
+    first, second, third = agreement.bounds(exact, rounded, corrected, 16)
     assert first == unit
     assert second == 8 * 2**-20 + 0.5 * unit
-    assert third == 8 * 2**-20 + 0.25 * unit
+    assert third == 8 * 2**-20 + 2**-19 + 0.25 * unit
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, 1.0 + 1e-3])
