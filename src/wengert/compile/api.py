@@ -183,7 +183,7 @@ class Compiled:
         self._unsettled = 0
         path.conditions.append(checker(ties))
         path.same = [(place, leaves[place]) for place in shared]
-        path.watch_arguments(leaves)
+        path.watch_arguments(leaves, reach.tensors.values())
         captured = perf_counter()
         path.prepare(self._narrow)
         paths.insert(0, path)

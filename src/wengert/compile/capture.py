@@ -32,6 +32,7 @@ from ..typing import Params
 from .abstract import kind_of
 from .captured import Brought, Captured
 from .cells import Cell
+from .cuts import cuts_before
 from .entrance import Entrance
 from .graph import Equation, Value
 from .interpret import computed, operand_in
@@ -143,11 +144,25 @@ class CaptureTrace(Entrance):
         self.decisions.append((state.value, state.raw.copy(), location(state)))
         return state.raw
 
-    def check(self, tensor: Any, check: Callable[[np.ndarray], None]) -> None:
-        """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
+    def check(
+        self, tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do.
+
+        Where the program computes whether they pass, and gives up if they don't, the check need only tell why.
+        """
         state = tensor._state
         check(state.raw)
-        self.checks.append((*self._seen_from(state.value), check))
+        seen, steps = self._seen_from(state.value)
+        if passes is None or seen not in self.inputs:
+            self.checks.append((seen, steps, check, False))
+            return
+        self.checks.append((seen, steps, check, True))
+        before = set_recording(False)
+        try:
+            self.expected.append(passes(tensor)._state.value)
+        finally:
+            set_recording(before)
 
     def _seen_from(self, value: Value) -> tuple[Value, Steps]:
         """Return the value that a value is a view of, and by which steps; the value itself, and none, of any other."""
@@ -190,6 +205,16 @@ class CaptureTrace(Entrance):
         constants = [value.constant for value in values if value.constant is not None]
         known = bool(values) and all([np.isfinite(constant).all() for constant in constants])
         self._unguarded.append(values if known else None)
+
+    def begin_of_sweep(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Take note of where a sweep will meet Tensors whose history goes on outside of the function."""
+        cuts, missed = cuts_before(self.brought, outputs, targets)
+        self.cuts.extend(cuts)
+        if missed is not None:
+            self.refuse(
+                f"a gradient with respect to Tensors of outside is asked for in it, and {missed} was computed from one "
+                "of them before, outside, where no program can follow. Compute it inside, or detach() it"
+            )
 
     def end_of_sweep(self, cotangents: Sequence[Any]) -> None:
         """Take note of the cotangents that a sweep ends with.

@@ -19,6 +19,7 @@ from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracer
 from ..typing import Shape
 from .captured import Brought, Captured
 from .cells import Cell
+from .cuts import Cut
 from .graph import Equation, Value
 from .sources import (
     ArgumentSource,
@@ -47,7 +48,8 @@ class Entrance(Trace, capturing.Capture):
         raws: what the inputs are in this run.
         brought: Tensors that became tracers.
         decisions: Values that Python code depended on, with what they were.
-        checks: Values that must pass a test before anything is done, seen through steps of views.
+        checks: Values that must pass a test before anything is done, seen through steps of views; and whether that is
+            `expected`, too.
         reports: functions to be called after every run, with what values then are.
         numbers: numbers that are computed before every run.
         states: arrays that are written from run to run, with what they are at the end.
@@ -57,6 +59,7 @@ class Entrance(Trace, capturing.Capture):
         taped: Values that were put onto the tape as results of operations.
         nodes: the Nodes of those.
         renewed: Values that leaves were given off the tape, with the leaves.
+        cuts: where sweeps inside have met Tensors that were computed outside.
         deeds: what it did that only its Python code can do again.
     """
 
@@ -76,6 +79,7 @@ class Entrance(Trace, capturing.Capture):
         "brought",
         "checks",
         "conditions",
+        "cuts",
         "decisions",
         "deeds",
         "equations",
@@ -99,12 +103,13 @@ class Entrance(Trace, capturing.Capture):
         self.raws: dict[Value, np.ndarray] = {}
         self.brought: list[Brought] = []
         self.decisions: list[tuple[Value, np.ndarray, str]] = []
-        self.checks: list[tuple[Value, Steps, Callable[[np.ndarray], None]]] = []
+        self.checks: list[tuple[Value, Steps, Callable[[np.ndarray], None], bool]] = []
         self.reports: list[tuple[Callable[..., None], list[Any]]] = []
         self.numbers: list[Numbers] = []
         self.states: list[tuple[np.ndarray, Cell]] = []
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
+        self.cuts: list[Cut] = []
         self.deeds: list[str] = []
         self.taped: set[Value] = set()
         self.nodes: set[Any] = set()

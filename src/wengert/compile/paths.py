@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
 from typing import Any, NamedTuple
 
@@ -259,16 +259,24 @@ class Path:
         self.tracking = [
             (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if type(s) is TensorSource
         ]
+        self.cuts = list(trace.cuts)
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
 
-    def watch_arguments(self, arguments: Sequence[Any]) -> None:
-        """Make sure, where the program writes, that arguments share memory as they do in the captured call."""
+    def watch_arguments(self, arguments: Sequence[Any], outside: Iterable[Any]) -> None:
+        """Make sure that arguments are none of the Tensors `outside` of them that the function can reach.
+
+        Where the program writes, or arguments share memory in the captured call, they must share it in the same way.
+        """
         places = [source.place for source in self.sources if type(source) is ArgumentSource]
-        if places and (self.effects.writes or self.effects.gradients):
-            closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
-            self.families = Families(places, closed_over, arguments)
+        closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
+        same = {place for place, _ in self.same}
+        others = [place for place in range(len(arguments)) if place not in same]
+        families = Families(places, closed_over, arguments, bool(self.effects.writes or self.effects.gradients))
+        families.keep_apart(others, [*outside, *closed_over], arguments)
+        if families.has_something_to_see:
+            self.families = families
 
     def prepare(self, narrow: bool = False) -> None:
         """Compile; with `narrow`, products are of bfloat16 factors, but not those that Python code depends on."""
@@ -316,6 +324,8 @@ class Path:
                 raise Changed("which Tensors require grad")
             if not was_untracked and _hooks_on(tensor) != hooks:
                 raise Changed("the hooks on a Tensor")
+        if any([cut.hides_something(arguments) for cut in self.cuts]):
+            raise Changed("what the arguments were computed from")
         for source, was_absent in self.absent:
             if (source.holder(arguments).grad is None) is not was_absent:
                 raise Changed("whether there are gradients already")

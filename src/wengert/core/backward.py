@@ -125,6 +125,8 @@ def input_node(x: Any, name: str, what: str = "an input") -> Node:
             f"{name}: {what} (shape {x.shape}, dtype {x.dtype}) is not on the tape, so nothing is known to have been "
             "computed from it; call requires_grad_() on it before it is used"
         )
+    if capturing.engaged:
+        capturing.bring(x)
     return x._node
 
 
@@ -152,6 +154,7 @@ def accumulate_gradients(
                 f"{name}: inputs is empty, so there is nothing to accumulate into; leave it out for all leaves"
             )
         targets = frozenset(wanted)
+        _note_beginning(seeding, targets)
         route, _ = route_between([node for node, _ in seeding.pairs], targets)
     before = _set_mode(create_graph, seeding.traced)
     retaining, gathering = retained.set([]), per_sweep.set({})
@@ -179,6 +182,12 @@ def accumulate_gradients(
         hooks = node.after_accumulate if isinstance(node, Leaf) else None
         for hook in list(hooks.values()) if hooks else ():
             hook(tensor)
+
+
+def _note_beginning(seeding: Seeding, targets: frozenset[Node]) -> None:
+    """Let a capture know where a sweep begins, and what for."""
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        capture.begin_of_sweep([node for node, _ in seeding.pairs], list(targets))
 
 
 def _note_end(found: Swept) -> None:
@@ -280,6 +289,8 @@ def gradients_of(
     seeding = seeds_of(outputs, gradients, create_graph, name)
     seeds = seeding.pairs
     targets = frozenset([node for node in nodes if node is not None])
+    if not spans:  # what is older than a span is not followed in any case
+        _note_beginning(seeding, targets)
     route, lost = route_between([node for node, _ in seeds], targets, spans)
     if lost and refuse_unused is not None:
         refuse_unused(lost)

@@ -57,7 +57,9 @@ class Capture:
         """Let `update` change the values of Tensors off the tape, as `core.updating.update_buffers` does."""
         raise NotImplementedError
 
-    def check(self, tensor: Any, check: Callable[[np.ndarray], None]) -> None:
+    def check(
+        self, tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[Any], Any] | None = None
+    ) -> None:
         """Have `check(values)` called for a tracer now, and before every run: it raises if they will not do."""
         raise NotImplementedError
 
@@ -75,6 +77,10 @@ class Capture:
 
     def guard_was_left_out(self, factor: Any) -> None:
         """Take note that a product with a factor was not guarded in a sweep: the factor must be finite, or its end."""
+        raise NotImplementedError
+
+    def begin_of_sweep(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Take note that a sweep is to go from the Nodes of outputs to those of targets alone."""
         raise NotImplementedError
 
     def end_of_sweep(self, cotangents: Sequence[Any]) -> None:
@@ -158,15 +164,20 @@ def note_unrepeatable(deed: str) -> None:
         capture.unrepeatable(deed)
 
 
-def examine(tensor: Any, check: Callable[[np.ndarray], None]) -> None:
-    """Call `check` with the plain values of a Tensor of any level; in a compiled function, in every run."""
+def examine(
+    tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[Any], Any] | None = None
+) -> None:
+    """Call `check` with the plain values of a Tensor of any level; in a compiled function, in every run.
+
+    `passes` computes from a Tensor of such values whether they pass: then a program sees to it by itself.
+    """
     innermost = _innermost_part(tensor)
     capture = _current.get()
     if capture is None:
         check(boxing.data_of(innermost) if isinstance(innermost, boxing.Tensor) else innermost)
     elif isinstance(innermost, boxing.Tensor):
         (innermost,) = capture.arguments((innermost,), "a check")
-        capture.check(innermost, check)
+        capture.check(innermost, check, passes)
     else:
         check(innermost)
 
