@@ -173,10 +173,6 @@ def test_another_thread_that_uses_a_tensor_of_a_capture_is_told_so() -> None:
     plain(w)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a known wrong number: arrays that operations read are inputs, and what NumPy reads of them is not seen",
-)
 def test_an_array_that_is_an_operand_and_read_by_numpy() -> None:
     array = np.array([1.0, 2.0])
     compiled = wg.compile(lambda x: x * array + float(array[0]))

@@ -37,11 +37,13 @@ from .precision import is_narrow
 from .reach import Reach
 from .repeat import Repeat, repeat_of
 from .results import Result
-from .sources import ArgumentSource, ArraySource, Changed, CompileError, Unsure
-from .ties import broken, checker
+from .sources import ArgumentSource, Changed, CompileError, Unsure
+from .ties import broken
 
 _MOST_PATHS = 24
 """Programs for one kind of arguments after which a function that keeps changing is run as it is."""
+_MOST_CONTENTS = 4
+"""Programs for different contents of NumPy's arrays after which a function that writes to them is run as it is."""
 _MOST_UNSETTLED = 2
 """Runs in a row that may leave new Tensors behind before a function is run as it is."""
 _ARRAYS = (boxing.Tensor, np.ndarray)
@@ -142,8 +144,8 @@ class Compiled:
         start = perf_counter()
         warm_up()
         paths = self._paths.setdefault(key, [])
-        if len(paths) >= _MOST_PATHS:
-            self._give_up(f"it has changed {len(paths)} times what it does for arguments of the same kind")
+        if often := _changes_too_often(paths):
+            self._give_up(often)
             return _called(self.function, leaves, structure)
         objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
         self._kept.extend(objects)
@@ -168,8 +170,7 @@ class Compiled:
         path = Path(trace, plans, form, effects, derivative)
         reason = reason or _altered(leaves, structure, given)
         places = trace.leaks(leaves)
-        read = [source.array for source in path.sources if type(source) is ArraySource]
-        ties = reach.ties(used, read)
+        ties = reach.ties(used, [array for array, _ in trace.states])
         change_here = broken(ties)
         if places or change_here:
             # What is kept from now on (say, parameters that were made in the first run) is there in the next.
@@ -181,7 +182,7 @@ class Compiled:
                 self._give_up(reason)
             return self._sure(path.redo, (leaves,), past, leaves, structure)
         self._unsettled = 0
-        path.conditions.append(checker(ties))
+        path.tie(ties)
         path.same = [(place, leaves[place]) for place in shared]
         path.watch_arguments(leaves, reach.tensors.values())
         captured = perf_counter()
@@ -266,6 +267,20 @@ def _refusal(before: Any) -> str:
     return (
         "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from wg.random "
         "instead"
+    )
+
+
+def _changes_too_often(paths: Sequence[Path]) -> str:
+    """Return why a function that has these programs gets no more of them, or nothing."""
+    if len(paths) >= _MOST_PATHS:
+        return f"it has changed {len(paths)} times what it does for arguments of the same kind"
+    rewritten = [array for path in paths if (array := path.array_rewritten()) is not None]
+    if len(rewritten) < _MOST_CONTENTS:
+        return ""
+    return (
+        f"a NumPy array of shape {rewritten[0].shape} that it closes over is written to again and again, which takes a "
+        "program each time, since NumPy may have read it. Pass it as an argument, or make it a Tensor before "
+        "(wg.asarray(array) shares its memory)"
     )
 
 

@@ -75,6 +75,11 @@ def _narrow_machine() -> Any:
     return None if machine is None else with_tiles(machine, host_target())
 
 
+def has_native_code() -> bool:
+    """Return whether native code can be made here."""
+    return _machine() is not None
+
+
 def warm_up() -> None:
     """Begin to load what native code needs, in the background."""
     if _machine() is not None:

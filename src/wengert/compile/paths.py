@@ -28,6 +28,7 @@ from .families import Families
 from .graph import Graph, Value
 from .results import Result, assembled, viewed_in
 from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
+from .ties import Tie, broken, checker
 
 
 class Effects(NamedTuple):
@@ -264,6 +265,15 @@ class Path:
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
 
+    def tie(self, ties: list[Tie]) -> None:
+        """Let the program be good only as long as ties hold."""
+        self.ties = ties
+        self.conditions.append(checker(ties))
+
+    def array_rewritten(self) -> np.ndarray | None:
+        """Return an array of NumPy's that held something else when the program was made, if there is one."""
+        return next((tie.container for tie in self.ties if tie.kind == "array" and not tie.holds()), None)
+
     def watch_arguments(self, arguments: Sequence[Any], outside: Iterable[Any]) -> None:
         """Make sure that arguments are none of the Tensors `outside` of them that the function can reach.
 
@@ -318,7 +328,7 @@ class Path:
             raise Changed("which arguments share memory")
         for condition in self.conditions:
             if not condition():
-                raise Changed("what the function closes over")
+                raise Changed(broken(self.ties) or "what the function closes over")
         for tensor, was_untracked, hooks in self.tracking:
             if (tensor._node is None) is not was_untracked:
                 raise Changed("which Tensors require grad")

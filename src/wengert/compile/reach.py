@@ -23,7 +23,8 @@ import numpy as np
 
 from ..core import boxing
 from ..core.tape import PACKAGE, Leaf
-from .ties import Tie, contents_of, settings_of
+from .contents import contents_of
+from .ties import Tie, settings_of
 
 _PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LIMIT = 200_000
@@ -55,9 +56,9 @@ class Edge(NamedTuple):
 class Reach:
     """Everything that is reachable from some roots.
 
-    What code names on its way from the roots is tied to what it is now: plain values, the contents of containers, of
-    arrays that no operation reads anew. Of the rest, the ways to Tensors that are used are tied. A class that is marked
-    `records_itself` leaves word with the capture of what its instances do in Python, and is left alone.
+    What code names on its way from the roots is tied to what it is now: plain values, the contents of containers and
+    of arrays. Of the rest, the ways to Tensors that are used are tied. A class that is marked `records_itself` leaves
+    word with the capture of what its instances do in Python, and is left alone.
 
     Attributes:
         tensors: the Tensors by id.
@@ -67,7 +68,6 @@ class Reach:
     def __init__(self, roots: Iterable[Any]) -> None:
         self.tensors: dict[int, Any] = {}
         self.arrays: dict[int, Any] = {}
-        self._contents: dict[int, Any] = {}
         self._streams: list[tuple[Any, str]] = []
         self._iterators: list[Any] = []
         self._settings: list[tuple[Any, Any]] = []
@@ -84,6 +84,8 @@ class Reach:
         for root in self._roots:
             self._meet(root, 0, None)
         self._walk()
+        self._named, self._named_ties = self._follow_names()
+        self._contents = {place: contents_of(array) for place, array in self.arrays.items() if place in self._named}
 
     def _walk(self) -> None:
         names: set[str] = set()
@@ -116,7 +118,6 @@ class Reach:
                     self._meet(hook, id(value), None)
         elif isinstance(value, np.ndarray):
             self.arrays[id(value)] = value
-            self._contents[id(value)] = contents_of(value)
         else:
             self._queue.append(value)
 
@@ -237,23 +238,23 @@ class Reach:
 
     # ------------------------------------------------------------------ conditions
 
-    def ties(self, used: Iterable[Any], read: Iterable[Any] = ()) -> list[Tie]:
-        """Return what must stay as it is for code that uses these Tensors, and has these arrays `read` in every run."""
+    def ties(self, used: Iterable[Any], kept: Iterable[Any] = ()) -> list[Tie]:
+        """Return what must stay as it is for code that uses these Tensors; what is in `kept` arrays may change."""
         found: dict[tuple[int, Any], Tie] = {}
         for value in used:
             for tie in self._way_to(value):
                 found[(id(tie.container), tie.key)] = tie
-        named, ties = self._named()
-        for tie in ties:
+        for tie in self._named_ties:
             found[(id(tie.container), tie.key)] = tie
-        own = [code for place, code in self._codes.items() if place in named and place not in self._closed]
+        own = [code for place, code in self._codes.items() if place in self._named and place not in self._closed]
         if any([not _HYPERPARAMETERS.isdisjoint(_names_in(code)) for code in own]):
             for optimizer, settings in self._settings:
                 found[(id(optimizer), None)] = Tie("settings", optimizer, None, settings)
-        again = {id(array) for array in read}
-        for place, array in self.arrays.items():
-            if place in named and place not in again:
-                found[(place, None)] = Tie("array", array, None, self._contents[place])
+        # NumPy may read an array that operations read, too, and nobody hears of it: so these are tied like all others.
+        written = {id(array) for array in kept}
+        for place, contents in self._contents.items():
+            if place not in written:
+                found[(place, None)] = Tie("array", self.arrays[place], None, contents)
         return list(found.values())
 
     def _way_to(self, value: Any) -> list[Tie]:
@@ -267,7 +268,7 @@ class Reach:
                 ties.append(tie)
         return ties
 
-    def _named(self) -> tuple[set[int], list[Tie]]:
+    def _follow_names(self) -> tuple[set[int], list[Tie]]:
         """Return what code names on its way from the roots, and all ties on such ways."""
         met: set[int] = set()
         names: set[str] = set()
@@ -304,9 +305,8 @@ class Reach:
 
     def unsteady(self) -> str | None:
         """Return what the function has drawn from, or changed, since the search, that no program could do again."""
-        named, _ = self._named()
         for iterator in self._iterators:
-            if id(iterator) in named:
+            if id(iterator) in self._named:
                 return (
                     f"it goes on with an iterator (a {type(iterator).__name__}) from call to call, which a compiled "
                     "function does not. Pass what the iterator yields as an argument"
@@ -324,8 +324,9 @@ class Reach:
                     "it changes hyperparameters of an optimiser, which a compiled function does not do again. Use a "
                     "schedule, or change them between calls"
                 )
-        for place, array in self.arrays.items():
-            if place in named and contents_of(array) != self._contents[place]:
+        for place, contents in self._contents.items():
+            array = self.arrays[place]
+            if contents_of(array) != contents:
                 return (
                     f"it writes to an array of NumPy's, of shape {array.shape}, which a compiled function does not. "
                     "Make it a Tensor"

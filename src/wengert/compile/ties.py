@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
 from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .contents import contents_of
+
 _PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic)
-_SAMPLED = 2048
-"""Elements of an array from which on a sample is compared in place of all."""
 
 
 class Tie(NamedTuple):
@@ -91,15 +90,6 @@ def same_plain(one: Any, other: Any) -> bool:
     return bool(one == other) and (bool(one) or repr(one) == repr(other))
 
 
-def contents_of(array: np.ndarray) -> Any:
-    """Return what is equal for arrays of equal contents, shape and dtype; of a large one, a sample of its elements."""
-    if array.size <= _SAMPLED:
-        return (array.shape, array.dtype, array.tobytes())
-    step = ceil((array.size / _SAMPLED) ** (1 / array.ndim))
-    sample = array[tuple([slice(extent % step, None, step) for extent in array.shape])]
-    return (array.shape, array.dtype, sample.tobytes())
-
-
 def settings_of(optimizer: Any) -> str:
     """Return what is equal for optimisers of equal hyperparameters."""
     return repr([{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups])
@@ -152,4 +142,4 @@ _TERMS = {
 }
 
 
-__all__ = ["Tie", "broken", "checker", "contents_of", "same_plain", "settings_of"]
+__all__ = ["Tie", "broken", "checker", "same_plain", "settings_of"]
