@@ -29,9 +29,9 @@ def contents_of(array: np.ndarray) -> Any:
     # Of rows that are one row, repeated by a stride of 0, one is enough.
     once = [slice(0, 1) if stride == 0 else slice(None) for stride in array.strides]
     own = array.view(np.ndarray)[tuple(once)]
-    data = _bytes_in_a_row(own)
+    data: Any = _bytes_in_a_row(own)
     if not has_native_code():
-        return (*kind, hashlib.blake2b(memoryview(data), digest_size=16).digest())
+        return (*kind, hashlib.blake2b(data, digest_size=16).digest())
     whole = data.size - data.size % BLOCK
     return (*kind, fingerprint(data[:whole]), data[whole:].tobytes())
 
