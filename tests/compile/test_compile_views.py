@@ -48,6 +48,24 @@ def test_writes_are_seen_through_what_a_compiled_function_returns(function: Call
     assert after_writes(wg.compile(function)) == after_writes(function)
 
 
+@pytest.mark.parametrize(
+    "view",
+    [wg.stop_gradient, lambda x: x.detach(), lambda x: x.reshape(1), lambda x: x[None], lambda x: x[...], lambda x: x],
+)
+@pytest.mark.parametrize("made", [lambda x: x.sum(), lambda x: x[0]])
+def test_a_number_that_is_viewed_is_written_in_place(view: Callable[[Any], Any], made: Callable[[Any], Any]) -> None:
+    def function(x: Any) -> Any:
+        number = held = made(x)
+        seen = view(number)
+        number *= 0.5
+        return seen, number, held
+
+    def outcome(called: Callable[[Any], Any]) -> list[Any]:
+        return [result.tolist() for result in called(wg.tensor([1.0, 3.0]))]
+
+    assert outcome(wg.compile(function)) == outcome(function)
+
+
 def test_a_leaf_that_is_returned_twice_is_the_same_object() -> None:
     compiled = wg.compile(part_before_the_whole)
     for _ in range(2):

@@ -18,6 +18,7 @@ from ..core import boxing, capturing
 from ..core.aliasing import (
     NOWHERE,
     Steps,
+    alias_of,
     extent_of,
     family,
     history,
@@ -201,7 +202,8 @@ def _is_number(x: Any) -> bool:
     """Return whether what a Tensor boxes is a number of NumPy's, or will be when a compiled function runs."""
     if _is_plain(x):
         return isinstance(boxing.data_of(x), np.generic)
-    return type(x) is boxing.Tracer and getattr(x._state, "is_number", False)
+    # A number that something is a view of has become an array.
+    return type(x) is boxing.Tracer and getattr(x._state, "is_number", False) and alias_of(x) is None
 
 
 def _does_not_fit(dtype: Any, target: Any, name: str) -> DTypeError:
