@@ -134,6 +134,7 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     group = min(columns.count, max(1, share // packed))
     while group > 1 and batches * rows.count // stack * -(-columns.count // group) < FEW_UNITS:
         group = -(-group // 2)
+    group = split(columns.count, group).largest  # threads share units, which should be equal
     depth = split(steps, steps + 1)
     if pack_left:
         depth = split(steps, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
