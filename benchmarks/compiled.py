@@ -1,7 +1,7 @@
 """Measure `wg.compile` beside PyTorch eager, `torch.compile` and `jax.jit`: `python -m benchmarks.compiled`.
 
-A full run keeps its tables in `benchmarks/results/compiled.md`. It takes half an hour or more, most of which goes to
-`torch.compile`; `--without pytorch_compile` leaves that out, `--section` and `--only` choose parts.
+A full run keeps its tables in `benchmarks/results/compiled.md`, row by row. It takes half an hour or more, most of
+which goes to `torch.compile`; `--without pytorch_compile` leaves that out, `--section` and `--only` choose parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
@@ -27,13 +27,14 @@ from benchmarks.engines import (
     WENGERT_STEPS,
     Engine,
 )
+from benchmarks.keeping import PATIENCE, Keeper
 from benchmarks.measurement import reported
 from benchmarks.models import COMPILED_WORKS, MANY, SMALL
-from benchmarks.report import Section, format_bytes, format_seconds, page, ways_lines
+from benchmarks.report import Section, format_bytes, format_seconds, ways_lines
 from benchmarks.suite import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 RIVALS = (PYTORCH_STEPS, TORCH_COMPILE, JAX_STEPS)
 ENTRANTS = (WENGERT_COMPILE, WENGERT_STEPS, *RIVALS)
@@ -105,6 +106,7 @@ class Choice:
     repetitions: int
     tell: Callable[[str], None]
     without: Sequence[str] = ()
+    patience: float = PATIENCE
 
     def of(self, names: Iterable[str]) -> list[str]:
         """Return the names that are wanted."""
@@ -115,50 +117,55 @@ class Choice:
         return tuple(engine for engine in engines if engine.module not in self.without)
 
 
-def _timed(choice: Choice, limits: dict[str, float], title: str, note: str, engines: tuple[Engine, ...]) -> Section:
+Progress: TypeAlias = "Iterator[list[Section]]"
+"""The tables of a part as they grow: yielded after every row, the whole of it at last."""
+
+
+def _timed(choice: Choice, limits: dict[str, float], title: str, note: str, engines: tuple[Engine, ...]) -> Progress:
     """Time works; the first engine is set beside those that are rivals of it."""
     engines = choice.among(engines)
     subject, *rest = engines
     rivals = tuple(engine for engine in rest if engine in RIVALS)
     others = tuple(engine for engine in rest if engine not in RIVALS)
-    standings: list[Standing] = []
+    section = Section(title, [*contest.HEADS, *(engine.title for engine in engines)], [], note)
     for name in choice.of(limits):
         choice.tell(f"{title}: {TITLES[name]}")
-        entry = Contest(TITLES[name], limits[name], name, subject, rivals, others)
-        standings.append(entry.run(choice.repetitions))
-    rows = [standing.cells(engines) for standing in standings]
-    heads = [*contest.HEADS, *(engine.title for engine in engines)]
-    return Section(title, heads, rows, note, ways_lines(standings))
+        entry = Contest(TITLES[name], limits[name], name, subject, rivals, others, seconds=choice.patience)
+        standing = entry.run(choice.repetitions)
+        section.rows.append(standing.cells(engines))
+        section.lines += ways_lines([standing])
+        yield [section]
 
 
-def steps(choice: Choice) -> list[Section]:
+def steps(choice: Choice) -> Progress:
     """Time compiled works beside all rivals."""
-    return [_timed(choice, COMPILED_LIMITS, "Compiled", STEPS_NOTE, ENTRANTS)]
+    return _timed(choice, COMPILED_LIMITS, "Compiled", STEPS_NOTE, ENTRANTS)
 
 
-def eager(choice: Choice) -> list[Section]:
+def eager(choice: Choice) -> Progress:
     """Time uncompiled works beside PyTorch eager."""
-    return [_timed(choice, EAGER_LIMITS, "Eager", EAGER_NOTE, (WENGERT_STEPS, PYTORCH_STEPS))]
+    return _timed(choice, EAGER_LIMITS, "Eager", EAGER_NOTE, (WENGERT_STEPS, PYTORCH_STEPS))
 
 
-def narrow(choice: Choice) -> list[Section]:
+def narrow(choice: Choice) -> Progress:
     """Time products in bfloat16: beside PyTorch's, and beside float32."""
     engines = (WENGERT_BFLOAT16, PYTORCH_AUTOCAST, WENGERT_COMPILE)
-    standings: list[Standing] = []
-    rows: list[list[str]] = []
+    heads = [*contest.HEADS, *(engine.title for engine in engines)]
+    section = Section("Products in bfloat16", heads, [], NARROW_NOTE)
     for name in choice.of(AUTOCAST_LIMITS):
         choice.tell(f"bfloat16: {TITLES[name]}")
         entry = Contest(
             TITLES[name], AUTOCAST_LIMITS[name], name, WENGERT_BFLOAT16, (PYTORCH_AUTOCAST,), (WENGERT_COMPILE,)
         )
-        standings.append(entry.run(choice.repetitions))
-        beside = replace(standings[-1], title=f"{TITLES[name]}, to float32", limit=NARROW_LIMIT)
-        rows += [standings[-1].cells(engines), beside.against(WENGERT_BFLOAT16, (WENGERT_COMPILE,)).cells(engines)]
-    heads = [*contest.HEADS, *(engine.title for engine in engines)]
-    return [Section("Products in bfloat16", heads, rows, NARROW_NOTE, ways_lines(standings))]
+        standing = entry.run(choice.repetitions)
+        beside = replace(standing, title=f"{TITLES[name]}, to float32", limit=NARROW_LIMIT)
+        section.rows.append(standing.cells(engines))
+        section.rows.append(beside.against(WENGERT_BFLOAT16, (WENGERT_COMPILE,)).cells(engines))
+        section.lines += ways_lines([standing])
+        yield [section]
 
 
-def fresh_runs(choice: Choice) -> list[Section]:
+def fresh_runs(choice: Choice) -> Progress:
     """Measure first calls and peaks of memory, each in a process of its own."""
     entrants, rivals = choice.among(ENTRANTS), choice.among(RIVALS)
     heads = [*contest.SUMMARY_HEADS, *(engine.title for engine in entrants)]
@@ -172,30 +179,30 @@ def fresh_runs(choice: Choice) -> list[Section]:
         for engine in entrants:
             choice.tell(f"Fresh process: {engine.title}, {TITLES[name]}")
             with reported(seconds.figures, engine):
-                runs = [fresh.first_run(engine, name) for _ in range(_fresh_repetitions(engine))]
+                runs = [fresh.first_run(engine, name, choice.patience) for _ in range(_fresh_repetitions(engine))]
                 seconds.samples[engine] = [run.seconds for run in runs]
                 peaks.samples[engine] = [float(run.peak) for run in runs]
                 added.samples[engine] = [float(run.added) for run in runs]
         peaks.figures = added.figures = seconds.figures
         for section, standing in zip(sections.values(), (seconds, peaks, added), strict=True):
             section.rows.append(standing.summary(entrants))
-    return list(sections.values())
+        yield list(sections.values())
 
 
 def _fresh_repetitions(engine: Engine) -> int:
     return SLOW_REPETITIONS if engine is TORCH_COMPILE else FRESH_REPETITIONS
 
 
-def overhead(choice: Choice) -> list[Section]:
+def overhead(choice: Choice) -> Progress:
     """Measure what a call with many parameters costs beyond its kernels."""
     rows: list[list[str]] = []
     names = ("many-parameters", "one-parameter", "one-tiny")
     standings: dict[str, Standing] = {}
     for name in names:
         choice.tell(f"Cost of a call: {name}")
-        standings[name] = Contest(name, None, name, WENGERT_COMPILE, choice.among(RIVALS), (WENGERT_STEPS,)).run(
-            choice.repetitions
-        )
+        rivals = choice.among(RIVALS)
+        entry = Contest(name, None, name, WENGERT_COMPILE, rivals, (WENGERT_STEPS,), seconds=choice.patience)
+        standings[name] = entry.run(choice.repetitions)
     for engine in choice.among(ENTRANTS):
         measured = [standing.samples.get(engine) for standing in standings.values()]
         if any(samples is None for samples in measured):
@@ -212,26 +219,25 @@ def overhead(choice: Choice) -> list[Section]:
         "one element",
         f"beyond the kernels (limit {format_seconds(OVERHEAD_LIMIT)})",
     )
-    return [Section("Cost of a call", heads, rows, OVERHEAD_NOTE, ways_lines([standings[names[0]]]))]
+    yield [Section("Cost of a call", heads, rows, OVERHEAD_NOTE, ways_lines([standings[names[0]]]))]
 
 
-def roofs(choice: Choice) -> list[Section]:
+def roofs(choice: Choice) -> Progress:
     """Measure the machine's peaks, and set the kernels of large works beside them."""
     choice.tell("Roofline: peaks")
     peaks = roofline.measure_peaks()
-    rows: list[list[str]] = []
+    told = f"Peaks: {peaks.operations / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s."
+    section = Section("Roofline", ("work", *roofline.HEADS), [], ROOFLINE_NOTE, [told])
     for name in choice.of(LARGE):
         choice.tell(f"Roofline: {TITLES[name]}")
         with reported({}, WENGERT_COMPILE):
             job = WENGERT_COMPILE.build(COMPILED_WORKS[name])
             job.run()
-            rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)[:KERNELS]]
-    told = f"Peaks: {peaks.operations / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s."
-    lines = [told] if rows else [told, "", "No kernels: this version of Wengert tells of none."]
-    return [Section("Roofline", ("work", *roofline.HEADS), rows, ROOFLINE_NOTE, lines)]
+            section.rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)[:KERNELS]]
+        yield [section]
 
 
-SECTIONS: dict[str, Callable[[Choice], list[Section]]] = {
+SECTIONS: dict[str, Callable[[Choice], Progress]] = {
     "steps": steps,
     "eager": eager,
     "bfloat16": narrow,
@@ -250,6 +256,7 @@ def arguments() -> argparse.Namespace:
         "--without", action="append", default=[], choices=[engine.module for engine in RIVALS], help="leave out a rival"
     )
     parser.add_argument("--repetitions", type=int, default=contest.REPETITIONS, metavar="N", help="rounds of each row")
+    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="S", help="seconds to set an engine up")
     parser.add_argument("--output", type=Path, help="where to keep the tables")
     return parser.parse_args()
 
@@ -263,21 +270,29 @@ def main() -> int:
             file=sys.stderr,
         )
     facts = machine.describe(("wengert", "llvmlite", "torch", "jax", "jaxlib"))
-    sections: list[Section] = []
-    with Console(stderr=True).status("") as status:
-        choice = Choice(options.only or tuple(TITLES), options.repetitions, status.update, options.without)
-        for name in options.section or SECTIONS:
-            sections += SECTIONS[name](choice)
-    text = page(
-        "Compiled: Wengert against PyTorch, torch.compile and JAX", "python -m benchmarks.compiled", facts, sections
-    )
-    print(text, end="")
     part = options.only or options.section or options.without
     output = options.output or (None if part else RESULTS / "compiled.md")
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+    keeper = Keeper("Compiled: Wengert against PyTorch, torch.compile and JAX", _command(options), facts, output)
+    done: list[Section] = []
+    with Console(stderr=True).status("") as status:
+        choice = Choice(
+            options.only or tuple(TITLES), options.repetitions, status.update, options.without, options.patience
+        )
+        for name in options.section or SECTIONS:
+            current: list[Section] = []
+            for current in SECTIONS[name](choice):
+                keeper.keep([*done, *current])
+            done += current
+    keeper.finish(done)
     return 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that measures the same."""
+    words = ["python -m benchmarks.compiled"]
+    for option in ("section", "only", "without"):
+        words += [f"--{option} {value}" for value in getattr(options, option) or ()]
+    return " ".join(words)
 
 
 if __name__ == "__main__":

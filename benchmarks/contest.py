@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import harness
 from benchmarks.agreement import demand_agreement
+from benchmarks.keeping import PATIENCE, patience
 from benchmarks.measurement import Prepared, fastest, reported
 from benchmarks.models import COMPILED_WORKS
 from benchmarks.report import DASH, format_seconds
@@ -107,7 +108,7 @@ def prepared(name: str, engine: Engine) -> Prepared:
 class Contest:
     """A piece of work, and who does it: the subject, the rivals that it is set beside, and others for comparison.
 
-    `prepare` sets the work of that name up for an engine.
+    `prepare` sets the work of that name up for an engine, which may take that long, `seconds`.
     """
 
     title: str
@@ -117,13 +118,14 @@ class Contest:
     rivals: tuple[Engine, ...]
     others: tuple[Engine, ...] = ()
     prepare: Callable[[str, Engine], Prepared] = prepared
+    seconds: float = PATIENCE
 
     def run(self, repetitions: int = REPETITIONS) -> Standing:
         """Set every engine up, see that it is right, and time its fastest way in turn with the others'."""
         standing = Standing(self.title, self.limit, self.subject, self.rivals)
         samplers: dict[Engine, Callable[[], float]] = {}
         for engine in (self.subject, *self.others, *self.rivals):
-            with reported(standing.figures, engine):
+            with reported(standing.figures, engine), patience(self.seconds):
                 chosen = self.prepare(self.work, engine)
                 samplers[engine] = chosen.sample
                 if chosen.ways:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.engines import ENGINES, Engine, NotOffered
+from benchmarks.keeping import PATIENCE, OutOfPatience
 from benchmarks.models import COMPILED_WORKS
 from benchmarks.processes import ROOT, ProcessFailed, resident_bytes
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # A compiler may put work off to a later call: the first ones count together, less what as many cost once all is made.
 FIRST, LATER = 3, 7
 NOT_OFFERED = 3
-TIMEOUT = 900
 # Where the libraries keep what they have compiled. JAX keeps nothing on disk unless it is told to.
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "WENGERT_CACHE_DIR", "XDG_CACHE_HOME")
 
@@ -48,14 +48,23 @@ class FirstRun:
         return self.peak - self.library
 
 
-def first_run(engine: Engine, work: str) -> FirstRun:
-    """Start a process that does a piece of work in the engine's first way."""
+def first_run(engine: Engine, work: str, seconds: float = PATIENCE) -> FirstRun:
+    """Start a process that does a piece of work in the engine's first way, and may take so many seconds."""
     engine.demand()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", "benchmarks.fresh", engine.module, work]
-        done = subprocess.run(
-            command, cwd=ROOT, env=_environment(folder), capture_output=True, text=True, check=False, timeout=TIMEOUT
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=_environment(folder),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise OutOfPatience from None
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if done.returncode == NOT_OFFERED:
         raise NotOffered(last)

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.engines import PYTORCH, WENGERT, Engine, NotInstalled, NotOffered
+from benchmarks.keeping import OutOfPatience
 from benchmarks.report import Row, format_seconds
 from benchmarks.works import WORKS, Function, Job, Network, Training, Work
 
@@ -134,6 +135,8 @@ def reported(figures: dict[str, str], engine: Engine) -> Iterator[None]:
         figures[engine.title] = "not installed"
     except NotOffered:
         figures[engine.title] = "not offered"
+    except OutOfPatience:
+        figures[engine.title] = "took too long"
     except ArithmeticError as error:
         print(error, file=sys.stderr)
         figures[engine.title] = "wrong result"

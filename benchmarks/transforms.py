@@ -1,8 +1,8 @@
 """Measure Wengert's transforms beside PyTorch's: `python -m benchmarks.transforms`.
 
 Eagerly they are set beside `torch.func`; through `wg.compile`, beside the fastest that PyTorch has, `torch.compile`
-included. A full run takes five minutes, most of which go to `torch.compile`, and keeps its tables in
-`benchmarks/results/transforms.md`.
+included. A full run takes a quarter of an hour, most of which goes to `torch.compile`, and keeps its tables in
+`benchmarks/results/transforms.md`, row by row.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from benchmarks.engines import (
     WENGERT_COMPILE,
     Engine,
 )
+from benchmarks.keeping import PATIENCE, Keeper
 from benchmarks.measurement import timed
-from benchmarks.report import Section, page, ways_lines
+from benchmarks.report import Section, ways_lines
 from benchmarks.suite import RESULTS
 
 EAGER_RIVALS, COMPILED_RIVALS = (TORCH_FUNC,), (PYTORCH, TORCH_COMPILE)
@@ -57,9 +58,9 @@ what is in PyTorch beside it, and `torch.func` in `torch.compile`. From the same
 none of these figures. Wrong result: what it computes is not what PyTorch computes eagerly, so that it is not timed."""
 
 
-def measure(name: str, repetitions: int) -> tuple[Standing, Standing]:
+def measure(name: str, repetitions: int, seconds: float = PATIENCE) -> tuple[Standing, Standing]:
     """Run one piece of work by all engines; return how eager and how compiled transforms did."""
-    entry = Contest(TITLES[name], LIMITS[name], name, WENGERT_COMPILE, COMPILED_RIVALS, OTHERS, timed)
+    entry = Contest(TITLES[name], LIMITS[name], name, WENGERT_COMPILE, COMPILED_RIVALS, OTHERS, timed, seconds)
     compiled = entry.run(repetitions)
     return compiled.against(WENGERT, EAGER_RIVALS), compiled
 
@@ -82,20 +83,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split(":")[0])
     parser.add_argument("--only", action="append", choices=TITLES, metavar="NAME", help=", ".join(TITLES))
     parser.add_argument("--repetitions", type=int, default=contest.REPETITIONS, metavar="N", help="rounds of each row")
+    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="S", help="seconds to set a row up")
     parser.add_argument("--output", type=Path, help="where to keep the tables")
     options = parser.parse_args()
     facts = machine.describe(("wengert", "llvmlite", "torch", "autograd", "jax", "jaxlib"))
+    output = options.output or (None if options.only else RESULTS / "transforms.md")
+    keeper = Keeper("Wengert's transforms against PyTorch's", COMMAND, facts, output)
     pairs: list[tuple[Standing, Standing]] = []
     with Console(stderr=True).status("") as status:
         for name in options.only or TITLES:
             status.update(TITLES[name])
-            pairs.append(measure(name, options.repetitions))
-    text = page("Wengert's transforms against PyTorch's", COMMAND, facts, sections(pairs))
-    print(text, end="")
-    output = options.output or (None if options.only else RESULTS / "transforms.md")
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+            pairs.append(measure(name, options.repetitions, options.patience))
+            keeper.keep(sections(pairs))
+    keeper.finish(sections(pairs))
     return 1 if any(standing.comparison is None for pair in pairs for standing in pair) else 0
 
 

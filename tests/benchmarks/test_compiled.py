@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +33,8 @@ from benchmarks.engines import (
     modules,
     wengert_steps,
 )
+from benchmarks.keeping import PATIENCE, Keeper, OutOfPatience, patience
+from benchmarks.measurement import reported
 from benchmarks.models import (
     COMPILED_WORKS,
     HEAT_NUMBER,
@@ -42,6 +48,7 @@ from benchmarks.models import (
     mixture_inputs,
     mixture_posterior,
 )
+from benchmarks.report import Section
 from benchmarks.roofline import Kernel, Peaks, kernels_of
 
 EPS = float(np.finfo(np.float64).eps)
@@ -210,7 +217,7 @@ def test_a_compiled_gradient_is_the_eager_one() -> None:
 
 def test_a_fresh_process_tells_its_figures() -> None:
     figures = fresh.first_run(WENGERT_STEPS, "tiny")
-    assert 0 < figures.seconds < fresh.TIMEOUT
+    assert 0 < figures.seconds < PATIENCE
     assert figures.peak >= figures.library > 0
     assert figures.added == figures.peak - figures.library
 
@@ -238,3 +245,37 @@ def test_kernels_are_looked_for_behind_a_partial() -> None:
     assert [kernel.name for kernel in found] == ["long", "short"]
     assert [kernel.seconds * machine.cores() for kernel in found] == [3.0, 1.0]
     assert kernels_of(partial(math.sqrt, 1)) == []
+
+
+def test_a_page_is_kept_row_by_row(tmp_path: Path) -> None:
+    output = tmp_path / "table.md"
+    output.write_text("former")
+    keeper = Keeper("Title", "command", {"Processor": "one"}, output)
+    section = Section("Rows", ("work", "ratio"), [["a", "0.5"]], "Note.")
+    keeper.keep([section])
+    assert output.read_text() == "former"
+    assert "| a | 0.5 |" in (tmp_path / "table.partial.md").read_text()
+    section.rows.append(["b", "0.6"])
+    keeper.finish([section])
+    assert "| b | 0.6 |" in output.read_text()
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no alarms: engines are waited for there")
+def test_an_engine_that_takes_too_long_has_a_cell() -> None:
+    figures: dict[str, str] = {}
+    start = time.monotonic()
+    with reported(figures, JAX_STEPS), patience(0.05):
+        while time.monotonic() < start + 60:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+    assert figures == {JAX_STEPS.title: "took too long"}
+    assert time.monotonic() < start + 30
+    with reported(figures, PYTORCH_STEPS), patience(60):
+        pass
+    assert PYTORCH_STEPS.title not in figures
+
+
+def test_a_fresh_process_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(OutOfPatience):
+        fresh.first_run(WENGERT_STEPS, "tiny", 0.01)
