@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .expand_builder import REDUCTIONS
+from .fuse_forms import Spelled
 from .graph import Equation, Value
 from .lower_elements import Inside
 from .lower_index import Map
@@ -24,9 +25,12 @@ class Root:
     Attributes:
         extents: of the space that is walked: its own axes or, for a reduction, its operand's. Axes of extent 1 count.
         outer: for a reduction, the axes that are not reduced; None where any may be.
+        leaves: what it demands: arrays, where, and under which conditions.
+        visited: what is computed on the way.
+        spelled: in which form (`fuse_forms`); None if in none.
     """
 
-    __slots__ = ("equation", "extents", "is_followed", "leaves", "order", "outer", "value", "visited")
+    __slots__ = ("equation", "extents", "is_followed", "leaves", "order", "outer", "spelled", "value", "visited")
 
     def __init__(self, equation: Equation, order: int) -> None:
         self.equation = equation
@@ -35,6 +39,7 @@ class Root:
         self.leaves: list[tuple[Value, Map, Inside]] = []
         self.visited: list[Value] = []
         self.is_followed = False
+        self.spelled: Spelled | None = None
         if is_reduction(equation):
             axis = equation.params["axis"]
             self.extents = equation.values()[0].shape

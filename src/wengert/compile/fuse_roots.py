@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from .fuse_forms import Spelled
 from .fuse_groups import Axes, Root, is_reduction
 from .fuse_storage import CHEAP, Storage
 from .graph import Equation, Value
@@ -77,12 +78,55 @@ def find_roots(storage: Storage, roots: dict[Value, Root]) -> dict[Value, Root]:
 
 
 def _is_outdated(storage: Storage, root: Root) -> bool:
-    """Whether something that a root computes on its way has come into memory."""
-    return any([value in storage.stored and value is not root.value for value in root.visited])
+    """Whether something that a root may compute on its way has come into memory."""
+    on_the_way = root.visited if root.spelled is None else root.spelled.computed[1:]
+    return not storage.stored.isdisjoint(on_the_way)
+
+
+class _Followed(NamedTuple):
+    """What following a root brought, with numbers of arrays: its leaves, what is on the way, or what must be stored."""
+
+    leaves: tuple[tuple[int, Map, Inside], ...]
+    visited: tuple[int, ...]
+    must: int | None = None
 
 
 def _follow(storage: Storage, root: Root) -> None:
-    """Find out what a root demands."""
+    """Find out what a root demands; of several that are spelled alike, one is followed.
+
+    Raises:
+        MustStore: an array has to be in memory first.
+    """
+    root.spelled = storage.forms.spelled(root.equation)
+    if root.spelled is None:
+        _follow_elements(storage, root)
+        return
+    form, values, _ = root.spelled
+    followed: _Followed | None = form.demands
+    if followed is None:
+        _follow_first(storage, root, root.spelled)
+    elif followed.must is not None:
+        raise MustStore(values[followed.must])
+    else:
+        root.leaves = [(values[number], index, inside) for number, index, inside in followed.leaves]
+        root.visited = [values[number] for number in followed.visited]
+
+
+def _follow_first(storage: Storage, root: Root, spelled: Spelled) -> None:
+    """Follow a root, and note in its form what that brought."""
+    numbers = {value: number for number, value in enumerate(spelled.values)}
+    try:
+        _follow_elements(storage, root)
+    except MustStore as must:
+        if must.value in numbers:
+            spelled.form.demands = _Followed((), (), numbers[must.value])
+        raise
+    if all([leaf in numbers for leaf, _, _ in root.leaves]):
+        leaves = tuple([(numbers[leaf], index, inside) for leaf, index, inside in root.leaves])
+        spelled.form.demands = _Followed(leaves, tuple([numbers[value] for value in root.visited]))
+
+
+def _follow_elements(storage: Storage, root: Root) -> None:
     demands = Demands(storage, root.extents)
     try:
         root_scalar(demands, root.equation, own_indices(root.extents))

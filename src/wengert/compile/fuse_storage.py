@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import lower_picks, lower_views
+from .fuse_forms import Forms
 from .fuse_groups import is_reduction
 from .graph import Equation, Graph, Value
 from .lower_elements import can_be_computed
@@ -52,6 +53,7 @@ class Storage:
         others: equations that no nest computes.
         stored: the arrays that have to be in memory.
         flat: those of them that are not computed row by row, though their readers are.
+        forms: of what computes the same of other arrays.
         placed: for equations whose result is a view of an array that is made from it: that array.
     """
 
@@ -72,6 +74,7 @@ class Storage:
         self.flat: set[Value] = set()
         self.placed: dict[Equation, Value] = {}
         self.layouts = Layouts(self.maker, self.is_leaf)
+        self.forms = Forms(self.maker, self.is_leaf, self.layouts)
         self._store(graph.outputs)
         for equation in self.others:
             self.stored.update(equation.outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from functools import partial
 
 from ..core.primitive import REGISTRY
 from .expand import expand
@@ -14,6 +15,7 @@ from .fuse_groups import Group
 from .fuse_storage import FUSED, HOST
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
+from .lower_forms import StepForms
 from .lower_packed import with_packed_factors
 from .lower_products import (
     ConvolutionWriter,
@@ -80,14 +82,15 @@ class Program:
 
     def _steps(self, groups: list[Group]) -> list[Step]:
         kept = self._kept()
+        self.forms = StepForms(self.fusion, kept)
         steps: list[Step] = []
         taken: set[Group] = set()
         for equation in self.fusion.others:
             steps.extend(self._steps_of(equation, taken))
         for group in groups:
             if group not in taken:
-                step = NestWriter(self.fusion, group, self.layouts, kept).step()
-                steps.append(step)
+                writer = NestWriter(self.fusion, group, self.layouts, kept)
+                steps.append(self.forms.step(self.forms.of_nest(group), writer.step))
         return steps
 
     def _steps_of(self, equation: Equation, taken: set[Group]) -> list[Step]:
@@ -124,8 +127,10 @@ class Program:
         for group in self.fusion.epilogues_of(equation, taken):
             mine = set(group.roots)
             is_kept = out in self.graph.outputs or any([user not in mine for user in users])
+            writer = kind(self.fusion, self.layouts, equation, is_kept, self.narrow)
+            spelling = self.forms.of_epilogue(equation, group, (kind, is_kept))
             try:
-                step = kind(self.fusion, self.layouts, equation, is_kept, self.narrow).step(group)
+                step = self.forms.step(spelling, partial(writer.step, group), Unfit)
             except Unfit:
                 continue
             taken.add(group)

@@ -21,7 +21,6 @@ Rule = Callable[["Rewriting", Equation], "Operand | None"]
 """Returns what the equation's one result is instead, or None."""
 
 RULES: dict[str, list[Rule]] = {}
-MOST_WALKS = 8
 FOLDED = 4096
 """Up to this many elements, results of constants are computed when compiling."""
 
@@ -36,7 +35,6 @@ class Rewriting:
         self.maker: dict[Value, Equation] = {}
         self.replaced: dict[Value, Operand] = {}
         self.known: dict[Hashable, tuple[Value, ...]] = {}
-        self.changes = 0
 
     def run(self) -> Graph:
         """Rewrite all equations in order."""
@@ -80,7 +78,6 @@ class Rewriting:
                 other = rule(self, equation)
                 if isinstance(other, Value) and (other.shape, other.dtype) == (out.shape, out.dtype):
                     self.replaced[out] = other
-                    self.changes += 1
                     return
         key = _key(equation)
         if key is not None and key in self.known:
@@ -117,18 +114,16 @@ def constant_value(array: np.ndarray, where: str = "") -> Value:
 
 
 def simplify(graph: Graph, general: Sequence[Rule] = ()) -> Graph:
-    """Return the graph simplified, until nothing changes or it has been walked through a few times.
+    """Return the graph simplified.
+
+    One walk does it: a rule sees an equation, and how its operands are made, as they are in the end, and what it
+    builds is simplified as it is added.
 
     Args:
         graph: what to simplify.
         general: rules that are asked about every equation, besides those for operations by name.
     """
-    for _ in range(MOST_WALKS):
-        walk = Rewriting(graph, general)
-        graph = walk.run()
-        if not walk.changes:
-            break
-    return graph
+    return Rewriting(graph, general).run()
 
 
 def _key(equation: Equation) -> Hashable | None:
@@ -140,20 +135,21 @@ def _key(equation: Equation) -> Hashable | None:
     try:
         params = ()
         if equation.params:
-            params = tuple([(name, _hashable(value)) for name, value in sorted(equation.params.items())])
+            params = tuple([(name, hashable(value)) for name, value in sorted(equation.params.items())])
             hash(params)
     except TypeError:
         return None
     return (equation.primitive.name, tuple(operands), params)
 
 
-def _hashable(value: Any) -> Hashable:
+def hashable(value: Any) -> Hashable:
+    """Return what equal parameters have in common; raises TypeError, here or when hashed, where that is not known."""
     if isinstance(value, np.ndarray):
         return ("array", value.shape, str(value.dtype), value.tobytes())
     if isinstance(value, slice):
         return ("slice", value.start, value.stop, value.step)
     if isinstance(value, (tuple, list)):
-        return tuple([_hashable(item) for item in value])
+        return tuple([hashable(item) for item in value])
     if isinstance(value, float):
         return repr(value)
     return (type(value).__name__, value)

@@ -1,0 +1,123 @@
+"""Steps of groups that are spelled alike: one is written, and the others are the same kernel on other arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+from .fuse import Fusion
+from .fuse_groups import Group
+from .graph import Equation, Value
+from .lower import Step
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+class _Written(NamedTuple):
+    """A step with numbers in place of arrays."""
+
+    kernel: Any
+    memory: tuple[int, ...]
+    writes: tuple[int, ...]
+    in_place: Pairs
+    offsets: tuple[int, ...]
+
+
+class Spelling(NamedTuple):
+    """What steps have in common that are the same kernel, and a number for each array that it is made for."""
+
+    key: Hashable
+    numbers: dict[Value, int]
+
+
+class StepForms:
+    """The steps that have been written for a program, by what equal ones have in common.
+
+    Args:
+        fusion: of the program.
+        kept: the reductions that somebody outside of their nest reads.
+    """
+
+    def __init__(self, fusion: Fusion, kept: set[Value]) -> None:
+        self._fusion, self._kept = fusion, kept
+        self._written: dict[Hashable, _Written | Exception] = {}
+
+    def step(self, spelling: Spelling | None, write: Callable[[], Step], refusal: type[Exception] = Exception) -> Step:
+        """Return a step: as it is known by its spelling, or as it is written now.
+
+        Raises:
+            refusal: that is what writing it raises, or has raised for one that is spelled alike.
+        """
+        if spelling is None:
+            return write()
+        known = self._written.get(spelling.key)
+        if isinstance(known, Exception):
+            raise known
+        if known is not None:
+            return _for_arrays(known, list(spelling.numbers))
+        try:
+            step = write()
+        except refusal as fault:
+            self._written[spelling.key] = fault
+            raise
+        written = _in_numbers(step, spelling.numbers)
+        if written is not None:
+            self._written[spelling.key] = written
+        return step
+
+    def of_nest(self, group: Group) -> Spelling | None:
+        """Return how a group is spelled as a nest; None if it cannot be compared with others."""
+        numbers: dict[Value, int] = {}
+        key = self._spelled(group, numbers)
+        return None if key is None else Spelling(key, numbers)
+
+    def of_epilogue(self, equation: Equation, group: Group, more: Hashable) -> Spelling | None:
+        """Return how an equation with a kernel is spelled, and a group that is computed with it.
+
+        Args:
+            equation: the product or convolution.
+            group: of plain arrays.
+            more: what else counts.
+        """
+        head = self._fusion.forms.head(equation)
+        numbers: dict[Value, int] = {}
+        places: list[Hashable] = [] if head is None else [head[0]]
+        for value in (*equation.values(), *equation.outputs):
+            layout = self._fusion.layouts.of(value)
+            if layout is None:
+                return None
+            places.append((numbers.setdefault(layout.base, len(numbers)), layout.offset, layout.strides))
+            numbers.setdefault(value, len(numbers))
+        rest = self._spelled(group, numbers)
+        return None if rest is None or head is None else Spelling((*places, rest, more), numbers)
+
+    def _spelled(self, group: Group, numbers: dict[Value, int]) -> Hashable | None:
+        """Return what groups have in common that are spelled alike; arrays without numbers get them."""
+        key: list[Hashable] = []
+        for root in group.roots:
+            if root.spelled is None:
+                return None
+            key.append((root.spelled.form, group.outer[root], root.value in self._kept))
+            key.extend([numbers.setdefault(value, len(numbers)) for value in root.spelled.values])
+        return tuple(key)
+
+
+def _in_numbers(step: Step, numbers: dict[Value, int]) -> _Written | None:
+    """Return a step in numbers of arrays, or None if some have none."""
+    pairs = [value for pair in step.in_place for value in pair]
+    if not all([value in numbers for value in (*step.memory, *step.writes, *pairs)]):
+        return None
+    if step.equation is not None or step.reads != frozenset(step.memory) - frozenset(step.writes):
+        return None
+    in_place = tuple([(numbers[out], numbers[value]) for out, value in step.in_place])
+    memory, writes = [tuple([numbers[value] for value in values]) for values in (step.memory, step.writes)]
+    return _Written(step.kernel, memory, writes, in_place, step.offsets)
+
+
+def _for_arrays(written: _Written, values: Sequence[Value]) -> Step:
+    """Return a step for the arrays that numbers stand for."""
+    memory = tuple([values[number] for number in written.memory])
+    writes = tuple([values[number] for number in written.writes])
+    in_place = tuple([(values[out], values[number]) for out, number in written.in_place])
+    reads = frozenset(memory) - frozenset(writes)
+    return Step(written.kernel, memory, reads, writes, in_place, offsets=written.offsets)
