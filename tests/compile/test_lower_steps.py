@@ -301,3 +301,16 @@ def test_random_recurrences(seed: int) -> None:
     graph = graph_of(function, arrays)
     for effort in (FUSED, SEPARATE):
         assert_agrees(graph, arrays, roundings=8.0 * rows * width, scale=1.0, effort=effort)
+
+
+def test_array_of_one_row_is_read_where_it_is_computed_whatever_data_say(rng: np.random.Generator) -> None:
+    """Its one place is known, so a nest may compute it and read it as well."""
+
+    def function(b: Any, x: Any, rows: Any, places: Any) -> Any:
+        written = b.call("write_region", x, rows, steps=(), key=(slice(None, None, -3), slice(None)))
+        return b.call("take_along", written, places, axis=0)
+
+    places = np.array([[0, -1, 0, 0, -1, 0]])
+    arrays = [floats(rng, 1, 6), floats(rng, 1, 6), places]
+    executable = assert_agrees(graph_of(function, arrays), arrays)
+    assert not executable.fault

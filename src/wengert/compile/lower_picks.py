@@ -7,11 +7,13 @@ from typing import Any
 
 from .graph import Equation, Value
 from .lower_elements import Demand, Elements, Inside, broadcast_map, handles
-from .lower_index import Affine, Map
+from .lower_index import ZERO, Affine, Map
 from .scalar_ir import INT64, apply, convert
 
 
 def _picked(scalar: Any, extent: int) -> Affine:
+    if extent == 1:
+        return ZERO  # the only place that is in range, and one that other roots of a nest are computed at
     place = convert(scalar, INT64)
     return Affine(0, (), ((apply("where", apply("less", place, 0), place + extent, place), 1),))
 
