@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from .eager.residuals_on_disk import residuals_on_disk as residuals_on_disk
     from .transforms.branching import cond as cond
     from .transforms.checkpoint import checkpoint as checkpoint
+    from .transforms.curvature import gauss_newton_vp as gauss_newton_vp
+    from .transforms.curvature import hvp as hvp
     from .transforms.custom import primitive as primitive
-    from .transforms.jacobians import gauss_newton_vp as gauss_newton_vp
     from .transforms.jacobians import hessian as hessian
-    from .transforms.jacobians import hvp as hvp
     from .transforms.jacobians import jacfwd as jacfwd
     from .transforms.jacobians import jacobian as jacobian
     from .transforms.jacobians import jacrev as jacrev
@@ -109,9 +109,9 @@ _LAZY_NAMES = {
     "scan": ".transforms.loops",
     "while_loop": ".transforms.loops",
     "compile": ".compile.api",
-    "gauss_newton_vp": ".transforms.jacobians",
+    "gauss_newton_vp": ".transforms.curvature",
     "hessian": ".transforms.jacobians",
-    "hvp": ".transforms.jacobians",
+    "hvp": ".transforms.curvature",
     "jacfwd": ".transforms.jacobians",
     "jacobian": ".transforms.jacobians",
     "jacrev": ".transforms.jacobians",

@@ -6,49 +6,19 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 import wengert as wg
+from tests.compile.eager_programs import forget, without_kernels
 from wengert import nn, optim
 from wengert.compile import eager, eager_operations, eager_sweeps, eager_updates
-from wengert.core import native
 from wengert.errors import GradientError, NativeCodeError, ShapeError
 
 Function = Callable[..., Any]
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let every operation be done natively from its second occurrence on, whatever its size; let nothing go wrong."""
-    monkeypatch.setattr(native, "_provider", native.load() if native.load else None)
-    native.engage()
-    monkeypatch.setattr(native, "smallest", 1)
-    monkeypatch.setattr(native, "SMALLEST", 1)
-    monkeypatch.setattr(native, "factor", 1 << 62)
-    monkeypatch.setattr(eager_sweeps, "_LARGE", 1)
-    monkeypatch.setattr(eager.tariff, "share", 0.0)
-    monkeypatch.setattr(eager, "raising", True)
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    for accounts in (eager_operations.accounts, eager_sweeps.accounts, eager_updates.accounts):
-        accounts.clear()
-
-
-def without_kernels(run: Callable[[], Any]) -> Any:
-    kept = native.smallest, native.factor
-    wg.set_eager_kernels(False)
-    try:
-        return run()
-    finally:
-        native.smallest, native.factor = kept
 
 
 def value_and_gradients(function: Function, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -159,7 +129,7 @@ def test_masked_elements_contribute_zero(at_once: None) -> None:
 
 
 def test_a_program_that_always_fails_is_given_up(at_once: None) -> None:
-    for _ in range(eager_sweeps._MOST_FAILURES + 1):
+    for _ in range(eager_sweeps.MOST_FAILURES + 1):
         x = wg.tensor(np.array([0.0, 1.0]), requires_grad=True)
         with np.errstate(divide="ignore"):
             wg.log(x).sum().backward()

@@ -16,7 +16,7 @@ the result; so if any cotangent is not finite, the sweep is done again as it alw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -55,15 +55,15 @@ _SAMPLE = 64
 """Nodes after which one knows."""
 _MOST_NODES = 2000
 """Nodes of a sweep beyond which nobody would wait for a program."""
-_ELEMENT = 2e-9
+ELEMENT = 2e-9
 """Seconds that are saved for each element of each Node's value."""
-_MOST_FAILURES = 8
+MOST_FAILURES = 8
 """Runs that came to something infinite before a program is given up."""
 _sequence = attrgetter("sequence")
 _trusted: set[Any] = set()
 
 
-class _Survey:
+class Survey:
     """A tape as a program sees it.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Survey:
         self.numbers: dict[int, int] = {}
         self.work = 0
         places = self.places
-        parts: list[Any] = [tuple([(places[node], self._number_of(bar)) for node, bar in seeds])]
+        parts: list[Any] = [tuple([(places[node], self.number_of(bar)) for node, bar in seeds])]
         if targets:
             parts.append(tuple([place for node, place in places.items() if node in targets]))
         for node in self.nodes:
@@ -101,13 +101,13 @@ class _Survey:
     def _saved(self, saved: Any) -> Any:
         if type(saved) is not tuple:
             return frozen(saved)
-        return tuple([self._number_of(value) if hasattr(value, "nbytes") else self._other(value) for value in saved])
+        return tuple([self.number_of(value) if hasattr(value, "nbytes") else self._other(value) for value in saved])
 
     def _other(self, value: Any) -> Any:
         return self._saved(value) if type(value) is tuple else frozen(value)
 
-    def _number_of(self, value: Any) -> Any:
-        """Return the number of an array among those that go in, with its kind."""
+    def number_of(self, value: Any) -> Any:
+        """Return the number of an array among those that go in, with its kind where it is met for the first time."""
         number = self.numbers.get(id(value))
         if number is None:
             if type(value) is not np.ndarray:
@@ -209,7 +209,7 @@ def _size_of(node: Node) -> int:
     return sum([value.size for value in saved if type(value) is np.ndarray]) if type(saved) is tuple else 0
 
 
-class _Sweep(Program):
+class Sweep(Program):
     """A compiled sweep.
 
     Attributes:
@@ -224,6 +224,17 @@ class _Sweep(Program):
         self.ends = ends
         self.failures = 0
 
+    def finite(self, survey: Survey) -> list[np.ndarray] | None:
+        """Run on the arrays of a tape; return what is asked for, or None if any of it is not finite."""
+        with np.errstate(all="ignore"):  # as in every sweep: NumPy may have to do a part of the program
+            bars = self.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
+        count = len(self.ends)
+        if not all([bool(test) for test in bars[count:]]):
+            self.failures += 1
+            return None
+        self.failures = 0
+        return bars[:count]
+
 
 def swept(
     seeds: Sequence[Any], retain: bool, targets: frozenset[Node], route: Route | None, masked: bool | None
@@ -235,10 +246,10 @@ def swept(
     if not targets:
         route = None
     try:
-        survey = _Survey(seeds, targets, route)
+        survey = Survey(seeds, targets, route)
     except Unkeyed:
         return None
-    account = accounts.of(survey.key, lambda: survey.work * _ELEMENT)
+    account = accounts.of(survey.key, lambda: survey.work * ELEMENT)
     program = account.program
     if program is None:
         if not account.matures(tariff.node * len(survey.nodes)):
@@ -246,19 +257,16 @@ def swept(
         program = account.program = attempt(lambda machine: _captured(machine, survey, seeds, targets, route))
     if program is OFF or raises_floating_point_errors():
         return None
-    with np.errstate(all="ignore"):  # as in every sweep: NumPy may have to do a part of the program
-        bars = program.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
-    if not all([bool(test) for test in bars[len(program.ends) :]]):
-        program.failures += 1
-        if program.failures >= _MOST_FAILURES:
+    bars = program.finite(survey)
+    if bars is None:
+        if program.failures >= MOST_FAILURES:
             account.program = OFF
         return None
-    program.failures = 0
     return _delivered(survey, program, bars, retain, targets, masked)
 
 
 def _delivered(
-    survey: _Survey, program: _Sweep, bars: list[Any], retain: bool, targets: frozenset[Node], masked: bool | None
+    survey: Survey, program: Sweep, bars: list[Any], retain: bool, targets: frozenset[Node], masked: bool | None
 ) -> tuple[Swept, list[Any], bool | None]:
     found = Swept()
     seeds: list[Any] = []
@@ -289,30 +297,39 @@ def _free(nodes: Sequence[Node], keep_inputs: bool) -> None:
 
 
 def _captured(
-    machine: Machine, survey: _Survey, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None
+    machine: Machine, survey: Survey, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None
 ) -> Any:
     """Sweep a copy of a tape over tracers; return what that did as a program."""
-    trace = CaptureTrace("sweep", [])
-    ends: list[tuple[int, Any]] = []
-    tests: list[Any] = []
 
-    def run() -> None:
-        tracers = [_tracer(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
-        twins, way = _twins(survey, tracers, route)
+    def run(trace: CaptureTrace) -> list[tuple[int, Any]]:
+        tracers = [tracer_of(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
+        twins, way = twins_of(survey, tracers, route)
         order = {node: place for place, node in enumerate(twins)}
         pairs = [(twins[survey.places[node]], tracers[survey.numbers[id(bar)]]) for node, bar in seeds]
         wanted = [survey.places[node] for node in (*targets, *survey.ends) if node in survey.places]
         found = sweep(
             pairs, retain=True, traced=True, masked=None, targets=frozenset([twins[p] for p in wanted]), route=way
         )
-        ends.extend([(order[node], densify(bar)) for node, bar in {**found.leaves, **found.targets}.items()])
+        return [(order[node], densify(bar)) for node, bar in {**found.leaves, **found.targets}.items()]
+
+    return captured(machine, "sweep", run)
+
+
+def captured(machine: Machine, name: str, run: Callable[[CaptureTrace], list[tuple[int, Any]]]) -> Any:
+    """Return a program for what a function does to tracers; it returns pairs of a place and a cotangent."""
+    trace = CaptureTrace(name, [])
+    ends: list[tuple[int, Any]] = []
+    tests: list[Any] = []
+
+    def run_and_test() -> None:
+        ends.extend(run(trace))
         xp = boxing.operations
         tests.extend([xp.all(xp.isfinite(bar)) for _, bar in ends if type(bar) is boxing.Tracer])
 
     before = set_recording(False)
     try:
         with outside_of_traces(), np.errstate(all="ignore"):
-            trace.run(run)
+            trace.run(run_and_test)
     finally:
         set_recording(before)
     comes_from_outside = any([not brought.fresh for brought in trace.brought])
@@ -320,17 +337,18 @@ def _captured(
         return OFF
     outputs = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in ends]
     outputs += [test._state.value for test in tests]
-    graph = Graph("sweep", list(trace.inputs), trace.equations, outputs).without_dead_code()
-    return _Sweep(machine, graph, [place for place, _ in ends])
+    graph = Graph(name, list(trace.inputs), trace.equations, outputs).without_dead_code()
+    return Sweep(machine, graph, [place for place, _ in ends])
 
 
-def _tracer(trace: CaptureTrace, array: np.ndarray, axes: tuple[int, ...] | None) -> Any:
+def tracer_of(trace: CaptureTrace, array: np.ndarray, axes: tuple[int, ...] | None) -> Any:
+    """Return a tracer for an array that goes into a program, which reads it in memory in that order of its axes."""
     raw = settled(array, axes)
     tracer = trace.tracer(raw, trace.input(raw, SeedSource(raw)))
     return tracer if axes is None else boxing.operations.permute_dims(tracer, inverse(axes))
 
 
-def _twins(survey: _Survey, tracers: Sequence[Any], route: Route | None) -> tuple[list[Node], Route]:
+def twins_of(survey: Survey, tracers: Sequence[Any], route: Route | None) -> tuple[list[Node], Route]:
     """Return Nodes like those of a tape, whose residuals are tracers, and the way of a sweep through them."""
     twins: dict[Node, Node] = {}
     for end in survey.ends:
@@ -365,4 +383,15 @@ def _over_tracers(saved: Any, numbers: Mapping[int, int], tracers: Sequence[Any]
     return tracers[numbers[id(saved)]] if isinstance(saved, (np.ndarray, np.generic)) else saved
 
 
-__all__ = ["accounts", "swept"]
+__all__ = [
+    "ELEMENT",
+    "MOST_FAILURES",
+    "Route",
+    "Survey",
+    "Sweep",
+    "accounts",
+    "captured",
+    "swept",
+    "tracer_of",
+    "twins_of",
+]

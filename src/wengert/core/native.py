@@ -64,9 +64,9 @@ def set_eager_kernels(on: bool) -> bool:
     >>> wg.set_eager_kernels(before)
     False
     """
-    global smallest, factor
+    global smallest, factor, met
     before = smallest != sys.maxsize
-    smallest, factor = (SMALLEST, 1) if on else (sys.maxsize, 0)
+    smallest, factor, met = (SMALLEST, 1, met) if on else (sys.maxsize, 0, 0)
     return before
 
 
@@ -104,6 +104,20 @@ def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked
     seeds = list(seeds)
     begun = _provider and _provider.swept(seeds, retain, targets, route, masked)
     return begun or (found, seeds, masked)
+
+
+def multiplied(seed: Any, nodes: Any, directions: Any, route: Any) -> Any:
+    """Let native code do both sweeps of a Hessian-vector product over raw arrays, if that pays; else return None.
+
+    Returns:
+        An array (or None for zero) for each of the arguments' Nodes.
+    """
+    global met
+    products = _provider and _provider.multiplied(seed, nodes, directions, route)
+    if not products:
+        return None
+    met = 0
+    return products
 
 
 def updated(rule: Any, record: Callable[[Sequence[Any]], None], arrays: Sequence[Any]) -> bool:

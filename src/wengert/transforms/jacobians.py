@@ -1,4 +1,4 @@
-"""Derivatives beyond the gradient: Jacobians in either mode, Hessians, and products with them that never form them."""
+"""Derivatives beyond the gradient: Jacobians in either mode, and Hessians."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing, pytree
-from ..core.tracing import innermost_trace
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError
 from ..typing import PyTree, Shape
 from .mapping import vmap
-from .pushing import check_tangents, jvp
-from .reverse import grad, vjp
+from .pushing import jvp
+from .reverse import vjp
 from .shared import Argnums, as_tensor, checked_argnums, demand_tensors, described, named, parameter_name, positions
 
 
@@ -282,84 +281,4 @@ def hessian(
     return named(jacfwd(first, argnums, has_aux, chunk_size), function, "hessian")
 
 
-def hvp(function: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
-    """Multiply the Hessian of a scalar-valued function by a vector, without forming it.
-
-    It costs two to three times as much as the gradient. Where no other transform is at work, the gradient is pulled
-    back once more, which is quickest there; elsewhere its tangent is pushed forward. The Hessian being symmetric, both
-    give the same.
-
-    Args:
-        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
-        primals: its argument; a tuple stands for several arguments.
-        tangents: the vector, nested as the argument is, of the same shapes and dtypes (None for zero).
-
-    Returns:
-        The product, nested as the argument is.
-
-    Raises:
-        ShapeError: the function returns a Tensor that is not a scalar.
-        StructureError, ShapeError, DTypeError: the vector does not fit the argument.
-
-    >>> import wengert as wg
-    >>> wg.hvp(lambda x: (x**3).sum(), wg.tensor([1.0, 2.0]), wg.tensor([1.0, 1.0])).tolist()
-    [6.0, 12.0]
-
-    B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994).
-    """
-    several = isinstance(primals, tuple) and not hasattr(primals, "_fields")
-    arguments, directions = (primals, tangents) if several else ((primals,), (tangents,))
-    gradient = grad(function, argnums=tuple(range(len(arguments))))
-    if innermost_trace() is not None:
-        products = jvp(gradient, arguments, directions)[1]
-    else:
-        check_tangents(function, arguments, directions, "hvp")
-        _, pullback = vjp(gradient, *arguments)
-        products = pullback(directions)
-    return products if several else products[0]
-
-
-def gauss_newton_vp(function: Callable[..., Any], loss: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
-    """Multiply the generalised Gauss-Newton matrix of `loss(function(x))` by a vector, without forming it.
-
-    The matrix is `J^T H J`, with J the Jacobian of the function and H the Hessian of the loss; it is positive
-    semidefinite where the loss is convex.
-
-    Args:
-        function: takes arrays, Python floats, Tensors, or any nesting of them, and returns any nesting of Tensors.
-        loss: takes what the function returns, and returns a Tensor of shape ().
-        primals: the function's argument; a tuple stands for several arguments.
-        tangents: the vector, nested as the argument is, of the same shapes and dtypes (None for zero).
-
-    Returns:
-        The product, nested as the argument is.
-
-    Raises:
-        ShapeError: the loss returns a Tensor that is not a scalar.
-        StructureError, ShapeError, DTypeError: the vector does not fit the argument.
-
-    >>> import wengert as wg
-    >>> residuals = lambda x: wg.stack([x[0] - 1.0, 10.0 * (x[1] - x[0] ** 2)])
-    >>> half_squares = lambda r: 0.5 * (r * r).sum()
-    >>> wg.gauss_newton_vp(residuals, half_squares, wg.tensor([1.0, 1.0]), wg.tensor([1.0, 0.0])).tolist()
-    [401.0, -200.0]
-
-    N. N. Schraudolph, Fast curvature matrix-vector products, Neural Computation 14 (2002).
-    """
-    several = isinstance(primals, tuple) and not hasattr(primals, "_fields")
-    arguments, directions = (primals, tangents) if several else ((primals,), (tangents,))
-    outputs, pullback = vjp(function, *arguments)
-    _, outputs_dot = jvp(function, arguments, directions)
-
-    def loss_of_outputs(outputs: Any) -> Any:
-        out = loss(outputs)
-        if isinstance(out, boxing.Tensor) and out.shape != ():
-            raise ShapeError(f"gauss_newton_vp: the loss must return a scalar, but returned shape {out.shape}")
-        return out
-
-    curved = jvp(grad(loss_of_outputs), (outputs,), (outputs_dot,))[1]
-    products = pullback(curved)
-    return products if several else products[0]
-
-
-__all__ = ["gauss_newton_vp", "hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
+__all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]

@@ -137,9 +137,9 @@ def _arguments(function: Any, primals: Any, tangents: Any, name: str) -> tuple[l
     return values, dots, pytree.tuple_of(structures)
 
 
-def check_tangents(function: Any, primals: Any, tangents: Any, name: str) -> None:
-    """Refuse tangents that do not fit the primals, as `jvp` does."""
-    _arguments(function, primals, tangents, name)
+def tangents_of(function: Any, primals: Any, tangents: Any, name: str) -> list[Any]:
+    """Return the tangent of each leaf as a Tensor, or ZERO; refuse those that do not fit, as `jvp` does."""
+    return _arguments(function, primals, tangents, name)[1]
 
 
 def _is_array(leaf: Any) -> bool:
@@ -301,4 +301,4 @@ class _Like:
         self.dtype = x.dtype
 
 
-__all__ = ["Pushforward", "jvp", "linearize"]
+__all__ = ["Pushforward", "jvp", "linearize", "tangents_of"]

@@ -118,7 +118,7 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> t
     >>> pullback({"product": 1.0})
     (Tensor(4., dtype=float32), Tensor(3., dtype=float32))
     """
-    run = _Run("vjp", function, primals, {}, range(len(primals)), has_aux, integers_pass=True)
+    run = Run("vjp", function, primals, {}, range(len(primals)), has_aux, integers_pass=True)
     leaves, structure = demand_tensors(run.outputs, "vjp", run.described)
     aux, aux_structure = pytree.flatten(run.aux)
     outside = run.leading_outside([*leaves, *aux]) if is_recording() else frozenset[Node]()
@@ -134,7 +134,7 @@ class Pullback:
 
     __slots__ = ("_likes", "_nodes", "_route", "_run", "_structure", "_surveyed")
 
-    def __init__(self, run: _Run, outputs: list[Any], structure: pytree.Structure) -> None:
+    def __init__(self, run: Run, outputs: list[Any], structure: pytree.Structure) -> None:
         self._run = run
         self._structure = structure
         self._nodes: list[Node | None] = [output._node for output in outputs]
@@ -197,7 +197,7 @@ def _check_unused_seed(bar: Any, like: tuple[Any, Any]) -> None:
         raise ShapeError(f"pullback: a cotangent has shape {shape}, but its output has shape {like[0]}")
 
 
-class _Run:
+class Run:
     """One run of a function on fresh arguments.
 
     Attributes:
@@ -323,7 +323,7 @@ def _may_be_asked_about(stray: Node) -> bool:
     return not isinstance(stray, Leaf) or stray.tensor_reference() is not None
 
 
-def _shown(value: Any, run: _Run, outside: frozenset[Node]) -> Any:
+def _shown(value: Any, run: Run, outside: frozenset[Node]) -> Any:
     """Return a value of the run as it is seen from outside: off the tape, unless it leads to what others ask about."""
     if not isinstance(value, boxing.Tensor) or value._node is None:
         return value
@@ -338,8 +338,8 @@ def _differentiated(function: Callable[..., Any], argnums: Argnums, has_aux: boo
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         chosen = positions(wanted, len(args), function, name)
-        run = _Run(name, function, args, kwargs, chosen, has_aux)
-        node = _demand_scalar(run)
+        run = Run(name, function, args, kwargs, chosen, has_aux)
+        node = demand_scalar(run)
         recording = is_recording()
         aux, structure = pytree.flatten(run.aux)
         outside = run.leading_outside(aux) if recording and aux else frozenset[Node]()
@@ -362,7 +362,7 @@ def _differentiated(function: Callable[..., Any], argnums: Argnums, has_aux: boo
     return value_and_gradient
 
 
-def _demand_scalar(run: _Run) -> Node | None:
+def demand_scalar(run: Run) -> Node | None:
     """Return the Node of the run's output (None if it is a constant), which must be a floating scalar."""
     out = run.outputs
     if not isinstance(out, boxing.Tensor):
@@ -383,4 +383,4 @@ def _demand_scalar(run: _Run) -> Node | None:
     return out._node
 
 
-__all__ = ["Pullback", "grad", "value_and_grad", "vjp"]
+__all__ = ["Pullback", "Run", "demand_scalar", "grad", "value_and_grad", "vjp"]

@@ -1,0 +1,31 @@
+"""Programs of eager code: forgotten, and done without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import wengert as wg
+from wengert.compile import eager_curvature, eager_operations, eager_sweeps, eager_updates
+from wengert.core import native
+
+
+def forget() -> None:
+    """Forget all programs of eager code."""
+    for accounts in (
+        eager_operations.accounts,
+        eager_sweeps.accounts,
+        eager_updates.accounts,
+        eager_curvature.accounts,
+    ):
+        accounts.clear()
+
+
+def without_kernels(run: Callable[[], Any]) -> Any:
+    """Run something with all of it left to NumPy."""
+    kept = native.smallest, native.factor
+    wg.set_eager_kernels(False)
+    try:
+        return run()
+    finally:
+        native.smallest, native.factor = kept
