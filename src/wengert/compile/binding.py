@@ -10,23 +10,27 @@ it says so, and `Path.run` goes the long way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core import boxing
 from ..core.tape import Leaf
+from ..typing import DType, Shape
 from .addresses import address_of
 from .executable import Executable
+from .graph import Value
 from .llvm.watch import Watch
 from .results import assembled, joiner
-from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource, array_of
+from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource, Unsure, array_of
 
 if TYPE_CHECKING:
     from .paths import Path
 
 _PERSISTENT = (TensorSource, ArraySource, NumberSource)
+_SMALL = 256
+"""Bytes up to which a result is computed in memory that stays, and copied: to ask for an address takes longer."""
 UNBOUND = object()
 """What `Binding.run` returns if something has changed."""
 
@@ -56,7 +60,7 @@ class Binding:
         self._owners = [source.holder(()) for source, value in path.effects.gradients if value is not None]
         self._gradients = [owner._grad for owner in self._owners]
         self._buffers = [gradient._data for gradient in self._gradients]
-        watch = self._watch = Watch()
+        watch = Watch()
         tensors = [tensor for _, tensor in closed_over]
         cleared = [source.holder(()) for source, value in path.effects.gradients if value is None]
         self.is_possible = (
@@ -70,12 +74,14 @@ class Binding:
         watch.counts([arrays[place] for place in sorted(written)], 4)
         watch.counts(self._gradients, 2)
         watch.counts(self._buffers, 2)
-        watch.begin()
-        self._checks = [(check.place, check) for check in path.checks if check.place is not None]
+        self._is_as_it_was: Callable[[], Any] = watch.begin() if self.is_possible else bool
+        self._brief = program.brief()
+        self._conditions = tuple(path.conditions)
+        checks = [(check.place, check) for check in path.checks if check.place is not None]
+        self._checks = [(place, check) for place, check in checks if not check.is_expected]
+        self._reasons = [(place, check) for place, check in checks if check.is_expected]
         results = path.counts[0]
-        self._results = [
-            (program.first_fresh + i, value.shape, value.dtype) for i, value in enumerate(path.graph.outputs[:results])
-        ]
+        self._results = [_place_of(program.first_fresh + i, v) for i, v in enumerate(path.graph.outputs[:results])]
         self._is_all_outputs = all([plan.kind == "output" for plan in path.plans])
         self._join = joiner(path.structure)
         for place, buffer in enumerate(self._buffers):
@@ -84,32 +90,57 @@ class Binding:
     def run(self, arguments: Sequence[Any]) -> Any:
         """Run the program; return what the function returns, or UNBOUND: nothing has been done."""
         path = self._path
-        for condition in path.conditions:
+        for condition in self._conditions:
             if not condition():
                 return UNBOUND
-        if not self._watch.holds():
+        if not self._is_as_it_was():
             return UNBOUND
         if path.families is not None and not path.families.fit(arguments):
             return UNBOUND
-        program = self._program
+        program, brief = self._program, self._brief
         with program.lock:
-            if not all([numbers.refresh() for numbers in path.numbers]):
-                return UNBOUND
+            for numbers in path.numbers:
+                if not numbers.refresh():
+                    return UNBOUND
             if not self._place(arguments):
                 return UNBOUND
             for place, check in self._checks:
                 check.demand(program.known[place])
-            addresses = program.addresses
+            addresses = program.addresses.values
             outs: list[Any] = []
-            for place, shape, dtype in self._results:
-                out = np.empty(shape, dtype)
-                addresses[place] = address_of(out)
-                outs.append(boxing.box(out))
-            program.execute()
+            for place, kept, address, shape, dtype in self._results:
+                if kept is None:
+                    kept = np.empty(shape, dtype)
+                    address = address_of(kept)
+                addresses[place] = address
+                outs.append(kept)
+            if brief is None or program.timed:
+                self._execute()
+            elif not brief():
+                self._refuse()
+            outs = [boxing.box(out.copy() if out.nbytes <= _SMALL else out) for out in outs]
         leaves = outs if self._is_all_outputs else assembled(path.plans, outs, arguments)
         for action in path.afterwards:
             action()
         return self._join(leaves)
+
+    def _execute(self) -> None:
+        """Run the program in the usual way."""
+        try:
+            self._program.execute()
+        except (Unsure, IndexError):
+            self._explain()
+            raise
+
+    def _refuse(self) -> None:
+        """Raise an error, as the program has found that it is not for these values, and has written nothing."""
+        self._explain()
+        self._program.refuse()
+
+    def _explain(self) -> None:
+        """Raise what the function would raise if values failed a test that the program does by itself."""
+        for place, check in self._reasons:
+            check.demand(self._program.known[place])
 
     def _place(self, arguments: Sequence[Any]) -> bool:
         """Tell the program where the inputs are that move from run to run."""
@@ -126,6 +157,12 @@ class Binding:
             if not program.place(place, source.fetch(arguments)):
                 return False
         return True
+
+
+def _place_of(number: int, value: Value) -> tuple[int, np.ndarray | None, int, Shape, DType]:
+    """Return how a result is made: its number, an array that is kept for it and its address if it is small."""
+    kept = np.empty(value.shape, value.dtype) if value.nbytes <= _SMALL else None
+    return number, kept, 0 if kept is None else address_of(kept), value.shape, value.dtype
 
 
 def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core import boxing
-from ..core.aliasing import View, alias_of, family
+from ..core.aliasing import View, Viewed, alias_of, family
 
 
 class Families:
@@ -61,7 +61,10 @@ class Families:
             return True
         shares = bool(self._pattern)
         for place in self._places:
-            shares = shares or getattr(arguments[place], "_alias", None) is not None
+            alias = getattr(arguments[place], "_alias", None)
+            if alias is not None:
+                # One that only has views is as good as a Tensor alone, unless one of them is closed over.
+                shares = shares or type(alias) is not Viewed or id(arguments[place]) in self._bases
         return not shares or self._pattern_of(arguments) == self._pattern
 
     def _pattern_of(self, arguments: Sequence[Any]) -> list[Any]:

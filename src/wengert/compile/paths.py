@@ -53,12 +53,14 @@ class Check(NamedTuple):
         graph: computes it.
         steps: the views that lead from there to what is tested.
         test: raises if the values will not do.
+        is_expected: whether the program sees by itself if it would raise.
     """
 
     place: int | None
     graph: Graph
     steps: Steps
     test: Callable[[np.ndarray], None]
+    is_expected: bool
 
     def demand(self, array: np.ndarray) -> None:
         """Test what is seen in an array."""
@@ -239,20 +241,24 @@ class Path:
     def _pose_questions(self, trace: CaptureTrace) -> None:
         """Make programs of what Python code depended on, and of what must pass a check before anything is done."""
         inputs, name = list(trace.inputs), trace.described
+
+        def part(name: str, value: Value) -> Graph:
+            return Graph(name, inputs, trace.equations, [value]).without_dead_code()
+
         self.questions = [
-            (Graph(f"{name}, asked at {where}", inputs, trace.equations, [value]).without_dead_code(), expected)
-            for value, expected, where in trace.decisions
+            (part(f"{name}, asked at {where}", value), expected) for value, expected, where in trace.decisions
         ]
         known = {value: place for place, value in enumerate(inputs)}
         self.checks = [
-            Check(known.get(value), Graph(name, inputs, trace.equations, [value]).without_dead_code(), steps, check)
-            for value, steps, check in trace.checks
+            Check(known.get(value), part(name, value), steps, test, is_expected)
+            for value, steps, test, is_expected in trace.checks
             if value.constant is None
         ]
 
     def _note_state(self, trace: CaptureTrace) -> None:
         """Take down what the program depends on besides values."""
         self.conditions = list(trace.conditions)
+        self.ties: list[Tie] = []
         self.absent = [
             (b.source, b.gradient is None) for b in trace.brought if b.gradient_was_read and b.source is not None
         ]

@@ -209,18 +209,21 @@ class NumberSource(Source):
 class Numbers:
     """Numbers that one function computes before every run, each in an array of its own."""
 
-    __slots__ = ("arrays", "compute", "dtype")
+    __slots__ = ("_written", "arrays", "compute", "dtype")
 
     def __init__(self, compute: Callable[[], Sequence[float]], dtype: DType) -> None:
         self.compute = compute
         self.dtype = dtype
-        self.arrays = [np.array(number, dtype) for number in compute()]
+        self._written = compute()
+        self.arrays = [np.array(number, dtype) for number in self._written]
 
     def refresh(self) -> bool:
         """Compute them anew; return whether there are as many as before."""
         numbers = self.compute()
         if len(numbers) != len(self.arrays):
             return False
-        for array, number in zip(self.arrays, numbers):
-            array[()] = number
+        for array, number, written in zip(self.arrays, numbers, self._written):
+            if number is not written:  # most are the same objects in every run
+                array[()] = number
+        self._written = numbers
         return True

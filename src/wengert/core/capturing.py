@@ -164,9 +164,7 @@ def note_unrepeatable(deed: str) -> None:
         capture.unrepeatable(deed)
 
 
-def examine(
-    tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[Any], Any] | None = None
-) -> None:
+def examine(tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[Any], Any] | None = None) -> None:
     """Call `check` with the plain values of a Tensor of any level; in a compiled function, in every run.
 
     `passes` computes from a Tensor of such values whether they pass: then a program sees to it by itself.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 
 from .bucket import Rule, Update
-from .optimizer import Group, Optimizer, Parameters, checked_number, number_in
+from .optimizer import Group, Optimizer, Parameters, checked_number
 
 Arrays = Sequence[np.ndarray]
 
@@ -67,16 +67,11 @@ class Adam(Optimizer):
 
     def update_of(self, group: Group, count: int) -> Update:
         """Compute the constants of one step, bias corrections included."""
-        name = type(self).__name__
-        rate = number_in(group, "lr", owner=name)
-        epsilon = number_in(group, "eps", owner=name)
-        decay = number_in(group, "weight_decay", owner=name)
-        try:
-            first, second = group["betas"]
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: betas must be two numbers, not {group['betas']!r}") from None
-        first = checked_number(first, "betas[0]", below=1.0, owner=name)
-        second = checked_number(second, "betas[1]", below=1.0, owner=name)
+        rate, epsilon, decay, first, second = numbers = _numbers_of(group, type(self).__name__)
+        # In every step: a look at all of them at once takes a third of the time of looks at each.
+        plain = type(rate) is type(epsilon) is type(decay) is type(first) is type(second) is float
+        if not (plain and 0 <= rate < inf and 0 <= epsilon < inf and 0 <= decay < inf and 0 <= first < 1 > second >= 0):
+            rate, epsilon, decay, first, second = _checked(numbers, type(self).__name__)
         # sqrt(v') = sqrt(square_sum) * root, so root is divided out of numerator and denominator.
         root = sqrt((1 - second) / (1 - second**count))
         size = rate * (1 - first) / (1 - first**count) / root
@@ -84,7 +79,7 @@ class Adam(Optimizer):
         constants = (first, second, epsilon / root, size)
         if self.decoupled:
             return Update(rule, constants, shrink=1 - rate * decay)
-        return Update(rule, constants, coupled=decay)
+        return Update(rule, constants, decay)
 
 
 class AdamW(Adam):
@@ -151,3 +146,18 @@ def adapt_to_largest(gradient: np.ndarray, state: Arrays, out: np.ndarray, const
     np.add(out, epsilon, out)
     np.divide(gradient_sum, out, out)
     np.multiply(out, size, out)
+
+
+def _numbers_of(group: Group, owner: str) -> tuple[Any, ...]:
+    """Return learning rate, epsilon, weight decay and the two betas, as they are."""
+    try:
+        first, second = group["betas"]
+    except (TypeError, ValueError):
+        raise ValueError(f"{owner}: betas must be two numbers, not {group['betas']!r}") from None
+    return group["lr"], group["eps"], group["weight_decay"], first, second
+
+
+def _checked(numbers: tuple[Any, ...], owner: str) -> list[float]:
+    """Return them as floats, whatever numbers they are."""
+    names, bounds = ("lr", "eps", "weight_decay", "betas[0]", "betas[1]"), (inf, inf, inf, 1.0, 1.0)
+    return [checked_number(x, name, below=bound, owner=owner) for x, name, bound in zip(numbers, names, bounds)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 import warnings
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
@@ -16,9 +16,11 @@ import numpy as np
 from ...errors import NativeCodeError
 from ..kernels import Job, Kernel
 from .arena import LINE, Arena, borrow
+from .builtins import are_possible, builtin
 from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, kernels_ready
+from .effort import work_of
 from .target import MOST_THREADS, available_cores
-from .threads import begin_loop, native_loop, native_timed_loop, pool
+from .threads import begin_loop, brief_loop, native_loop, native_timed_loop, pool
 
 CHUNKS = 4
 """Pieces that a thread's share of a job has at most, for others to take over when its thread is held up."""
@@ -28,6 +30,9 @@ one piece for each thread, since they prepare there what all units of a call use
 QUICK = 2**28
 """Operations and bytes up to which a kernel is compiled quickly at first: code compiled so takes up to five times as
 long, which for a kernel of this size is the time that it takes to compile it well."""
+BRIEF = 2**21
+"""Operations and bytes up to which a program runs without giving the GIL up: some 10 us, while others wait 5 ms for it
+as a rule. Its arena is its own."""
 UNKNOWN = -1
 
 
@@ -189,6 +194,10 @@ class _Frame:
 class Addresses:
     """Base addresses of a program's external arrays, as native code reads them: set what changed, and run.
 
+    Attributes:
+        values: the addresses themselves.
+        pointer: where they are.
+
     >>> import numpy as np
     >>> from wengert.compile.llvm.program import Addresses
     >>> array, addresses = np.zeros(3), Addresses(2)
@@ -197,17 +206,17 @@ class Addresses:
     True
     """
 
-    __slots__ = ("_values", "pointer")
+    __slots__ = ("pointer", "values")
 
     def __init__(self, count: int) -> None:
-        self._values = (ctypes.c_int64 * max(1, count))()
-        self.pointer = ctypes.addressof(self._values)
+        self.values = (ctypes.c_int64 * max(1, count))()
+        self.pointer = ctypes.addressof(self.values)
 
     def __setitem__(self, position: Any, address: Any) -> None:
-        self._values[position] = address
+        self.values[position] = address
 
     def __getitem__(self, position: int) -> int:
-        return self._values[position]
+        return self.values[position]
 
 
 class NativeProgram:
@@ -300,6 +309,22 @@ class NativeProgram:
         if self._makeshift:
             self._improve()
         self._run(addresses, self._loop)
+
+    def brief(self, addresses: Addresses, status: np.ndarray | None = None) -> Callable[[], Any] | None:
+        """Return a function that does what `run` does in less time; None if this is no program of a few microseconds.
+
+        It takes no arguments, and returns something true or false: what the one byte of `status` then is, if it is
+        given. It must not be called by two threads at once but with the GIL, as Python does.
+        """
+        if self.threads > 1 or self._makeshift or not are_possible():
+            return None
+        if sum([work_of(job.kernel) for job in self.jobs]) > BRIEF:
+            return None
+        byte = np.ones(1, np.bool_) if status is None else status
+        frame = self._new_frame()
+        frame.move(Arena(self._size), self._scratch)
+        words = (frame.address, addresses.pointer, byte.ctypes.data)
+        return builtin(brief_loop(), "program", words, (self, frame, addresses, byte))
 
     def _run(self, addresses: Addresses, loop: Any) -> None:
         try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import Template
 
+from .builtins import ANSWER
 from .program_code import CHUNK, COMMON
 from .target import Target
 
@@ -305,14 +306,28 @@ done:
 }
 """
 
-EXPORTS = ("wengert_spin", "wengert_worker", "wengert_run", "wengert_run_alone")
+_BRIEF = """
+define ptr @wengert_brief(ptr %self, ptr %nothing) {
+  %words = call ptr @words(ptr %self)
+  %frame = call ptr @pointer(ptr %words, i64 2)
+  %addresses = call ptr @pointer(ptr %words, i64 3)
+  %status = call ptr @pointer(ptr %words, i64 4)
+  call void @wengert_run_alone(ptr %frame, ptr %addresses)
+  %byte = load i8, ptr %status
+  %holds = icmp ne i8 %byte, 0
+  %answer = call ptr @answer(ptr %words, i1 %holds)
+  ret ptr %answer
+}
+"""
+
+EXPORTS = ("wengert_spin", "wengert_worker", "wengert_run", "wengert_run_alone", "wengert_brief")
 TIMED_EXPORTS = ("wengert_clock", "wengert_run_timed", "wengert_run_alone_timed")
 
 
 def program_loop(target: Target) -> str:
     """Return the LLVM IR of the functions named in EXPORTS, for a processor."""
     declare, pause = _PAUSE[target.architecture]
-    parts = [COMMON, CHUNK, _WALK, _WORKER]
+    parts = [COMMON, CHUNK, _WALK, _WORKER, ANSWER, _BRIEF]
     return "\n".join([declare, _filled(parts, pause, {"T": "", "BEFORE": "", "AFTER": ""})])
 
 

@@ -86,6 +86,12 @@ def native_loop() -> Loop:
 
 
 @cache
+def brief_loop() -> int:
+    """Return the address of what runs a program on the calling thread as one of Python's own functions would."""
+    return compile_module(_loop_module(), PLAIN)["wengert_brief"]
+
+
+@cache
 def native_timed_loop() -> tuple[Loop, Function]:
     """Return those that take the time of each chunk of work, and the clock that they read."""
     addresses = compile_module(Module(timed_loop(host_target()), TIMED_EXPORTS), PLAIN)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..kernels import Kernel
+from .builtins import ANSWER, are_possible, builtin
 from .compiling import compile_kernels
 
 _WORD = 8
@@ -26,16 +27,18 @@ _COUNT = 0xFFFF_FFFF
 
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
 
-_SOURCE = """
-define void @NAME(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {
+_SOURCE = f"""
+{ANSWER}
+define ptr @NAME(ptr %self, ptr %nothing) {{
 entry:
-  %slot = getelementptr ptr, ptr %operands, i64 1
-  %rows = load ptr, ptr %operands
-  %verdict = load ptr, ptr %slot
-  store i64 0, ptr %verdict
+  %words = call ptr @words(ptr %self)
+  %rows.place = getelementptr ptr, ptr %words, i64 2
+  %rows = load ptr, ptr %rows.place
+  %end.place = getelementptr ptr, ptr %words, i64 3
+  %end = load i64, ptr %end.place
   br label %loop
 loop:
-  %i = phi i64 [ %begin, %entry ], [ %next, %agrees ]
+  %i = phi i64 [ 0, %entry ], [ %next, %agrees ]
   %more = icmp slt i64 %i, %end
   br i1 %more, label %look, label %done
 look:
@@ -49,32 +52,29 @@ look:
   %word = load i64, ptr %address
   %masked = and i64 %word, %mask
   %same = icmp eq i64 %masked, %expected
-  br i1 %same, label %agrees, label %differs
+  br i1 %same, label %agrees, label %done
 agrees:
   %next = add i64 %i, 1
   br label %loop
-differs:
-  store i64 1, ptr %verdict
-  br label %done
 done:
-  ret void
-}
+  %verdict = phi i1 [ true, %loop ], [ false, %look ]
+  %answer = call ptr @answer(ptr %words, i1 %verdict)
+  ret ptr %answer
+}}
 """
 
 
 @cache
-def _look() -> Any:
-    """Return the native function; it is called with the GIL held, so that nothing moves meanwhile."""
+def _look() -> int:
+    """Return the address of the native code."""
     name = f"watch_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}"
-    kernel = Kernel(name, _SOURCE.replace("NAME", name), (), 1, 1)
-    address = compile_kernels([kernel])[name]
-    return ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+    return compile_kernels([Kernel(name, _SOURCE.replace("NAME", name), (), 1, 1)])[name]
 
 
 @cache
 def slot_offset(kind: type, name: str) -> int | None:
     """Return how far from an object's address its slot of a name is; None if that cannot be found out."""
-    if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
+    if not are_possible():
         return None
     sought = object()
     holder: Any = object.__new__(kind)
@@ -99,9 +99,6 @@ class Watch:
 
     def __init__(self) -> None:
         self._words: list[tuple[int, int, int]] = []
-        self._table = np.zeros((0, 3), np.uint64)
-        self._verdict = np.zeros(1, np.int64)
-        self._operands = np.zeros(2, np.uint64)
 
     def slots(self, holders: Sequence[Any], kind: type, names: Sequence[str]) -> bool:
         """Watch slots of objects of a class, as they are now; return False if that cannot be done here."""
@@ -116,14 +113,7 @@ class Watch:
         """Watch that there are so many references to each of some objects."""
         self._words += [(id(thing), _COUNT, expected) for thing in objects]
 
-    def begin(self) -> None:
-        """Begin to watch."""
-        self._table = np.array(self._words, np.uint64).reshape(-1, 3)
-        self._operands[:] = self._table.ctypes.data, self._verdict.ctypes.data
-        self._call = (self._operands.ctypes.data, 0, len(self._table), None)
-        self._native = _look()
-
-    def holds(self) -> bool:
-        """Return whether everything is as it was."""
-        self._native(*self._call)
-        return not self._verdict[0]
+    def begin(self) -> Callable[[], Any]:
+        """Return a function that says whether everything is as it was."""
+        table = np.array(self._words, np.uint64).reshape(-1, 3)
+        return builtin(_look(), "watch", (table.ctypes.data, len(table)), table)
