@@ -113,7 +113,8 @@ class Compiled:
         reason = ""
         unsure = False
         if paths:
-            gate.enter()
+            if not gate.enter():
+                return self.function(*args, **kwargs)
             try:
                 for path in list(paths):
                     if path.draws and past is None:
@@ -136,8 +137,13 @@ class Compiled:
         if unsure:
             self._unsure += 1
             return self.function(*args, **kwargs)
-        with gate, waiting_collector():
-            return self._captured(key, leaves, structure, (args, kwargs), reason)
+        if not gate.close():
+            return self.function(*args, **kwargs)
+        try:
+            with waiting_collector():
+                return self._captured(key, leaves, structure, (args, kwargs), reason)
+        finally:
+            gate.open()
 
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
