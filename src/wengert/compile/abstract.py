@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import backend
 from ..core.primitive import ELEMENTWISE, NONDIFFERENTIABLE, Primitive
+from ..ops.windows import places_of
 from ..typing import DType, Params, Shape
 
 Kind = tuple[Shape, DType]
@@ -197,20 +198,9 @@ def _cross_entropy(kinds: list[Kind], params: Params) -> Kind:
     return ((rows,) if params["reduction"] == "none" else ()), dtype
 
 
-def _places(extents: Shape, window: Shape, params: Params) -> Shape:
-    return tuple(
-        [
-            (extent + low + high - dilation * (size - 1) - 1) // stride + 1
-            for extent, size, stride, (low, high), dilation in zip(
-                extents, window, params["stride"], params["padding"], params["dilation"]
-            )
-        ]
-    )
-
-
 def _convolve(kinds: list[Kind], params: Params) -> Kind:
     (x, dtype), (weight, _) = kinds
-    return (x[0], weight[0], *_places(x[2:], weight[2:], params)), dtype
+    return (x[0], weight[0], *places_of(x[2:], weight[2:], params)), dtype
 
 
 def _convolve_transpose_x(kinds: list[Kind], params: Params) -> Kind:
@@ -225,7 +215,7 @@ def _convolve_transpose_weight(kinds: list[Kind], params: Params) -> Kind:
 
 def _pool(kinds: list[Kind], params: Params) -> Kind:
     x, dtype = kinds[0]
-    return (*x[:2], *_places(x[2:], params["window"], params)), dtype
+    return (*x[:2], *places_of(x[2:], params["window"], params)), dtype
 
 
 def _sum_pool_transpose(kinds: list[Kind], params: Params) -> Kind:

@@ -42,8 +42,9 @@ _FUNCTION = 0.8e-9
 """Seconds that are saved for each element of a function that is more than arithmetic."""
 _PRODUCT, _WINDOW = 5e-12, 30e-12
 """Seconds that are saved for each operation of a matrix product, and of a convolution."""
-_LARGE_PRODUCT = 1 << 23
-"""Operations from which on a matrix product pays."""
+_LARGE_PRODUCT = 1 << 18
+"""Operations from which on a matrix product pays: BLAS, too, divides those among threads, for which there is no room
+beside ours. Where other work keeps the cores busy, a product of 60 µs took 6 ms in it."""
 _LARGE = 1 << 16
 """Elements from which on reductions and the like pay."""
 
@@ -100,7 +101,7 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
         key = (primitive, *[_key_of(x, copies) for x in operands], *[(k, frozen(v)) for k, v in params.items()])
     except Unkeyed:
         return None
-    account = accounts.of(key, lambda: _saving(primitive, operands))
+    account = accounts.of(key, lambda: saving_of(primitive, operands))
     program = account.program
     if program is None:
         if not account.matures(tariff.operation):
@@ -145,7 +146,7 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     return attempt(make)
 
 
-def _saving(primitive: Any, operands: Sequence[Any]) -> float:
+def saving_of(primitive: Any, operands: Sequence[Any]) -> float:
     """Return about how many seconds native code saves each time: none if it does not pay."""
     arrays = [operand for operand in operands if type(operand) is np.ndarray]
     largest = max([array.size for array in arrays])
@@ -166,4 +167,4 @@ def _saving(primitive: Any, operands: Sequence[Any]) -> float:
     return seconds if largest >= _LARGE else 0.0
 
 
-__all__ = ["Operation", "accounts", "computed"]
+__all__ = ["Operation", "accounts", "computed", "saving_of"]

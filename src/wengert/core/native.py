@@ -92,6 +92,17 @@ def computed(primitive: Any, operands: Sequence[Any], params: Any) -> Any:
     return _provider.computed(primitive, operands, params)
 
 
+def chained(x: Any, links: Sequence[Any], others: Sequence[Any], flags: Sequence[Any]) -> Any:
+    """Return what native code makes of raw operands of a chain (see `core.chains`); None where it is not its turn."""
+    global met
+    if not _provider and not _is_time((x,)):
+        return None
+    outs = _provider.chained(x, links, others, flags)
+    if outs is not None:
+        met += len(links)
+    return outs
+
+
 def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked: bool | None) -> tuple[Any, Any, Any]:
     """Let native code do a sweep over raw arrays, or its beginning, if that pays.
 

@@ -17,6 +17,9 @@ class ReLU(Module):
         """Apply it to each element."""
         return functional.relu(x)
 
+    def _step(self) -> tuple[Any, ...]:
+        return (functional.relu,)
+
 
 class LeakyReLU(Module):
     """x where it is positive, else negative_slope * x; see `functional.leaky_relu`."""

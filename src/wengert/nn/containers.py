@@ -6,7 +6,14 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import wengert as wg
+from wengert import Tensor
+
+from .activations import ReLU
+from .convolution import Conv1d, Conv2d
+from .layers import Flatten, Linear
 from .module import Module
+from .pooling import MaxPool1d, MaxPool2d
 
 
 class _Numbered(Module):
@@ -111,9 +118,28 @@ class Sequential(_Numbered):
     def forward(self, x: Any) -> Any:
         """Apply the modules in order."""
         held = self.__dict__
+        if isinstance(x, Tensor) and x.size >= _LARGE:
+            return wg.in_turn(x, *[_step_of(held[name]) for name in self._module_names])
         for name in self._module_names:
             x = held[name](x)
         return x
+
+
+_LARGE = 1 << 14
+"""Elements of an input from which on layers are looked at together."""
+_FORWARD: dict[type, Any] = {
+    kind: (kind.forward, Module.__call__) for kind in (Conv1d, Conv2d, Flatten, Linear, MaxPool1d, MaxPool2d, ReLU)
+}
+"""The layers that do what `_step` says, and nothing else: subclasses may do more."""
+
+
+def _step_of(module: Module) -> tuple[Any, ...]:
+    """Return a module as a step of `wengert.in_turn`."""
+    kind = type(module)
+    hooked = module._pre_hooks is not None or module._post_hooks is not None
+    if hooked or "forward" in module.__dict__ or _FORWARD.get(kind) != (kind.forward, kind.__call__):
+        return (module,)
+    return module._step()
 
 
 class ModuleList(_Numbered):

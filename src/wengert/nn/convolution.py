@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from wengert import Tensor
@@ -15,6 +16,7 @@ class _Convolution(Module):
     """What the layers share; a subclass says along how many axes its kernels move."""
 
     rank: ClassVar[int]
+    function: ClassVar[Callable[..., Tensor]]
     weight: Tensor
     bias: Tensor | None
 
@@ -54,6 +56,13 @@ class _Convolution(Module):
     def _settings(self) -> tuple[Any, ...]:
         return self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
 
+    def forward(self, x: Any) -> Tensor:
+        """Convolve."""
+        return type(self).function(x, *self._settings())
+
+    def _step(self) -> tuple[Any, ...]:
+        return (type(self).function, *self._settings())
+
     def extra_repr(self) -> str:
         """Show the channels, and how kernels move where that is not the usual."""
         shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -85,10 +94,7 @@ class Conv1d(_Convolution):
     """
 
     rank = 1
-
-    def forward(self, x: Any) -> Tensor:
-        """Convolve."""
-        return functional.conv1d(x, *self._settings())
+    function = staticmethod(functional.conv1d)
 
 
 class Conv2d(_Convolution):
@@ -114,10 +120,7 @@ class Conv2d(_Convolution):
     """
 
     rank = 2
-
-    def forward(self, x: Any) -> Tensor:
-        """Convolve."""
-        return functional.conv2d(x, *self._settings())
+    function = staticmethod(functional.conv2d)
 
 
 class Conv3d(_Convolution):
@@ -129,7 +132,4 @@ class Conv3d(_Convolution):
     """
 
     rank = 3
-
-    def forward(self, x: Any) -> Tensor:
-        """Convolve."""
-        return functional.conv3d(x, *self._settings())
+    function = staticmethod(functional.conv3d)

@@ -49,6 +49,9 @@ class Linear(Module):
         """Map the last axis."""
         return functional.linear(x, self.weight, self.bias)
 
+    def _step(self) -> tuple[Any, ...]:
+        return functional.linear, self.weight, self.bias
+
     def extra_repr(self) -> str:
         """Show the extents."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -209,6 +212,9 @@ class Flatten(Module):
         for n in x.shape[first : last + 1]:
             extent *= n
         return wg.reshape(x, (*x.shape[:first], extent, *x.shape[last + 1 :]))
+
+    def _step(self) -> tuple[Any, ...]:
+        return wg.flatten, self.start_axis, self.end_axis
 
     def extra_repr(self) -> str:
         """Show the axes."""

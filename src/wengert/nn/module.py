@@ -81,6 +81,10 @@ class Module(Holder):
             return self.forward(*args, **options)
         return self._call_with_hooks(args, options)
 
+    def _step(self) -> tuple[Any, ...]:
+        """Return what `forward` is to `wengert.in_turn`, for layers that are one function: it, and its arguments."""
+        return (self,)
+
     def _call_with_hooks(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         for hook in list(self._pre_hooks or ()):
             answer = hook(self, args)

@@ -27,6 +27,10 @@ class _MaxPool(Module):
         """Pool."""
         return type(self).function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
+    def _step(self) -> tuple[Any, ...]:
+        moves = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return (type(self).function, *moves)
+
     def extra_repr(self) -> str:
         """Show how windows move."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

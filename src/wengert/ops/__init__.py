@@ -13,6 +13,7 @@ from . import (
     attention,
     average_pooling,
     batch_normalization,
+    chaining,
     comparison,
     constants,
     contraction,
@@ -52,6 +53,7 @@ from .average_pooling import *
 from .average_pooling import sum_pool as sum_pool
 from .average_pooling import sum_pool_transpose as sum_pool_transpose
 from .batch_normalization import *
+from .chaining import *
 from .comparison import *
 from .constants import *
 from .contraction import *
@@ -112,6 +114,7 @@ __all__ += arithmetic.__all__
 __all__ += attention.__all__
 __all__ += average_pooling.__all__
 __all__ += batch_normalization.__all__
+__all__ += chaining.__all__
 __all__ += comparison.__all__
 __all__ += constants.__all__
 __all__ += contraction.__all__

@@ -16,6 +16,7 @@ from .. import backend
 from ..backend.compound import sum_rows
 from ..backend.numpy import all_finite
 from ..core import boxing, capturing, native
+from ..core.chains import Link, bind_chain
 from ..core.dispatch import bind
 from ..core.recording import is_recording
 from ..core.tape import make_node
@@ -230,14 +231,22 @@ _UNTRACKED = (None, None, None)
 
 
 def _linear_of_anything(x: ArrayLike, weight: ArrayLike, bias: Any) -> Any:
-    left, right = asarray(x), asarray(weight)
+    left = asarray(x)
+    return bind_chain(left, linear_links(left, weight, bias))
+
+
+def linear_links(x: Any, weight: ArrayLike, bias: Any) -> list[Link]:
+    """Return the operation of a linear layer on an array of which only the shape is looked at.
+
+    Raises:
+        ShapeError: they do not fit.
+    """
+    right = asarray(weight)
     added = None if bias is None else asarray(bias)
-    fits = right.ndim == 2 and left.ndim >= 1 and left.shape[-1] == right.shape[1]
+    fits = right.ndim == 2 and x.ndim >= 1 and x.shape[-1] == right.shape[1]
     if not fits or (added is not None and added.shape != (right.shape[0],)):
-        raise _misfit(left.shape, right.shape, None if added is None else added.shape)
-    if added is None:
-        return bind(row_map.primitive, (left, right))
-    return bind(affine.primitive, (left, right, added))
+        raise _misfit(x.shape, right.shape, None if added is None else added.shape)
+    return [Link(row_map.primitive, (right,)) if added is None else Link(affine.primitive, (right, added))]
 
 
 def _misfit(x: Shape, weight: Shape, bias: Shape | None) -> ShapeError:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.dispatch import bind
+from ..core.chains import Link, bind_chain
 from ..declare import Sample, bilinear, composite
 from ..declare.batching import to_front
 from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace, Shape
+from .arithmetic import add
 from .creation import asarray
 from .shaping import reshape
 from .windows import Widths, batch_of_images, demand_numbers, demand_places, geometry_of, without_count
@@ -252,8 +253,21 @@ def convolve_transpose_weight_batch(
 def _convolution(
     x: ArrayLike, weight: ArrayLike, bias: Any, rank: int, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Any:
+    images, single = batch_of_images(demand_numbers(asarray(x), f"conv{rank}d"), rank, f"conv{rank}d")
+    links = convolution_links(images, weight, bias, rank, stride, padding, dilation, groups)
+    return without_count(bind_chain(images, links), single)
+
+
+def convolution_links(
+    images: Any, weight: ArrayLike, bias: Any, rank: int, stride: Any, padding: Any, dilation: Any, groups: int
+) -> list[Link]:
+    """Return the operations of a convolution of images, of which only shape and dtype are looked at.
+
+    Raises:
+        ShapeError: they do not fit.
+        DTypeError: they are no numbers.
+    """
     name = f"conv{rank}d"
-    images, single = batch_of_images(demand_numbers(asarray(x), name), rank, name)
     kernels = demand_numbers(asarray(weight), name)
     if kernels.ndim != rank + 2 or 0 in kernels.shape[2:]:
         raise ShapeError(
@@ -263,7 +277,7 @@ def _convolution(
     _demand_channels(images, kernels, groups, name)
     geometry = geometry_of(kernels.shape[2:], stride, padding, dilation, name)
     demand_places(images.shape[2:], geometry, name)
-    out = bind(convolve.primitive, (images, kernels), {**geometry.moves(), "groups": groups})
+    links = [Link(convolve.primitive, (kernels,), {**geometry.moves(), "groups": groups})]
     if bias is not None:
         shift = asarray(bias)
         if shift.shape != kernels.shape[:1]:
@@ -271,8 +285,8 @@ def _convolution(
                 f"{name}: the bias has shape {shift.shape}; for a weight of shape {kernels.shape} it must be "
                 f"({kernels.shape[0]},)"
             )
-        out = out + reshape(shift, (kernels.shape[0], *(1,) * rank))
-    return without_count(out, single)
+        links.append(Link(add.primitive, (reshape(shift, (kernels.shape[0], *(1,) * rank)),)))
+    return links
 
 
 def _demand_channels(images: Any, kernels: Any, groups: Any, name: str) -> None:

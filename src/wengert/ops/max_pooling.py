@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.dispatch import bind
+from ..core.chains import Link, bind_chain
 from ..declare import Sample, composite, linear, opaque
 from ..typing import Array, ArrayLike, Namespace, Shape
 from .creation import asarray
@@ -121,8 +121,19 @@ def max_pool_take_batched(xp: Namespace, y: Array, x: Array, **moves: Any) -> Ar
 def _max_pool(x: ArrayLike, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, rank: int) -> Any:
     name = f"max_pool{rank}d"
     images, single = batch_of_images(demand_numbers(asarray(x), name, "iuf"), rank, name)
-    geometry = pooling_geometry(images.shape[2:], kernel, stride, padding, dilation, ceil_mode, name)
-    return without_count(bind(max_pool.primitive, (images,), geometry._asdict()), single)
+    links = max_pool_links(images, kernel, stride, padding, dilation, ceil_mode)
+    return without_count(bind_chain(images, links), single)
+
+
+def max_pool_links(images: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> list[Link]:
+    """Return the operation that pools images, of which only the shape is looked at.
+
+    Raises:
+        ShapeError: the windows do not fit.
+    """
+    extents = images.shape[2:]
+    geometry = pooling_geometry(extents, kernel, stride, padding, dilation, ceil_mode, f"max_pool{len(extents)}d")
+    return [Link(max_pool.primitive, (), geometry._asdict())]
 
 
 @composite(

@@ -278,10 +278,14 @@ def flatten(x: ArrayLike, start_dim: int = 0, end_dim: int = -1) -> Any:
     tensor = asarray(x)
     if tensor.ndim == 0:
         return reshape(tensor, (1,))
-    first = canonical_axis(start_dim, tensor.ndim, "flatten")
-    last = canonical_axis(end_dim, tensor.ndim, "flatten")
-    shape = tensor.shape
-    return reshape(tensor, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
+    return reshape(tensor, flat_shape(tensor.shape, start_dim, end_dim))
+
+
+def flat_shape(shape: Shape, start_dim: int, end_dim: int) -> Shape:
+    """Return the shape that `flatten` makes of one of at least one axis."""
+    first = canonical_axis(start_dim, len(shape), "flatten")
+    last = canonical_axis(end_dim, len(shape), "flatten")
+    return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
 
 def broadcast_to(x: ArrayLike, /, shape: Any) -> Any:

@@ -9,6 +9,7 @@ Canonical are tuples with an entry for each axis that windows move along; paddin
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import DTypeError, ShapeError
@@ -105,6 +106,17 @@ def demand_places(extents: Shape, geometry: Geometry, name: str) -> None:
             f"{name}: windows of {reach}{spread} are larger than the image of {padded}{border}; use smaller windows or "
             "more padding"
         )
+
+
+def places_of(extents: Shape, window: Shape, moves: Mapping[str, Any]) -> Shape:
+    """Return how many places a window is put to along each axis."""
+    strides, paddings, dilations = moves["stride"], moves["padding"], moves["dilation"]
+    return tuple(
+        [
+            (extent + low + high - dilation * (size - 1) - 1) // stride + 1
+            for extent, size, stride, (low, high), dilation in zip(extents, window, strides, paddings, dilations)
+        ]
+    )
 
 
 def batch_of_images(x: Any, rank: int, name: str) -> tuple[Any, bool]:

@@ -1,0 +1,122 @@
+"""Functions in turn: what layers one after the other are, with nobody to see what lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..core.chains import Link, bind_chain, is_large
+from ..core.primitive import ELEMENTWISE
+from ..typing import ArrayLike, DType, Shape
+from .affine import linear, linear_links
+from .convolution import conv1d, conv2d, convolution_links
+from .max_pooling import max_pool1d, max_pool2d, max_pool_links
+from .shaping import flat_shape, flatten, reshape_to
+from .windows import places_of
+
+__all__ = ["in_turn"]
+
+
+class _Outline(NamedTuple):
+    """What is known of a result before it is computed."""
+
+    shape: Shape
+    dtype: DType
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+_Part = tuple[list[Link], Shape]
+"""Operations, and the shape of their result."""
+
+
+def _elementwise(function: Any, x: Any, arguments: tuple[Any, ...]) -> _Part | None:
+    primitive = getattr(function, "primitive", None)
+    if arguments or primitive is None or primitive.kind != ELEMENTWISE or len(primitive.arguments) != 1:
+        return None
+    return [Link(primitive)], x.shape
+
+
+def _convolution(rank: int) -> Callable[..., _Part | None]:
+    def part(
+        x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> _Part | None:
+        if x.ndim != rank + 2:
+            return None
+        links = convolution_links(x, weight, bias, rank, stride, padding, dilation, groups)
+        kernels, moves = links[0].others[0], links[0].params
+        return links, (x.shape[0], kernels.shape[0], *places_of(x.shape[2:], kernels.shape[2:], moves))
+
+    return part
+
+
+def _max_pool(rank: int) -> Callable[..., _Part | None]:
+    def part(
+        x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    ) -> _Part | None:
+        if x.ndim != rank + 2:
+            return None
+        links = max_pool_links(x, kernel, stride, padding, dilation, ceil_mode)
+        moves = links[0].params
+        return links, (*x.shape[:2], *places_of(x.shape[2:], moves["window"], moves))
+
+    return part
+
+
+def _linear(x: Any, weight: Any, bias: Any = None) -> _Part:
+    links = linear_links(x, weight, bias)
+    return links, (*x.shape[:-1], links[0].others[0].shape[0])
+
+
+def _flatten(x: Any, start: int = 0, end: int = -1) -> _Part | None:
+    if not x.shape:
+        return None
+    shape = flat_shape(x.shape, start, end)
+    return [Link(reshape_to.primitive, (), {"newshape": shape})], shape
+
+
+_PARTS: dict[Any, Callable[..., _Part | None]] = {
+    conv1d: _convolution(1),
+    conv2d: _convolution(2),
+    max_pool1d: _max_pool(1),
+    max_pool2d: _max_pool(2),
+    linear: _linear,
+    flatten: _flatten,
+}
+
+
+def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
+    """Apply functions in turn, the first to `x`, each other one to the result of the one before it.
+
+    It is what calling one after the other would be, gradients included. But as nobody sees the results in between,
+    native code fuses what it can: of large float arrays, convolution, pooling, linear maps and elementwise functions.
+
+    Args:
+        x: what the first function is applied to.
+        steps: tuples of a function and its further arguments.
+
+    >>> import wengert as wg
+    >>> wg.in_turn(wg.tensor([[-1.0, 4.0]]), (wg.relu,), (wg.linear, wg.ones((3, 2))), (wg.sqrt,)).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    links: list[Link] = []
+    outline: Any = x
+    for function, *arguments in steps:
+        part = _part(function, outline, arguments, not links) if links or is_large(x) else None
+        if part is None:
+            x = function(bind_chain(x, links), *arguments)
+            links, outline = [], x
+            continue
+        links += part[0]
+        outline = _Outline(part[1], outline.dtype)
+    return bind_chain(x, links)
+
+
+def _part(function: Any, x: Any, arguments: list[Any], begins: bool) -> _Part | None:
+    if x.dtype.kind != "f":
+        return None
+    make = _PARTS.get(function)
+    part = _elementwise(function, x, tuple(arguments)) if make is None else make(x, *arguments)
+    return None if begins and part is not None and part[0][0].primitive.view else part
