@@ -80,3 +80,19 @@ def test_what_was_computed_from_a_target_outside_is_refused(order: str, argument
             assert "was computed from one of them before" in one
         else:
             check_same(one, other)
+
+
+@pytest.mark.parametrize("argument", [lambda x: x * 1, lambda x: x[:]])
+def test_a_write_to_what_is_on_the_tape_already_is_refused_before_anything_is_done(argument: Any) -> None:
+    w, counted = leaf(1.0, 2.0), wg.tensor([1.0])
+
+    @wg.compile
+    def function(x: Any) -> Any:
+        with wg.no_grad():
+            counted.copy_(counted * 2)
+            x *= 0.5
+        return x * x
+
+    with pytest.raises(wg.errors.WengertError, match="writes to a Tensor on the tape"):
+        function(argument(w))
+    assert counted.tolist() == [1.0] and w.tolist() == [1.0, 2.0]

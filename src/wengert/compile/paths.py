@@ -161,6 +161,11 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None
             "function, so that its history would go on through the compiled code. Return the value instead, or write "
             "it under wg.no_grad()"
         )
+    if brought.inner is not brought.node:
+        raise CompileError(
+            f"wg.compile({trace.described}): it writes to a Tensor on the tape that was computed outside, or is a view "
+            "made there, so that its history would change. Pass the leaf, or detach() it, or return new values"
+        )
     assert brought.source is not None
     effects.writes.append((brought.source, state.value))
 

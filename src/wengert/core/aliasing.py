@@ -134,6 +134,12 @@ def is_alone(tensor: Any) -> bool:
     return True
 
 
+def is_stretched(tensor: Any) -> bool:
+    """Return whether a Tensor is a view in which elements of its base may come again."""
+    alias = alias_of(tensor)
+    return type(alias) is View and any([primitive.name == "stretch" for primitive, _ in alias.steps])
+
+
 def other_roots(base: Any, root: Any) -> list[Any]:
     """Return the Tensors that share the base's memory and have histories of their own, but for `root`."""
     others = [] if base is root else [base]
@@ -377,6 +383,7 @@ __all__ = [
     "history",
     "is_alone",
     "is_private",
+    "is_stretched",
     "lead_views",
     "make_writable",
     "other_roots",

@@ -11,6 +11,7 @@ from .. import backend
 from ..errors import DTypeError, GradientError, ShapeError
 from ..typing import Shape
 from . import boxing, capturing
+from .aliasing import is_stretched
 from .node_hooks import finish_sweep, per_sweep
 from .reach import Route, Span, route_between
 from .recording import is_recording, set_recording
@@ -231,11 +232,20 @@ def _added(existing: Any, bar: Any) -> Any:
 def boxed_gradient(bar: Any) -> Any:
     """Return a cotangent as a Tensor, its elements in memory (not one number that is stretched)."""
     if isinstance(bar, boxing.Tensor):
-        return bar
+        return _unstretched(bar) if is_stretched(bar) else bar
     bar = densify(bar)
     if not isinstance(bar, np.ndarray):
         return boxing.box(np.asarray(bar))
     return boxing.box(bar.copy() if bar.base is not None and 0 in bar.strides else bar)
+
+
+def _unstretched(bar: Any) -> Any:
+    """Return a copy, on the tape if the cotangent is."""
+    before = set_recording(True) if bar._node is not None else is_recording()
+    try:
+        return bar.clone()
+    finally:
+        set_recording(before)
 
 
 # ---------------------------------------------------------------------- into the caller's hands
