@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
-from benchmarks import contest, fresh, machine, roofline
+from benchmarks import contest, fresh, machine
 from benchmarks.contest import Contest, Standing
 from benchmarks.engines import (
     JAX_STEPS,
@@ -29,7 +29,7 @@ from benchmarks.engines import (
 )
 from benchmarks.keeping import PATIENCE, Keeper
 from benchmarks.measurement import reported
-from benchmarks.models import COMPILED_WORKS, MANY, SMALL
+from benchmarks.models import MANY, SMALL
 from benchmarks.report import Section, format_bytes, format_seconds, ways_lines
 from benchmarks.suite import RESULTS
 
@@ -62,9 +62,6 @@ FIRST_CALL_LIMIT, MEMORY_LIMIT, OVERHEAD_LIMIT = 0.3, 0.8, 15e-6
 FRESH_REPETITIONS = 3
 # A first call of torch.compile takes up to minutes; its spread is small beside its distance from the others.
 SLOW_REPETITIONS = 1
-# The longest kernels of each work that the roofline shows.
-KERNELS = 12
-LARGE = ("mlp-large", "cnn", "gpt", "heat")
 
 STEPS_NOTE = """\
 Ratio: Wengert's median over that of the best rival, which is in bold. Spread: the quartiles of the ratios of the
@@ -91,11 +88,6 @@ OVERHEAD_NOTE = f"""\
 A step of SGD on {MANY} parameters of {SMALL} elements. What the kernels take of it is put at the time of the same step
 on one parameter of {MANY * SMALL:,} elements, less that on a single element, which is what a call takes. Kernels for
 many arrays do no less than those for one, so that what remains is, if anything, too much."""
-ROOFLINE_NOTE = """\
-Peak operations: the best product of square float32 matrices of 512 to 2,048, NumPy's or PyTorch's. Peak bandwidth: the
-best triad a = b + 3 c on arrays of 128 MiB, three passes counted. Roof: the larger of operations over peak operations
-and bytes over peak bandwidth. Time: that of all threads together over the number of cores, all calls of a kernel in one
-run, the longest first. What fits caches may move more than the triad does."""
 
 
 @dataclass(frozen=True)
@@ -222,28 +214,12 @@ def overhead(choice: Choice) -> Progress:
     yield [Section("Cost of a call", heads, rows, OVERHEAD_NOTE, ways_lines([standings[names[0]]]))]
 
 
-def roofs(choice: Choice) -> Progress:
-    """Measure the machine's peaks, and set the kernels of large works beside them."""
-    choice.tell("Roofline: peaks")
-    peaks = roofline.measure_peaks()
-    told = f"Peaks: {peaks.operations / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s."
-    section = Section("Roofline", ("work", *roofline.HEADS), [], ROOFLINE_NOTE, [told])
-    for name in choice.of(LARGE):
-        choice.tell(f"Roofline: {TITLES[name]}")
-        with reported({}, WENGERT_COMPILE):
-            job = WENGERT_COMPILE.build(COMPILED_WORKS[name])
-            job.run()
-            section.rows += [[name, *kernel.cells(peaks)] for kernel in roofline.kernels_of(job.run)[:KERNELS]]
-        yield [section]
-
-
 SECTIONS: dict[str, Callable[[Choice], Progress]] = {
     "steps": steps,
     "eager": eager,
     "bfloat16": narrow,
     "fresh": fresh_runs,
     "overhead": overhead,
-    "roofline": roofs,
 }
 
 

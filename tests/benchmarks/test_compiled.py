@@ -223,7 +223,7 @@ def test_a_fresh_process_tells_its_figures() -> None:
 
 
 def test_a_roof_is_the_slower_of_two() -> None:
-    peaks = Peaks(operations=100.0, bandwidth=10.0)
+    peaks = Peaks(operations=100.0, bandwidth=1.0, cached=10.0)
     assert peaks.bound(100.0, 5.0) == 1.0
     assert peaks.bound(100.0, 50.0) == 5.0
     assert Kernel("k", 100.0, 50.0, 10.0).cells(peaks)[-1] == "50 %"
