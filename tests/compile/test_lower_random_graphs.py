@@ -20,9 +20,13 @@ from wengert.compile import (
     lower_products,
     lower_stack,
 )
+from wengert.compile.expand import expand
 from wengert.compile.expand_builder import Builder
 from wengert.compile.fuse_storage import HOST, SEPARATE
 from wengert.compile.graph import Graph, Value
+from wengert.compile.simplify import simplify
+from wengert.compile.simplify_shapes import SHAPE_RULES
+from wengert.compile.simplify_stacks import STACK_RULES
 
 assert wg.Tensor
 SHAPES: list[tuple[int, ...]] = [(4, 6), (6,), (4, 1), (), (3, 4, 6), (12, 2), (1, 6), (5, 40), (17,)]
@@ -303,6 +307,14 @@ def drawn(seed: int) -> tuple[Graph, list[np.ndarray]]:
 def test_random_graph_agrees_with_the_interpreter(seed: int) -> None:
     graph, arrays = drawn(seed)
     assert_agrees(graph, arrays, roundings=4096.0, scale=1.0)
+
+
+@pytest.mark.parametrize("seed", range(90, 110))
+def test_random_graph_is_simplified_in_one_walk(seed: int) -> None:
+    graph, _ = drawn(seed)
+    rules = (*SHAPE_RULES, *STACK_RULES)
+    once = simplify(expand(graph), rules)
+    assert str(simplify(once, rules)) == str(once)
 
 
 @pytest.mark.parametrize("effort", [SEPARATE, HOST])

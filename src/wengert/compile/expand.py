@@ -33,7 +33,9 @@ def expand(graph: Graph) -> Graph:
     pending = list(reversed(graph.equations))
     while pending:
         equation = pending.pop()
-        inputs = tuple([replaced.get(o, o) if isinstance(o, Value) else o for o in equation.inputs])
+        inputs = equation.inputs
+        if replaced:
+            inputs = tuple([replaced.get(o, o) if type(o) is Value else o for o in inputs])
         expansion = EXPANSIONS.get(equation.primitive.name)
         if expansion is not None:
             made = expansion_of(expansion, equation, inputs)
@@ -44,7 +46,8 @@ def expand(graph: Graph) -> Graph:
         equations.append(Equation(equation.primitive, inputs, equation.params, equation.outputs))
     resolved = _resolved(replaced)
     for equation in equations:
-        equation.inputs = tuple([resolved.get(o, o) if isinstance(o, Value) else o for o in equation.inputs])
+        if not resolved.keys().isdisjoint(equation.inputs):
+            equation.inputs = tuple([resolved.get(o, o) if type(o) is Value else o for o in equation.inputs])
     outputs = [resolved.get(value, value) for value in graph.outputs]
     return Graph(graph.name, graph.inputs, equations, outputs, graph.homes)
 

@@ -211,29 +211,34 @@ class Fusion(Storage):
 
     def _merge(self, first: Group, second: Group, outer: dict[Root, Axes]) -> bool:
         """Merge two groups, unless their roots don't fit together or something in between needs one of them first."""
-        roots = [*first.roots, *second.roots]
-        if len(roots) > MOST_ROOTS or not self._consistent(roots, outer):
+        if len(first.roots) + len(second.roots) > MOST_ROOTS or not self._consistent(first, second, outer):
             return False
         if self._path_between(first, second) or self._path_between(second, first):
             return False
-        first.roots = sorted(roots, key=_root_order)
+        first.roots = sorted([*first.roots, *second.roots], key=_root_order)
         first.outer = outer
         first.rows = first.rows or second.rows
         for root in second.roots:
             self.group_of[root.value] = first
         return True
 
-    def _consistent(self, roots: list[Root], outer: dict[Root, Axes]) -> bool:
-        """Whether everything that one root reads of another is at the indices where a common nest has it."""
-        members = {root.value: root for root in roots}
-        lengths = {tuple([root.extents[axis] for axis in outer[root]]) for root in roots}
-        if len(lengths) > 1:
+    def _consistent(self, first: Group, second: Group, outer: dict[Root, Axes]) -> bool:
+        """Whether everything that one root reads of another is at the indices where a common nest has it.
+
+        Within a group that is known to be so, if its outer axes stay.
+        """
+        one, other = first.roots[0], second.roots[0]
+        if [one.extents[axis] for axis in outer[one]] != [other.extents[axis] for axis in outer[other]]:
             return False
-        for root in roots:
-            for leaf, index, inside in root.leaves:
-                member = members.get(leaf)
-                if member is not None and (inside or not in_step(member, root, index, outer)):
-                    return False
+        stays = first.outer[one] == outer[one] and second.outer[other] == outer[other]
+        group_of, roots = self.group_of, self.roots
+        for mine, theirs in ((first, second), (second, first)):
+            for root in mine.roots:
+                for leaf, index, inside in root.leaves:
+                    group = group_of.get(leaf)
+                    if group is theirs or (group is mine and not stays):
+                        if inside or not in_step(roots[leaf], root, index, outer):
+                            return False
         return True
 
     def _path_between(self, source: Group, target: Group) -> bool:

@@ -7,7 +7,7 @@ worked out once, and then written down for the arrays of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Set
 from typing import Any, NamedTuple
 
 from .graph import Equation, Value
@@ -16,6 +16,8 @@ from .simplify import hashable, uniform
 
 MOST_VALUES = 400
 """A root that is made of more arrays is not spelled; those of a loop's steps are made of few."""
+Head = tuple[int, tuple[Value, ...]]
+"""A number for all of an equation but its arrays, and these."""
 COMPUTED, READ = -1, -2
 """In a spelling: an array that is met for the first time, and computed on the way, or read."""
 
@@ -45,39 +47,44 @@ class Forms:
     """Spells roots.
 
     Args:
-        maker: which equation made a Value.
-        is_leaf: whether elements of an array are loaded rather than computed.
+        mapped: equations whose results may be computed element by element...
+        stored: ...but for those that are in memory.
         layouts: where arrays are in memory.
     """
 
-    def __init__(self, maker: dict[Value, Equation], is_leaf: Callable[[Value], bool], layouts: Layouts) -> None:
-        self._maker, self._is_leaf, self._layouts = maker, is_leaf, layouts
+    def __init__(self, mapped: Set[Equation], stored: Set[Value], layouts: Layouts) -> None:
+        self._mapped, self._stored, self._layouts = mapped, stored, layouts
+        self._mapped_heads: dict[Value, Head | None] | None = None
         self._kinds: dict[Hashable, int] = {}
-        self._heads: dict[Equation, tuple[int, tuple[Value, ...]] | None] = {}
+        self._heads: dict[Equation, Head | None] = {}
         self._forms: dict[tuple[Hashable, ...], Form] = {}
         self._uniform: dict[Value, Any] = {}
 
     def spelled(self, root: Equation) -> Spelled | None:
         """Return how a root is spelled; None if it cannot be."""
-        own = root.outputs[0]
+        own, head = root.outputs[0], self.head(root)
         values, numbers, computed = [own], {own: 0}, [own]
         spelling: list[Hashable] = []
         self._spell_place(own, spelling, values, numbers)
+        heads, stored, placed = self._heads_of_mapped(), self._stored, self._layouts.placed
         for value in computed:
-            head = self.head(self._maker[value])
+            if value is not own:
+                head = heads[value]
             if head is None or len(values) > MOST_VALUES:
                 return None
-            spelling.append(head[0])
-            for operand in head[1]:
+            number, operands = head
+            spelling.append(number)
+            for operand in operands:
                 number = numbers.get(operand)
                 if number is not None:
                     spelling.append(number)
                     continue
                 numbers[operand] = len(values)
                 values.append(operand)
-                if self._is_leaf(operand):
+                if operand not in heads or operand in stored:
                     spelling.append(READ)
-                    self._spell_place(operand, spelling, values, numbers)
+                    if operand in placed:
+                        self._spell_place(operand, spelling, values, numbers)
                 else:
                     spelling.append(COMPUTED)
                     computed.append(operand)
@@ -99,13 +106,19 @@ class Forms:
             values.append(layout.base)
         spelling.append((layout.offset, layout.strides, layout.base.shape, numbers[layout.base]))
 
-    def head(self, equation: Equation) -> tuple[int, tuple[Value, ...]] | None:
+    def _heads_of_mapped(self) -> dict[Value, Head | None]:
+        """Return heads by what they make, of all that may be computed element by element."""
+        if self._mapped_heads is None:
+            self._mapped_heads = {equation.outputs[0]: self.head(equation) for equation in self._mapped}
+        return self._mapped_heads
+
+    def head(self, equation: Equation) -> Head | None:
         """Return a number for all of an equation but its arrays, and these; None if it cannot be compared."""
         if equation not in self._heads:
             self._heads[equation] = self._head(equation)
         return self._heads[equation]
 
-    def _head(self, equation: Equation) -> tuple[int, tuple[Value, ...]] | None:
+    def _head(self, equation: Equation) -> Head | None:
         params = equation.params
         out = equation.outputs[0]
         kind: list[Hashable] = [equation.primitive, out.shape, out.dtype]

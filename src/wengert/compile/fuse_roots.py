@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
+from .expand_builder import is_elementwise
 from .fuse_forms import Spelled
 from .fuse_groups import Axes, Root, is_reduction
 from .fuse_storage import CHEAP, Storage
-from .graph import Equation, Value
-from .lower_elements import Demand, Elements, Inside, MustStore
-from .lower_index import ZERO, Affine, Map, NeedsSplit, own_indices
-from .scalar_ir import Scalar, stand_in
+from .graph import Equation, Operand, Value
+from .lower_elements import Demand, Elements, Inside, MustStore, broadcast_map
+from .lower_index import ZERO, Affine, Map, NeedsSplit, NotAffine, own_indices
+from .scalar_ir import BOOL, Scalar, stand_in
 
 ANYWHERE: Map = (Affine(1),)
 """Stands for the map of what is read in no particular order."""
 FEW_TIMES, MOST_TIMES = 2, 8
 """At how many places a root may have an array's elements computed: one that costs much, and one that is not free."""
+
+
+class _Waiting(NamedTuple):
+    """A handler that has asked for an element."""
+
+    key: Any
+    asked: Demand
+    handler: Generator[Demand, Any, Any]
 
 
 class Demands(Elements):
@@ -26,6 +36,56 @@ class Demands(Elements):
         self.storage = storage
         self.leaves: dict[tuple[Value, Any], tuple[Value, Map, Inside]] = {}
         self.visited: dict[Value, int] = {}
+
+    def computed(self, value: Value, index: Map) -> Any:
+        """Follow an array's elements, computed even if it could be loaded."""
+        tasks: list[Any] = []
+        self._begin(None, Demand(value, index), tasks)
+        return self._followed(tasks)
+
+    def element(self, operand: Operand, index: Map, inside: Inside = ()) -> Any:
+        """Follow an operand's elements."""
+        return self._followed([Demand(operand, index, inside)])
+
+    def _followed(self, tasks: list[Any]) -> Any:
+        """Work through tasks, the last one first: demands, handlers that wait for an answer, and answers."""
+        result: Any = None
+        while tasks:
+            task = tasks.pop()
+            if type(task) is Demand:
+                key, result = self._known(task)
+                if result is None:
+                    self._begin(key, task, tasks)
+            elif type(task) is _Waiting:
+                try:
+                    demand = task.handler.send(result)
+                except StopIteration as stop:
+                    result = stop.value
+                except NotAffine as fault:
+                    result = self._otherwise(task.asked, fault)
+                else:
+                    tasks += task, demand
+                    continue
+                if task.key is not None:
+                    self._memo[task.key] = result
+            else:
+                result = task
+        return result
+
+    def _begin(self, key: Any, asked: Demand, tasks: list[Any]) -> None:
+        """Add what an element takes; elementwise operations, which most are, demand no more than their operands."""
+        value, index, inside = asked
+        assert isinstance(value, Value)
+        equation = self.maker[value]
+        if not is_elementwise(equation.primitive):
+            tasks.append(_Waiting(key, asked, self._handler(asked)))
+            return
+        answer = stand_in(value.dtype)
+        if key is not None:
+            self._memo[key] = answer
+        tasks.append(answer)
+        operands = [operand for operand in reversed(equation.inputs) if type(operand) is Value]
+        tasks.extend([Demand(operand, broadcast_map(operand, index), inside) for operand in operands])
 
     def leaf(self, value: Value, index: Map, inside: Inside) -> Scalar | None:
         """Note what is demanded; its Scalar is a stand-in."""
@@ -41,9 +101,9 @@ class Demands(Elements):
         self.leaves[value, place] = (value, index, inside)
         return stand_in(value.dtype)
 
-    def stand_in(self, equation: Equation) -> Scalar:
-        """Return a Scalar of its own for every result: only what is read matters, and where."""
-        return stand_in(equation.outputs[0].dtype)
+    def condition(self, inside: Inside) -> Scalar:
+        """Return a stand-in."""
+        return stand_in(BOOL)
 
     def through_memory(self, demand: Demand) -> Scalar | None:
         """Note that a view is read as it is in memory: all of what it views has to be there."""

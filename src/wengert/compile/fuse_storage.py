@@ -74,13 +74,13 @@ class Storage:
         self.flat: set[Value] = set()
         self.placed: dict[Equation, Value] = {}
         self.layouts = Layouts(self.maker, self.is_leaf)
-        self.forms = Forms(self.maker, self.is_leaf, self.layouts)
         self._store(graph.outputs)
         for equation in self.others:
             self.stored.update(equation.outputs)
         for equation in self.others:
             for value in equation.values():
                 self._store_for(equation, value)
+        self.forms = Forms(self.mapped, self.stored, self.layouts)
         if effort == SEPARATE:
             self._store([value for value in self.maker if self.maker[value] in self.mapped])
             return
@@ -239,6 +239,8 @@ def _is_repeated(value: Value, consumer: Equation) -> bool:
     What is the same all along the last axis is not meant: loops compute that once.
     """
     shape, own = consumer.outputs[0].shape, value.shape
+    if shape == own:
+        return False
     if not own or own[-1] == 1 or shape[-1:] != own[-1:]:
         return False
     return consumer.outputs[0].size >= MANY_TIMES * value.size

@@ -100,12 +100,12 @@ class Graph:
 
     def without_dead_code(self) -> Graph:
         """Return the graph less the equations that no output needs."""
-        needed = set(self.outputs)
+        needed: set[Operand] = set(self.outputs)
         kept: list[Equation] = []
         for equation in reversed(self.equations):
             if not needed.isdisjoint(equation.outputs):
                 kept.append(equation)
-                needed.update(equation.values())
+                needed.update(equation.inputs)
         return Graph(self.name, self.inputs, reversed(kept), self.outputs, self.homes)
 
     def verify(self) -> None:

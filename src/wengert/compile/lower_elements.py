@@ -146,10 +146,6 @@ class Elements:
         handler = _elementwise if is_elementwise(equation.primitive) else HANDLERS[equation.primitive.name]
         return handler(self, equation, index, inside)
 
-    def stand_in(self, equation: Equation) -> Scalar | None:
-        """Return what stands for a result, where it doesn't matter what that is; None where it does."""
-        return None
-
     def position(self, index: Affine) -> Scalar:
         """Return an index as a Scalar."""
         total: Any = None
@@ -284,9 +280,6 @@ def _elementwise(elements: Elements, equation: Equation, index: Map, inside: Ins
     for operand in equation.inputs:
         scalar = yield Demand(operand, broadcast_map(operand, index), inside)
         scalars.append(scalar)
-    stand_in = elements.stand_in(equation)
-    if stand_in is not None:
-        return stand_in
     result = equation.primitive.impl(scalar_namespace, *scalars)
     return convert(result, equation.outputs[0].dtype) if isinstance(result, Scalar) else result
 

@@ -28,8 +28,10 @@ class Gathered(NamedTuple):
 
 def is_long_stack(equation: Equation) -> bool:
     """Whether an equation stacks so many arrays that each is better moved by itself."""
+    if equation.primitive.name != "stack_along":
+        return False
     values = equation.values()
-    if equation.primitive.name != "stack_along" or not FEW < len(values) <= MOST:
+    if not FEW < len(values) <= MOST:
         return False
     kinds = {value.dtype for value in (*values, *equation.outputs)}
     return len(values) == len(equation.inputs) and all([kind in TYPES for kind in kinds]) and bool(values[0].size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -59,7 +60,7 @@ def plan_memory(
         first, last = min([life.first for life in lives]), max([life.last for life in lives])
         extent = max([life.size for life in lives])
         offset = _best_gap(placed, first, last, extent)
-        placed.append((offset, offset + extent, first, last))
+        insort(placed, (offset, offset + extent, first, last))
         size = max(size, offset + extent)
         offsets.update({life.value: offset for life in lives})
     offsets.update({value: offsets[part.whole] + part.offset for value, part in lent.items()})
@@ -67,14 +68,16 @@ def plan_memory(
 
 
 def _lifetimes(steps: Sequence[Step], wanted: set[Value], kept: set[Value]) -> dict[Value, Lifetime]:
-    lifetimes: dict[Value, Lifetime] = {}
+    uses: dict[Value, tuple[int, int]] = {}
     for place, step in enumerate(steps):
         for value in (*step.writes, *step.reads):
             if value in wanted:
-                known = lifetimes.get(value)
-                last = len(steps) if value in kept else place
-                size = -(-max(value.nbytes, 1) // ALIGNMENT) * ALIGNMENT
-                lifetimes[value] = Lifetime(value, place if known is None else known.first, last, size)
+                known = uses.get(value)
+                uses[value] = (place if known is None else known[0]), place
+    lifetimes: dict[Value, Lifetime] = {}
+    for value, (first, last) in uses.items():
+        size = -(-max(value.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        lifetimes[value] = Lifetime(value, first, len(steps) if value in kept else last, size)
     return lifetimes
 
 
@@ -113,12 +116,16 @@ def _by_size(lives: list[Lifetime]) -> tuple[int, int]:
 
 
 def _best_gap(placed: list[tuple[int, int, int, int]], first: int, last: int, extent: int) -> int:
-    """Return the offset of the tightest gap among arrays that are needed at the same time."""
-    busy = sorted([(begin, end) for begin, end, born, dead in placed if born <= last and first <= dead])
+    """Return the offset of the tightest gap among arrays, in order of offsets, that are needed at the same time."""
     best, tightest, edge = -1, 0, 0
-    for begin, end in busy:
+    for begin, end, born, dead in placed:
+        if born > last or first > dead:
+            continue
         gap = begin - edge
         if gap >= extent and (best < 0 or gap < tightest):
+            if gap == extent:
+                return edge
             best, tightest = edge, gap
-        edge = max(edge, end)
+        if end > edge:
+            edge = end
     return edge if best < 0 else best

@@ -9,16 +9,25 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.primitive import Primitive
 from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value
 from .interpret import computed
 
 Rule = Callable[["Rewriting", Equation], "Operand | None"]
 """Returns what the equation's one result is instead, or None."""
+
+
+class General(NamedTuple):
+    """A rule for all operations of a kind."""
+
+    applies: Callable[[Primitive], bool]
+    rule: Rule
+
 
 RULES: dict[str, list[Rule]] = {}
 FOLDED = 4096
@@ -28,9 +37,10 @@ FOLDED = 4096
 class Rewriting:
     """One walk: what has been made so far, and by which equation."""
 
-    def __init__(self, graph: Graph, general: Sequence[Rule]) -> None:
+    def __init__(self, graph: Graph, general: Sequence[General]) -> None:
         self.graph = graph
-        self.general = general
+        self._general = general
+        self._rules: dict[Primitive, list[Rule]] = {}
         self.equations: list[Equation] = []
         self.maker: dict[Value, Equation] = {}
         self.replaced: dict[Value, Operand] = {}
@@ -38,9 +48,12 @@ class Rewriting:
 
     def run(self) -> Graph:
         """Rewrite all equations in order."""
+        replaced = self.replaced.keys()
         for equation in self.graph.equations:
-            inputs = tuple([self._current(operand) for operand in equation.inputs])
-            self._add(Equation(equation.primitive, inputs, equation.params, equation.outputs))
+            if not replaced.isdisjoint(equation.inputs):
+                inputs = tuple([self._current(operand) for operand in equation.inputs])
+                equation = Equation(equation.primitive, inputs, equation.params, equation.outputs)
+            self._add(equation)
         outputs = [self._settled(value) for value in self.graph.outputs]
         graph = Graph(self.graph.name, self.graph.inputs, self.equations, outputs, self.graph.homes)
         return graph.without_dead_code()
@@ -74,7 +87,7 @@ class Rewriting:
             return
         if len(equation.outputs) == 1:
             out = equation.outputs[0]
-            for rule in (*RULES.get(equation.primitive.name, ()), *self.general):
+            for rule in self._rules_for(equation.primitive):
                 other = rule(self, equation)
                 if isinstance(other, Value) and (other.shape, other.dtype) == (out.shape, out.dtype):
                     self.replaced[out] = other
@@ -86,7 +99,15 @@ class Rewriting:
         if key is not None:
             self.known[key] = equation.outputs
         self.equations.append(equation)
-        self.maker.update(dict.fromkeys(equation.outputs, equation))
+        for out in equation.outputs:
+            self.maker[out] = equation
+
+    def _rules_for(self, primitive: Primitive) -> list[Rule]:
+        rules = self._rules.get(primitive)
+        if rules is None:
+            general = [rule for applies, rule in self._general if applies(primitive)]
+            rules = self._rules[primitive] = [*RULES.get(primitive.name, ()), *general]
+        return rules
 
     def _folded(self, equation: Equation) -> bool:
         for operand in equation.inputs:  # nearly always the first tells
@@ -113,7 +134,7 @@ def constant_value(array: np.ndarray, where: str = "") -> Value:
     return Value(array.shape, array.dtype, array, where)
 
 
-def simplify(graph: Graph, general: Sequence[Rule] = ()) -> Graph:
+def simplify(graph: Graph, general: Sequence[General] = ()) -> Graph:
     """Return the graph simplified.
 
     One walk does it: a rule sees an equation, and how its operands are made, as they are in the end, and what it
@@ -121,7 +142,7 @@ def simplify(graph: Graph, general: Sequence[Rule] = ()) -> Graph:
 
     Args:
         graph: what to simplify.
-        general: rules that are asked about every equation, besides those for operations by name.
+        general: rules besides those for operations by name.
     """
     return Rewriting(graph, general).run()
 
@@ -129,17 +150,17 @@ def simplify(graph: Graph, general: Sequence[Rule] = ()) -> Graph:
 def _key(equation: Equation) -> Hashable | None:
     """Return what equal equations have in common, or None where that is not known."""
     operands = [
-        id(operand) if isinstance(operand, Value) else (type(operand).__name__, repr(operand))
+        id(operand) if type(operand) is Value else (type(operand).__name__, repr(operand))
         for operand in equation.inputs
     ]
+    if not equation.params:
+        return equation.primitive.name, *operands
     try:
-        params = ()
-        if equation.params:
-            params = tuple([(name, hashable(value)) for name, value in sorted(equation.params.items())])
-            hash(params)
+        params = tuple([(name, hashable(value)) for name, value in sorted(equation.params.items())])
+        hash(params)
     except TypeError:
         return None
-    return (equation.primitive.name, tuple(operands), params)
+    return equation.primitive.name, params, *operands
 
 
 def hashable(value: Any) -> Hashable:

@@ -10,10 +10,11 @@ from math import prod
 
 import numpy as np
 
+from ..core.primitive import Primitive
 from .expand_builder import REDUCTIONS, Builder, is_elementwise
 from .graph import Equation, Operand, Value
 from .lower_index import matching_groups
-from .simplify import Rewriting
+from .simplify import General, Rewriting
 
 Shape = tuple[int, ...]
 Groups = list[tuple[list[int], list[int]]]
@@ -21,8 +22,6 @@ Groups = list[tuple[list[int], list[int]]]
 
 def put_off(walk: Rewriting, equation: Equation) -> Operand | None:
     """Compute an operation in the shape that one of its operands had before it was reshaped, and reshape the result."""
-    if not is_elementwise(equation.primitive) and equation.primitive.name not in ("cast", *REDUCTIONS):
-        return None
     shape = _shape_of(equation)
     for operand in equation.inputs:
         first = walk.made_by(operand, "reshape_to")
@@ -101,14 +100,10 @@ def _reduced_axes(axis: Shape, whole: Shape, groups: Groups) -> Shape | None:
 
 def without_stretch(walk: Rewriting, equation: Equation) -> Operand | None:
     """Drop the stretching of an operand that is broadcast anyway."""
-    if not is_elementwise(equation.primitive):
+    makers = [walk.made_by(operand, "stretch") for operand in equation.inputs]
+    if not any(makers):
         return None
-    operands: list[Operand] = []
-    for operand in equation.inputs:
-        stretched = walk.made_by(operand, "stretch")
-        operands.append(operand if stretched is None else stretched.inputs[0])
-    if all([mine is theirs for mine, theirs in zip(operands, equation.inputs)]):
-        return None
+    operands = [o if maker is None else maker.inputs[0] for o, maker in zip(equation.inputs, makers)]
     shapes = [operand.shape for operand in operands if isinstance(operand, Value)]
     if np.broadcast_shapes(*shapes) != equation.outputs[0].shape:
         return None
@@ -116,5 +111,9 @@ def without_stretch(walk: Rewriting, equation: Equation) -> Operand | None:
     return walk.build(lambda b: b.again(equation, operands, out.shape), out.where)
 
 
-SHAPE_RULES = (without_stretch, put_off)
+def _keeps_places(primitive: Primitive) -> bool:
+    return is_elementwise(primitive) or primitive.name == "cast" or primitive.name in REDUCTIONS
+
+
+SHAPE_RULES = (General(is_elementwise, without_stretch), General(_keeps_places, put_off))
 """For `simplify`."""

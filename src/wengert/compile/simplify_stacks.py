@@ -6,15 +6,16 @@ the product of all left factors side by side and all right factors one below ano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ..core.primitive import Primitive
 from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value
 from .lower_regions import region_of
-from .simplify import Rewriting, constant_value, single_slice
+from .simplify import General, Rewriting, constant_value, single_slice
 
 FEW_TERMS, MOST_TERMS = 5, 256
 """How many products are worth being joined, and how many arrays a stack may be made of."""
@@ -24,7 +25,7 @@ MOST_BYTES = 1 << 26
 
 def piece_of_stack(walk: Rewriting, equation: Equation) -> Operand | None:
     """Take one piece of a stack, or of zeros with one piece put in, without the others."""
-    if equation.primitive.name != "index" or not isinstance(equation.inputs[0], Value):
+    if not isinstance(equation.inputs[0], Value):
         return None
     whole = equation.inputs[0]
     stack, embedded = walk.made_by(whole, "stack_along"), walk.made_by(whole, "embed")
@@ -51,7 +52,7 @@ def piece_of_stack(walk: Rewriting, equation: Equation) -> Operand | None:
 
 def stack_of_pieces(walk: Rewriting, equation: Equation) -> Operand | None:
     """Take a stack of an array's pieces, in order, as that array or the part of it that they are."""
-    if equation.primitive.name != "stack_along" or equation.params["axis"] != 0:
+    if equation.params["axis"] != 0:
         return None
     makers = [walk.made_by(operand, "index") for operand in equation.inputs]
     run = _run_of(makers)
@@ -94,7 +95,11 @@ def _run_of(makers: Sequence[Equation | None]) -> _Run | None:
     return run
 
 
-STACK_RULES = (piece_of_stack, stack_of_pieces)
+def _named(name: str) -> Callable[[Primitive], bool]:
+    return lambda primitive: primitive.name == name
+
+
+STACK_RULES = (General(_named("index"), piece_of_stack), General(_named("stack_along"), stack_of_pieces))
 Term = tuple[Value, Value]
 """The factors of a product x^T y: x, with an axis to sum over and one for rows of the result, and y."""
 
