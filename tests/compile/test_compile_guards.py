@@ -103,3 +103,37 @@ def test_what_is_known_before_the_sweep_is_looked_at_where_that_is_less() -> Non
             sweep(wg.tensor(x))
         assert np.array_equal(weight.grad.numpy(), expected)
         assert bool(runs) is ("left to the function itself" in str(sweep.explain()))
+
+
+INF, NAN = float("inf"), float("nan")
+NUMBERS: list[Any] = [
+    lambda x: wg.nan_to_num(x * NAN),
+    lambda x: wg.where(x.detach() > 100, x * INF, 0.0),
+    lambda x: wg.where(x.detach() > 100, INF * (x * x), 0.0),
+    lambda x: wg.where(x.detach() > 100, (x - 1.0) / 0.0, 0.0),
+    lambda x: wg.where(x.detach() > 100, (x * 0) ** -1.5, 0.0),
+]
+
+
+def _outer(function: Any, x: Any, c: Any) -> Any:
+    compiled = c(function)
+    for _ in range(2):
+        x.grad = None
+        compiled(x).sum().backward()
+    return x.grad
+
+
+def _inner(function: Any, x: Any, c: Any) -> Any:
+    return [c(lambda y: wg.autograd.grad(function(y).sum(), [y])[0])(x) for _ in range(2)][-1]
+
+
+def _second(function: Any, x: Any, c: Any) -> Any:
+    return c(lambda y: wg.grad(lambda z: (wg.grad(lambda t: function(t).sum())(z) * z).sum())(y))(x.detach())
+
+
+@pytest.mark.parametrize("c", [lambda function: function, wg.compile], ids=["eager", "compiled"])
+@pytest.mark.parametrize("way", [_outer, _inner, _second])
+@pytest.mark.parametrize("function", NUMBERS)
+def test_a_masked_element_that_python_numbers_made_infinite_spoils_no_gradient(function: Any, way: Any, c: Any) -> None:
+    with np.errstate(all="ignore"):
+        assert way(function, wg.tensor([1.0, 2.0, 3.0], requires_grad=True), c).tolist() == [0, 0, 0]

@@ -33,7 +33,7 @@ def evaluate(xp: Any, primitive: Primitive, args: tuple[Any, ...], params: dict[
 
 def product_in(xp: Any, partial: Any, tangent: Any, guarded: bool) -> Any:
     """Multiply a partial by a tangent or cotangent in either namespace."""
-    if type(partial) in (int, float):
+    if type(partial) in (int, float) and (isfinite(partial) or not guarded):
         if partial == 1:
             return tangent
         if partial == 0:
