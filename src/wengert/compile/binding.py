@@ -24,6 +24,7 @@ from .graph import Value
 from .llvm.watch import Watch
 from .results import assembled, joiner
 from .sources import ArgumentSource, ArraySource, DrawSource, NumberSource, TensorSource, Unsure, array_of
+from .ties import checker
 
 if TYPE_CHECKING:
     from .paths import Path
@@ -71,12 +72,13 @@ class Binding:
             and watch.slots(self._gradients, boxing.Tensor, ("_data", "_node", "_alias"))
         )
         # An array is held by its Tensor, by `_kept`, and twice by the program; a gradient by its owner and here.
+        self._watch = watch
+        self._conditions = self._all_but_watched(path)
         watch.counts([arrays[place] for place in sorted(written)], 4)
         watch.counts(self._gradients, 2)
         watch.counts(self._buffers, 2)
         self._is_as_it_was: Callable[[], Any] = watch.begin() if self.is_possible else bool
         self._brief = program.brief()
-        self._conditions = tuple(path.conditions)
         checks = [(check.place, check) for check in path.checks if check.place is not None]
         self._checks = [(place, check) for place, check in checks if not check.is_expected]
         self._reasons = [(place, check) for place, check in checks if check.is_expected]
@@ -86,6 +88,25 @@ class Binding:
         self._join = joiner(path.structure)
         for place, buffer in enumerate(self._buffers):
             program.addresses[program.first_fresh + results + place] = address_of(buffer)
+
+    def _all_but_watched(self, path: Path) -> list[Callable[[], bool]]:
+        """Watch the dicts that must not change, and return the conditions that remain to be asked for.
+
+        Dicts that something else in them has changed, such as the globals of a script, are asked about what matters.
+        """
+        dicts = {id(tie.container): tie.container for tie in path.ties if type(tie.container) is dict}
+        watched = {place: held for place, held in dicts.items() if place not in path.restless}
+        if not watched or not self._watch.dicts(list(watched.values())):
+            return list(path.conditions)
+        assert path.unchanged is not None
+        self.is_possible = self.is_possible and path.unchanged()  # else they were noted after a change, or are now
+        rest = [tie for tie in path.ties if id(tie.container) not in watched]
+        others = [condition for condition in path.conditions if condition is not path.unchanged]
+        return [*others, checker(rest)] if rest else others
+
+    def dicts_changed(self) -> set[int]:
+        """Return the ids of the dicts that have changed since this was made, be it where it matters or not."""
+        return {id(held) for held in self._watch.changed()}
 
     def run(self, arguments: Sequence[Any]) -> Any:
         """Run the program; return what the function returns, or UNBOUND: nothing has been done."""

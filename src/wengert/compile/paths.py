@@ -177,7 +177,7 @@ def undo(trace: CaptureTrace) -> None:
 
 
 _MOST_UNBOUND = 8
-"""Bindings that came to nothing before a path makes no more."""
+"""Bindings in a row that came to nothing before a path makes no more."""
 
 
 class Path:
@@ -264,6 +264,8 @@ class Path:
         """Take down what the program depends on besides values."""
         self.conditions = list(trace.conditions)
         self.ties: list[Tie] = []
+        self.unchanged: Callable[[], bool] | None = None
+        self.restless: set[int] = set()
         self.absent = [
             (b.source, b.gradient is None) for b in trace.brought if b.gradient_was_read and b.source is not None
         ]
@@ -279,7 +281,8 @@ class Path:
     def tie(self, ties: list[Tie]) -> None:
         """Let the program be good only as long as ties hold."""
         self.ties = ties
-        self.conditions.append(checker(ties))
+        self.unchanged = checker(ties)
+        self.conditions.append(self.unchanged)
 
     def array_rewritten(self) -> np.ndarray | None:
         """Return an array of NumPy's that held something else when the program was made, if there is one."""
@@ -361,13 +364,9 @@ class Path:
         Raises:
             Changed: the program is for another state of things, or another path; nothing has been done.
         """
-        binding, self.binding = self.binding, None
-        if binding is not None:
-            outcome = binding.run(arguments)
-            if outcome is not UNBOUND:
-                self.binding = binding
-                return outcome
-            self.unbound += 1
+        outcome = self.run_bound(arguments)
+        if outcome is not UNBOUND:
+            return outcome
         if raws is None:
             self.check(arguments)
         if not all([numbers.refresh() for numbers in self.numbers]):
@@ -400,6 +399,20 @@ class Path:
             del outs
             self.binding = bind(self, arrays)
         return answer
+
+    def run_bound(self, arguments: Sequence[Any]) -> Any:
+        """Do the same if that can be done on the very objects of the last run; return UNBOUND if it cannot be."""
+        binding, self.binding = self.binding, None  # another thread goes the long way meanwhile
+        if binding is None:
+            return UNBOUND
+        outcome = binding.run(arguments)
+        if outcome is UNBOUND:
+            changed = binding.dicts_changed()
+            self.restless |= changed
+            self.unbound += not changed
+        else:
+            self.binding, self.unbound = binding, 0
+        return outcome
 
     def _ask(self, arrays: list[np.ndarray]) -> None:
         for program, (_, expected) in zip(self.asking, self.questions):

@@ -41,9 +41,8 @@ class Repeat:
     def run(self, args: Sequence[Any]) -> Any:
         """Run the path on such arguments; return UNBOUND if they are others, or anything else is."""
         path, kinds = self._path, self._kinds
-        binding = path.binding
         if (
-            binding is None
+            path.binding is None
             or capturing.engaged
             or open_traces()
             or len(args) != len(self._forms)
@@ -64,11 +63,7 @@ class Repeat:
                 return UNBOUND
         if len(leaves) > 1 and len({id(leaf) for leaf in leaves}) != len(leaves):
             return UNBOUND
-        path.binding = None  # another thread goes the long way meanwhile
-        answer = binding.run(leaves)
-        if answer is not UNBOUND:
-            path.binding = binding
-        return answer
+        return path.run_bound(leaves)
 
 
 def _form_of(arg: Any) -> _Form | None:

@@ -87,6 +87,59 @@ def slot_offset(kind: type, name: str) -> int | None:
     return places[0] * _WORD if _read(id(holder) + places[0] * _WORD, 1)[0] == 0 else None
 
 
+_VERSIONED = ((3, 11), (3, 12))
+"""Versions of Python whose dicts are known to have a number that is new after each change (PEP 509, 699)."""
+
+
+@cache
+def version_offset() -> int | None:
+    """Return how far from a dict's address that number is; None if there is none, or it does not do what it should."""
+    if not are_possible() or sys.version_info[:2] not in _VERSIONED:
+        return None
+    offset = 3 * _WORD
+    return offset if _versions_tell_changes(offset) else None
+
+
+class _Sample:
+    """Something with attributes, to try changes on."""
+
+    a: Any
+
+
+def _versions_tell_changes(offset: int) -> bool:
+    """Try in which ways a dict, and the dict of an object, can be changed, and whether the number says so."""
+    sample = _Sample()
+    sample.__dict__.update(a=1, b=object())
+    changes: tuple[Callable[[dict[str, Any]], Any], ...] = (
+        lambda d: d.update(a=object()),
+        lambda d: d.__setitem__("a", object()),
+        lambda d: d.__setitem__("c", 1),
+        lambda d: d.__delitem__("c"),
+        lambda d: d.setdefault("c", 1),
+        lambda d: d.pop("c"),
+        lambda d: d.__ior__({"c": 2}),
+        lambda d: d.popitem(),
+        lambda d: d.clear(),
+    )
+    for tried in ({"a": 1, "b": object()}, sample.__dict__):
+        for change in changes:
+            before = _read(id(tried) + offset, 1)
+            change(tried)
+            if _read(id(tried) + offset, 1) == before:
+                return False
+    held = sample.__dict__
+    for number in range(64):  # often enough for the interpreter to have its own quick ways
+        before = _read(id(held) + offset, 1)
+        sample.a = number + 1000
+        if number % 3 == 0:
+            del sample.a
+        if _read(id(held) + offset, 1) == before:
+            return False
+    before = _read(id(held) + offset, 1)
+    _ = held.get("a"), len(held), list(held.items())
+    return _read(id(held) + offset, 1) == before
+
+
 def _read(address: int, count: int) -> list[int]:
     return list((ctypes.c_uint64 * count).from_address(address))
 
@@ -99,6 +152,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._words: list[tuple[int, int, int]] = []
+        self._dicts: list[dict[Any, Any]] = []
 
     def slots(self, holders: Sequence[Any], kind: type, names: Sequence[str]) -> bool:
         """Watch slots of objects of a class, as they are now; return False if that cannot be done here."""
@@ -112,6 +166,25 @@ class Watch:
     def counts(self, objects: Sequence[Any], expected: int) -> None:
         """Watch that there are so many references to each of some objects."""
         self._words += [(id(thing), _COUNT, expected) for thing in objects]
+
+    def dicts(self, dicts: Sequence[dict[Any, Any]]) -> bool:
+        """Watch that dicts hold the very objects that they hold; return False if that cannot be done here."""
+        offset = version_offset()
+        if offset is None:
+            return False
+        self._dicts = list(dicts)
+        self._words += [(id(held) + offset, _ALL, _read(id(held) + offset, 1)[0]) for held in dicts]
+        return True
+
+    def changed(self) -> list[dict[Any, Any]]:
+        """Return the dicts among those watched that have changed."""
+        offset = version_offset()
+        expected = {address: word for address, _, word in self._words}
+        return [
+            held
+            for held in self._dicts
+            if offset is not None and _read(id(held) + offset, 1)[0] != expected[id(held) + offset]
+        ]
 
     def begin(self) -> Callable[[], Any]:
         """Return a function that says whether everything is as it was."""

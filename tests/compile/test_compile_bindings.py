@@ -1,0 +1,124 @@
+"""Bound programs: what Python holds and a function reads is noticed when it changes, wherever it is held."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import wengert as wg
+from wengert.compile.llvm import watch
+from wengert.compile.llvm.watch import Watch, version_offset
+
+FACTOR = 2.0
+UNRELATED = 0
+
+
+class Scale(wg.nn.Module):
+    """Multiplies by a parameter and by numbers that it finds in different places."""
+
+    def __init__(self) -> None:
+        self.weight = wg.nn.Parameter([1.0, 2.0])
+        self.factor = 3.0
+        self.table = {"shift": 0.5}
+        self.calls = 0
+
+    def forward(self, x: Any) -> Any:
+        shift = self.table["shift"] if "shift" in self.table else 0.0
+        return self.weight * x * self.factor * getattr(self, "gain", 1.0) * FACTOR + shift
+
+
+def _settled() -> tuple[Scale, Callable[[Any], Any], Any]:
+    """Return a module, a compiled step that is bound to what it ran on, and its argument."""
+    module, x = Scale(), wg.tensor([1.0, -1.0])
+
+    def step(x: Any) -> Any:
+        with wg.no_grad():
+            return module(x) + 0.0
+
+    compiled = wg.compile(step)
+    for _ in range(4):
+        compiled(x)
+    (paths,) = compiled._paths.values()
+    assert paths[0].binding is not None
+    return module, compiled, x
+
+
+def _set_global(module: Scale) -> None:
+    globals()["FACTOR"] = 7.0
+
+
+CHANGES: dict[str, Callable[[Scale], Any]] = {
+    "an attribute": lambda module: setattr(module, "factor", 5.0),
+    "an attribute, in its dict": lambda module: vars(module).update(factor=5.0),
+    "an attribute that was not there": lambda module: setattr(module, "gain", 4.0),
+    "an item": lambda module: module.table.update(shift=1.5),
+    "no item any more": lambda module: module.table.clear(),
+    "another dict": lambda module: setattr(module, "table", {"shift": 2.5}),
+    "another parameter": lambda module: setattr(module, "weight", wg.nn.Parameter([3.0, 4.0])),
+    "a global": _set_global,
+}
+
+
+@pytest.mark.parametrize("is_restless", [False, True])
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_are_noticed(name: str, is_restless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in dicts in which something else has changed before, which is no reason for another program."""
+    monkeypatch.setitem(globals(), "FACTOR", 2.0)
+    module, compiled, x = _settled()
+    if is_restless:
+        globals()["UNRELATED"] += 1
+        for number in range(4):
+            module.__dict__["weight"] = module.weight
+            module.table["other"] = module.table.pop("other", number)
+            compiled(x)
+    CHANGES[name](module)
+    for _ in range(3):
+        assert compiled(x).tolist() == (module(x) + 0.0).tolist()
+
+
+def test_a_script_that_assigns_globals_in_every_step_stays_bound() -> None:
+    _, compiled, x = _settled()
+    for _ in range(5):
+        globals()["UNRELATED"] += 1
+        compiled(x)
+    (paths,) = compiled._paths.values()
+    assert len(paths) == 1
+    assert paths[0].binding is not None
+    globals()["UNRELATED"] += 1
+    binding = paths[0].binding
+    compiled(x)
+    assert paths[0].binding is binding
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython" or sys.version_info[:2] not in ((3, 11), (3, 12)),
+    reason="dicts of this interpreter have no versions, so that there is nothing to watch",
+)
+def test_dicts_are_watched_where_they_have_versions() -> None:
+    held = {"a": 1}
+    namespace = SimpleNamespace(b=2)
+    watched = Watch()
+    assert watched.dicts([held, vars(namespace)])
+    holds = watched.begin()
+    assert holds()
+    held["a"] = 1
+    assert holds()
+    namespace.b = 3
+    assert not holds()
+    assert watched.changed() == [vars(namespace)]
+
+
+def test_without_versions_dicts_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_VERSIONED", ())
+    version_offset.cache_clear()
+    try:
+        module, compiled, x = _settled()
+        module.factor = 5.0
+        assert compiled(x).tolist() == (module(x) + 0.0).tolist()
+    finally:
+        monkeypatch.undo()
+        version_offset.cache_clear()
