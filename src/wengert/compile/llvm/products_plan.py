@@ -8,6 +8,8 @@ from .machine import Machine
 
 CACHE_LINE = 64
 """Bytes that are fetched together."""
+PACKED_LINES = 4
+"""Most lines that follow each other of a left factor that is not contiguous along k, to be packed for one unit."""
 FEW_UNITS = 8
 """Units that a product should have, where it is large enough: with fewer, threads would have unequal shares."""
 TILE_OVERHEAD = 25
@@ -135,6 +137,8 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     while group > 1 and batches * rows.count // stack * -(-columns.count // group) < FEW_UNITS:
         group = -(-group // 2)
     group = split(columns.count, group).largest  # threads share units, which should be equal
+    if pack_left and shape.left_row == 1:
+        stack = _higher(stack, rows, batches * -(-columns.count // group), shape.itemsize)
     depth = split(steps, steps + 1)
     if pack_left:
         depth = split(steps, max(128, machine.level1 // 2 // (stack * rows.largest * shape.itemsize)))
@@ -144,6 +148,17 @@ def plan_product(shape: Shape, batches: int, machine: Machine, form: str = "") -
     plan = plan._replace(cycles=batches * (cycles + _packing_cycles(shape, plan)))
     dots = None if form else _dot_plan(shape, batches, machine)
     return plan if dots is None or plan.cycles <= dots.cycles else dots
+
+
+def _higher(stack: int, rows: Split, groups: int, itemsize: int) -> int:
+    """Return how many tiles a unit has for which lines of the left factor are packed: many, leaving units to divide."""
+    while (
+        2 * stack * rows.largest * itemsize <= PACKED_LINES * CACHE_LINE
+        and rows.count % (2 * stack) == 0
+        and rows.count // (2 * stack) * groups >= FEW_UNITS
+    ):
+        stack *= 2
+    return stack
 
 
 def fits_matrix(shape: Shape) -> bool:
