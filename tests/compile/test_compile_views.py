@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import wengert as wg
@@ -64,6 +65,55 @@ def test_a_number_that_is_viewed_is_written_in_place(view: Callable[[Any], Any],
         return [result.tolist() for result in called(wg.tensor([1.0, 3.0]))]
 
     assert outcome(wg.compile(function)) == outcome(function)
+
+
+def view_written(x: Any) -> Any:
+    y = x[1:]
+    y.fill_(0.5)
+    return x, y
+
+
+def view_scaled(x: Any) -> Any:
+    y, z = x[1:], x[:2]
+    y *= 2
+    return z * 1, x * 1
+
+
+BORROWED: list[Callable[[], Any]] = [
+    lambda: np.arange(6.0).reshape(3, 2),
+    lambda: np.arange(6.0).reshape(2, 3).T,
+    lambda: np.arange(12.0).reshape(3, 4)[:, ::2],
+    lambda: np.flip(np.arange(6.0)),
+]
+
+
+@pytest.mark.parametrize("closed_over", [False, True])
+@pytest.mark.parametrize("function", [view_written, view_scaled])
+@pytest.mark.parametrize("make", BORROWED)
+def test_views_of_a_tensor_in_memory_of_an_array(make: Any, function: Any, closed_over: bool) -> None:
+    def outcome(c: Callable[[Any], Any]) -> list[Any]:
+        seen: list[Any] = []
+        array = make()
+        held = wg.asarray(array)
+        called = c((lambda: function(held)) if closed_over else function)
+        for _ in range(3):
+            x = held if closed_over else wg.asarray(array)
+            results = called() if closed_over else called(x)
+            seen.append([result.tolist() for result in (*results, x)] + [array.tolist()])
+        return seen
+
+    assert outcome(wg.compile) == outcome(lambda called: called)
+
+
+def test_a_tensor_in_memory_of_an_array_is_not_written_beside_views_of_it() -> None:
+    @wg.compile
+    def function(x: Any) -> Any:
+        y = x[1:]
+        x[0] = 5.0
+        return y
+
+    with pytest.raises(wg.errors.WengertError, match="views of it are in use"):
+        function(wg.asarray(np.ones(3)))
 
 
 def test_a_leaf_that_is_returned_twice_is_the_same_object() -> None:

@@ -333,6 +333,7 @@ class CaptureTrace(Entrance):
             if brought.fresh:
                 brought.tensor = None
         self._held.clear()
+        self.stand_ins.clear()
         self.nodes.clear()
         self._gradients.clear()
         self.states.clear()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing, capturing
-from ..core.aliasing import Steps
+from ..core.aliasing import Steps, is_alone
 from ..core.dispatch import lift
 from ..core.tracing import Trace, calling_frame
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
@@ -52,6 +52,7 @@ class Entrance(Trace, capturing.Capture):
             `expected`, too.
         reports: functions to be called after every run, with what values then are.
         numbers: numbers that are computed before every run.
+        stand_ins: by the ids of Tensors in memory of others, these, tracers in their place, and the Values of these.
         states: arrays that are written from run to run, with what they are at the end.
         conditions: functions that must return True before a run, else the function has changed.
         afterwards: functions to be called after every run.
@@ -91,6 +92,7 @@ class Entrance(Trace, capturing.Capture):
         "raws",
         "renewed",
         "reports",
+        "stand_ins",
         "states",
         "taped",
     )
@@ -106,6 +108,7 @@ class Entrance(Trace, capturing.Capture):
         self.checks: list[tuple[Value, Steps, Callable[[np.ndarray], None], bool]] = []
         self.reports: list[tuple[Callable[..., None], list[Any]]] = []
         self.numbers: list[Numbers] = []
+        self.stand_ins: dict[int, tuple[Any, Any, Value]] = {}
         self.states: list[tuple[np.ndarray, Cell]] = []
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
@@ -152,7 +155,7 @@ class Entrance(Trace, capturing.Capture):
             self.bring(arg)
             return arg
         if kind is boxing.BorrowedTensor:
-            return self.array(arg._alias.array, arg)
+            return self._stand_in_for(arg)
         raw = lift(arg, name)
         if isinstance(raw, boxing.Tensor):
             return raw
@@ -160,12 +163,26 @@ class Entrance(Trace, capturing.Capture):
             return raw
         return self.array(raw) if isinstance(raw, np.ndarray) else self._constant(np.asarray(raw))
 
+    def _stand_in_for(self, borrowed: Any) -> Any:
+        """Return the tracer that stands for a Tensor in memory of others, which has to stay there; views are of it."""
+        known = self.stand_ins.get(id(borrowed))
+        if known is None:
+            tracer = self.array(borrowed._alias.array, borrowed)
+            known = self.stand_ins[id(borrowed)] = (borrowed, tracer, tracer._state.value)
+        return known[1]
+
     def _constant(self, raw: np.ndarray) -> Any:
         return self.tracer(raw, Value(raw.shape, raw.dtype, raw))
 
     def bring(self, tensor: Any) -> None:
         """Make a Tensor a tracer of the capture, in place, until it ends."""
         if type(tensor) is boxing.BorrowedTensor:
+            _, stand_in, value = self.stand_ins.pop(id(tensor), (None, None, None))
+            if stand_in is not None and (stand_in._state.value is not value or not is_alone(stand_in)):
+                raise CompileError(
+                    f"wg.compile({self.described}): a Tensor that lies in the memory of an array of NumPy's (as "
+                    "wg.asarray makes it) is written to, and views of it are in use. Make it with wg.tensor"
+                )
             tensor.become_owner()
         data: Any = tensor._data
         if not isinstance(data, (np.ndarray, np.generic)):

@@ -86,6 +86,9 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
         if brought.source is not None:
             _note_gradient(trace, brought, effects)
             _note_value(trace, brought, effects)
+    for _, stand_in, value in trace.stand_ins.values():
+        if stand_in._state.value is not value:
+            effects.writes.append((trace.inputs[value], stand_in._state.value))
     for array, cell in trace.states:
         final = cell.tensor._state
         if final.value is not trace.array(array)._state.value:
@@ -186,6 +189,7 @@ class Path:
     Attributes:
         graph: the whole of what is computed: decisions are not in it.
         decisions: for each value that Python code depended on: a program that computes it, and what it was.
+        runs: how often it was asked for.
     """
 
     def __init__(
@@ -211,6 +215,7 @@ class Path:
         self._note_state(trace)
         self.binding: Binding | None = None
         self.unbound = 0
+        self.runs = 0
         self.program: Any = None
         self.asking: list[Any] = []
 
@@ -364,6 +369,7 @@ class Path:
         Raises:
             Changed: the program is for another state of things, or another path; nothing has been done.
         """
+        self.runs += 1
         outcome = self.run_bound(arguments)
         if outcome is not UNBOUND:
             return outcome
