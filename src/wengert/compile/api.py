@@ -32,6 +32,7 @@ from .collector import waiting_collector
 from .derivative import derive
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
+from .outside import Outside
 from .paths import Path, survey, undo
 from .precision import is_narrow
 from .reach import Reach
@@ -39,6 +40,7 @@ from .repeat import Repeat, repeat_of
 from .results import Result
 from .sources import ArgumentSource, Changed, CompileError, Unsure
 from .ties import broken
+from .variants import Variants
 
 _MOST_PATHS = 24
 """Programs for one kind of arguments after which a function that keeps changing is run as it is."""
@@ -73,6 +75,7 @@ class Compiled:
         self._narrow = narrow
         self._repeat: Repeat | None = None
         self._unsure = 0
+        self._variants = Variants()
         self._reports: list[tuple[ProgramReport, Path]] = []
 
     def __repr__(self) -> str:
@@ -149,6 +152,12 @@ class Compiled:
         """Run the function as it is, and keep what it does as a program."""
         start = perf_counter()
         warm_up()
+        endless = self._variants.reason_against(key, self._paths)
+        if endless is not None:
+            if endless:
+                message = f"wg.compile({self._name}): run as it is for such arguments from now on: {endless}"
+                warnings.warn(message, CompileWarning, stacklevel=3)
+            return _called(self.function, leaves, structure)
         paths = self._paths.setdefault(key, [])
         if often := _changes_too_often(paths):
             self._give_up(often)
@@ -161,8 +170,10 @@ class Compiled:
         arguments = [None if place in shared else leaf for place, leaf in enumerate(passed)]
         trace = CaptureTrace(self._name, arguments, self._fastmath)
         before, past = _numpy_draws(), states()
-        result, derivative = trace.run(functools.partial(_run, trace, self.function, passed, structure, given))
-        reason = _refusal(before) or reach.unsteady()
+        outside = Outside(reach.names)
+        run = functools.partial(_run, trace, self.function, passed, structure, given)
+        result, derivative = trace.run(functools.partial(outside.run, run))
+        reason = outside.reason or _refusal(before) or reach.unsteady()
         if trace.deeds:
             reason = f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside"
         try:

@@ -63,6 +63,7 @@ class Reach:
     Attributes:
         tensors: the Tensors by id.
         arrays: NumPy's arrays by id.
+        names: the globals and attributes that the user's code names on its way from the roots.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
@@ -85,6 +86,8 @@ class Reach:
             self._meet(root, 0, None)
         self._walk()
         self._named, self._named_ties = self._follow_names()
+        own = [code for place, code in self._codes.items() if place in self._named and place not in self._closed]
+        self.names = frozenset([name for code in own for name in _names_in(code)])
         self._contents = {place: contents_of(array) for place, array in self.arrays.items() if place in self._named}
 
     def _walk(self) -> None:
@@ -246,8 +249,7 @@ class Reach:
                 found[(id(tie.container), tie.key)] = tie
         for tie in self._named_ties:
             found[(id(tie.container), tie.key)] = tie
-        own = [code for place, code in self._codes.items() if place in self._named and place not in self._closed]
-        if any([not _HYPERPARAMETERS.isdisjoint(_names_in(code)) for code in own]):
+        if not _HYPERPARAMETERS.isdisjoint(self.names):
             for optimizer, settings in self._settings:
                 found[(id(optimizer), None)] = Tie("settings", optimizer, None, settings)
         # NumPy may read an array that operations read, too, and nobody hears of it: so these are tied like all others.
