@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import wengert as wg
-from wengert.compile import eager_chains, eager_curvature, eager_operations, eager_sweeps, eager_updates
+from wengert.compile import eager_chains, eager_derivatives, eager_operations, eager_sweeps, eager_updates
 from wengert.core import native
 
 
@@ -17,16 +17,16 @@ def forget() -> None:
         eager_operations.accounts,
         eager_sweeps.accounts,
         eager_updates.accounts,
-        eager_curvature.accounts,
+        eager_derivatives.accounts,
     ):
         accounts.clear()
 
 
 def without_kernels(run: Callable[[], Any]) -> Any:
     """Run something with all of it left to NumPy."""
-    kept = native.smallest, native.factor
+    kept = native.smallest, native.smallest_matrix, native.factor
     wg.set_eager_kernels(False)
     try:
         return run()
     finally:
-        native.smallest, native.factor = kept
+        native.smallest, native.smallest_matrix, native.factor = kept

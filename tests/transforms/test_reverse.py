@@ -346,7 +346,7 @@ def test_residuals_are_freed_as_the_sweep_passes() -> None:
         wg.grad(f)(np.ones(3))
         assert len(residuals) == 19 and alive == [0]
         outputs, pullback = wg.vjp(wg.sin, doubles(1.0))
-        kept = weakref.ref(pullback._nodes[0])
+        kept = weakref.ref(pullback.nodes[0])
         del outputs
         assert kept() is not None
         del pullback

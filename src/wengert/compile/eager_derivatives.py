@@ -1,25 +1,19 @@
-"""Hessian-vector products as programs: both sweeps over a tape of large arrays, compiled as one.
+"""Derivatives of higher order and Jacobians as programs: several sweeps over one tape, compiled as one.
 
-Eagerly, the gradient of a function is recorded as it is swept, operation by operation, and then swept itself. What both
-sweeps do follows from the function's own tape alone. So a program does both: from the residuals and the vector to the
-product, without the gradient ever being in memory. Everything else is as in `eager_sweeps`.
+Eagerly, a gradient that is to be differentiated is recorded as it is swept, operation by operation, and then swept
+itself; the rows of a Jacobian are swept as one, boxed. What such sweeps do follows from the function's own tape alone.
+So a program does all of them: from residuals to the second derivatives, say, without the gradient ever being in memory.
+Everything else is as in `eager_sweeps`.
 """
-
-# The slots of Tensor are this module's business.
-# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.reach import route_to
-from ..core.reach import survey as walk
-from ..core.recording import set_recording
-from ..core.tape import Node, sweep
-from ..core.vspace import densify
+from ..core.tape import Node
 from .capture import CaptureTrace
 from .eager import OFF, Accounts, Unkeyed, attempt, raises_floating_point_errors, tariff
 from .eager_sweeps import ELEMENT, MOST_FAILURES, Route, Survey, captured, tracer_of, twins_of
@@ -27,84 +21,99 @@ from .llvm.machine import Machine
 
 accounts = Accounts()
 _SWEEPS = 3
-"""How many times as much as a sweep both cost to compile, and save."""
+"""How many times as much as a sweep they cost to compile."""
+_NODE = 3e-5
+"""Seconds that are saved for each Node in what Python does for it."""
+_ROWS_OF = 1 << 10
+"""Elements that rows of Nodes have on average, or NumPy is as quick: what is boxed costs more than what is raw."""
+
+Derive = Callable[[list[Node], list["Node | None"], list[Any], Any], list[Any]]
 
 
-def multiplied(
-    seed: tuple[Node, np.ndarray],
+def derived(
+    rule: Hashable,
+    outputs: Sequence[Node],
     nodes: Sequence[Node | None],
-    directions: Sequence[np.ndarray | None],
+    extras: Sequence[np.ndarray | None],
     route: Route | None,
-) -> list[Any] | None:
-    """Return the Hessian of the value that a Node stands for, times a vector; None where it is another's turn.
+    rows: int,
+    derive: Derive,
+) -> list[np.ndarray | None] | None:
+    """Return what `derive` makes of a tape, natively; None where it is another's turn.
 
     Args:
-        seed: the Node of the value, and a one.
+        rule: what `derive` depends on beside the tape.
+        outputs: the Nodes that sweeps begin at.
         nodes: those of the arguments.
-        directions: the vector, an array for each of them, or None.
+        extras: arrays that it is given, too.
         route: the Nodes between, see `core.reach`.
-
-    Returns:
-        An array for each of the arguments' Nodes, or None for zero.
+        rows: how many cotangents are pulled back at once.
+        derive: takes twins of the outputs and of the arguments, tracers of the extras, and the route between the
+            twins; returns Tensors, or None for zero.
     """
     targets = frozenset([node for node in nodes if node is not None])
     try:
-        survey = Survey([seed], targets, route)
-        numbers = [None if v is None else survey.number_of(v) for v in directions]
+        survey = Survey([(node, None) for node in outputs], targets, route, None if rows == 1 else _ROWS_OF / rows)
+        numbers = [None if extra is None else survey.number_of(extra) for extra in extras]
     except Unkeyed:
         return None
-    key = (survey.key, tuple([None if node is None else survey.places.get(node) for node in nodes]), tuple(numbers))
-    account = accounts.of(key, lambda: survey.work * ELEMENT * _SWEEPS)
+    places = survey.places
+    key = (rule, survey.key, tuple([None if node is None else places.get(node) for node in nodes]), tuple(numbers))
+    count = len(survey.nodes)
+    account = accounts.of(key, lambda: survey.work * rows * ELEMENT + count * _NODE)
     program = account.program
     if program is None:
-        if not account.matures(tariff.node * len(survey.nodes) * _SWEEPS):
+        if not account.matures(tariff.node * count * _SWEEPS):
             return None
-        program = account.program = attempt(lambda machine: _captured(machine, survey, seed, nodes, directions, route))
+        task = _Task(survey, outputs, nodes, extras, route, derive)
+        program = account.program = attempt(task.program)
     if program is OFF or raises_floating_point_errors():
         return None
-    products = program.finite(survey)
-    if products is None:
+    found = program.finite(survey)
+    if found is None:
         if program.failures >= MOST_FAILURES:
             account.program = OFF
         return None
-    found = {place: product for place, product in zip(program.ends, products)}
-    return [None if node is None else found.get(place) for place, node in enumerate(nodes)]
+    results: list[np.ndarray | None] = [None] * (max(program.ends, default=-1) + 1)
+    for place, array in zip(program.ends, found):
+        results[place] = array
+    return results
 
 
-def _captured(
-    machine: Machine,
-    survey: Survey,
-    seed: tuple[Node, np.ndarray],
-    nodes: Sequence[Node | None],
-    directions: Sequence[np.ndarray | None],
-    route: Route | None,
-) -> Any:
-    """Sweep a copy of a tape over tracers, recording, and pull a vector back through that."""
-    if not all([end in nodes for end in survey.ends]):
-        return OFF
+class _Task:
+    """What there is to compile."""
 
-    def run(trace: CaptureTrace) -> list[tuple[int, Any]]:
+    def __init__(
+        self,
+        survey: Survey,
+        outputs: Sequence[Node],
+        nodes: Sequence[Node | None],
+        extras: Sequence[np.ndarray | None],
+        route: Route | None,
+        derive: Derive,
+    ) -> None:
+        self.survey = survey
+        self.outputs = outputs
+        self.nodes = nodes
+        self.extras = extras
+        self.route = route
+        self.derive = derive
+
+    def program(self, machine: Machine) -> Any:
+        """Have everything derived from a copy of the tape, over tracers; return what that did as a program."""
+        if not all([end in self.nodes for end in self.survey.ends]):
+            return OFF
+        return captured(machine, "derivatives", self._run)
+
+    def _run(self, trace: CaptureTrace) -> list[tuple[int, Any]]:
+        survey = self.survey
         tracers = [tracer_of(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
-        twins, way = twins_of(survey, tracers, route)
-        places = [survey.places.get(node) if node is not None else None for node in nodes]
-        arguments = [None if place is None else twins[place] for place in places]
-        targets = frozenset([twin for twin in arguments if twin is not None])
-        pair = (twins[survey.places[seed[0]]], tracers[survey.numbers[id(seed[1])]])
-        set_recording(True)
-        first = sweep([pair], retain=True, tracked=True, masked=None, targets=targets, route=way)
-        set_recording(False)
-        pairs: list[Any] = []
-        for twin, direction in zip(arguments, directions):
-            gradient: Any = None if twin is None else densify(first.targets.get(twin))
-            if direction is not None and getattr(gradient, "_node", None) is not None:
-                pairs.append((gradient._node, tracers[survey.numbers[id(direction)]]))
-        met, _ = walk([node for node, _ in pairs], targets, 0)
-        second = sweep(
-            pairs, retain=True, traced=True, masked=None, targets=targets, route=route_to(targets, met)
-        ).targets
-        return [(i, densify(second[twin])) for i, twin in enumerate(arguments) if twin in second]
-
-    return captured(machine, "product", run)
+        twins, way = twins_of(survey, tracers, self.route)
+        places = survey.places
+        arguments = [None if node not in places else twins[places[node]] for node in self.nodes]
+        extras = [None if extra is None else tracers[survey.numbers[id(extra)]] for extra in self.extras]
+        results = self.derive([twins[places[node]] for node in self.outputs], arguments, extras, way)
+        return [(place, result) for place, result in enumerate(results) if result is not None]
 
 
-__all__ = ["accounts", "multiplied"]
+__all__ = ["accounts", "derived"]

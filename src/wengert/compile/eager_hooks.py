@@ -1,9 +1,9 @@
 """What eager code calls of the compiler, see `core.native`."""
 
 from .eager_chains import chained as chained
-from .eager_curvature import multiplied as multiplied
+from .eager_derivatives import derived as derived
 from .eager_operations import computed as computed
 from .eager_sweeps import swept as swept
 from .eager_updates import updated as updated
 
-__all__ = ["chained", "computed", "multiplied", "swept", "updated"]
+__all__ = ["chained", "computed", "derived", "swept", "updated"]

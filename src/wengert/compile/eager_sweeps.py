@@ -49,7 +49,7 @@ from .sources import SeedSource
 Route = Mapping[Node, tuple[Node | None, ...]]
 
 accounts = Accounts()
-_LARGE = 1 << 14
+LARGE = 1 << 14
 """Elements that Nodes keep on average, or the sweep is left to NumPy: where less is read, less is saved by fusing."""
 _SAMPLE = 64
 """Nodes after which one knows."""
@@ -66,6 +66,12 @@ _trusted: set[Any] = set()
 class Survey:
     """A tape as a program sees it.
 
+    Args:
+        seeds: pairs of a Node and its cotangent, or None where that doesn't come from outside.
+        targets: Nodes whose cotangents are wanted.
+        route: the Nodes to pull through, see `core.reach`.
+        least: elements that Nodes must keep on average; `LARGE` unless it is given.
+
     Attributes:
         nodes: those to pull through, the youngest first.
         ends: where the program ends: leaves, and Nodes at which the sweep itself goes on.
@@ -78,22 +84,27 @@ class Survey:
 
     __slots__ = ("arrays", "ends", "key", "nodes", "numbers", "orders", "places", "work")
 
-    def __init__(self, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None) -> None:
-        self.nodes, self.ends, statics = _met(seeds, route)
+    def __init__(
+        self, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None, least: float | None = None
+    ) -> None:
+        least = LARGE if least is None else least
+        self.nodes, self.ends, statics = _met(seeds, route, least)
         self.places = {node: place for place, node in enumerate([*self.nodes, *self.ends])}
         self.arrays: list[np.ndarray] = []
         self.orders: list[tuple[int, ...] | None] = []
         self.numbers: dict[int, int] = {}
         self.work = 0
         places = self.places
-        parts: list[Any] = [tuple([(places[node], self.number_of(bar)) for node, bar in seeds])]
+        parts: list[Any] = [
+            tuple([(places[node], None if bar is None else self.number_of(bar)) for node, bar in seeds])
+        ]
         if targets:
             parts.append(tuple([place for node, place in places.items() if node in targets]))
         for node in self.nodes:
             inputs = _inputs_of(node, route) or ()
             parents = tuple([None if parent is None else places[parent] for parent in inputs])
             parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
-        if self.work < _LARGE * len(self.nodes):
+        if self.work < least * len(self.nodes):
             raise Unkeyed
         parts.extend([(type(end), end.shape, end.dtype) for end in self.ends])
         self.key = tuple(parts)
@@ -127,7 +138,7 @@ class Survey:
         return number
 
 
-def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[Node], dict[Node, Any]]:
+def _met(seeds: Sequence[Any], route: Route | None, least: float) -> tuple[list[Node], list[Node], dict[Node, Any]]:
     """Return the Nodes to pull through, the youngest first, the ends, and the static parameters as parts of a key.
 
     Raises:
@@ -149,7 +160,7 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
             continue
         statics[node] = static
         total += _size_of(node)
-        if len(statics) + len(ends) > _MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * _LARGE):
+        if len(statics) + len(ends) > _MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * least):
             raise Unkeyed
         stack.extend([parent for parent in (_inputs_of(node, route) or ()) if parent is not None])
     for node in _below([end for end in ends if end.inputs], route):
@@ -157,7 +168,7 @@ def _met(seeds: Sequence[Any], route: Route | None) -> tuple[list[Node], list[No
             ends[node] = None  # more may come from below what the sweep has to do itself
     for node in [node for node in statics if node.primitive is PROJECTION and node.inputs[0] not in statics]:
         ends[node] = statics.pop(node)  # what all outputs have together is no array, and cannot be handed over
-    if total < _LARGE * len(statics) or not all([node in statics for node, _ in seeds]):
+    if total < least * len(statics) or not all([node in statics for node, _ in seeds]):
         raise Unkeyed
     used = {p for node in statics for p in (_inputs_of(node, route) or ())}
     return sorted(statics, key=_sequence, reverse=True), [end for end in ends if end in used], statics
@@ -385,6 +396,7 @@ def _over_tracers(saved: Any, numbers: Mapping[int, int], tracers: Sequence[Any]
 
 __all__ = [
     "ELEMENT",
+    "LARGE",
     "MOST_FAILURES",
     "Route",
     "Survey",

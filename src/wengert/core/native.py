@@ -14,8 +14,13 @@ from typing import Any
 
 SMALLEST = 1 << 14
 """Elements of an operand from which on it is considered whether native code pays."""
+SMALLEST_MATRIX = 1 << 12
+"""Elements of a Jacobian or a Hessian from which on this is considered."""
 _WAIT = 1 << 23
 """Elements that operations on large arrays have met when the compiler is loaded: short scripts need not wait for it."""
+
+_STEPS = 16
+"""How many arrays of its size lead to a matrix of derivatives, at a guess."""
 
 _ARITHMETIC, _FUNCTION, _OTHER, _NEVER = 1 << 19, 1 << 17, 1 << 15, 1 << 62
 FROM: dict[str, int] = {
@@ -27,6 +32,8 @@ FROM: dict[str, int] = {
 
 smallest = SMALLEST
 """`SMALLEST`, or a number that no array has where native kernels are switched off."""
+smallest_matrix = SMALLEST_MATRIX
+"""The same for `SMALLEST_MATRIX`."""
 factor = 1
 """What sizes are multiplied by before they are compared with `FROM`: 0 where native kernels are switched off."""
 met = 0
@@ -64,9 +71,10 @@ def set_eager_kernels(on: bool) -> bool:
     >>> wg.set_eager_kernels(before)
     False
     """
-    global smallest, factor, met
+    global smallest, smallest_matrix, factor, met
     before = smallest != sys.maxsize
-    smallest, factor, met = (SMALLEST, 1, met) if on else (sys.maxsize, 0, 0)
+    smallest, smallest_matrix, factor = (SMALLEST, SMALLEST_MATRIX, 1) if on else (sys.maxsize, sys.maxsize, 0)
+    met = met if on else 0
     return before
 
 
@@ -117,18 +125,24 @@ def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked
     return begun or (found, seeds, masked)
 
 
-def multiplied(seed: Any, nodes: Any, directions: Any, route: Any) -> Any:
-    """Let native code do both sweeps of a Hessian-vector product over raw arrays, if that pays; else return None.
+def derived(
+    rule: Any, outputs: Any, nodes: Any, extras: Any, route: Any, rows: int, derive: Callable[..., Any], elements: int
+) -> Any:
+    """Return what `derive` makes of a tape over raw arrays (see `compile.eager_derivatives`); None: not natively.
 
-    Returns:
-        An array (or None for zero) for each of the arguments' Nodes.
+    Args:
+        rule, outputs, nodes, extras, route, rows, derive: the tape, and what is done to it.
+        elements: how many there are in an array of what is computed on the way.
     """
-    global met
-    products = _provider and _provider.multiplied(seed, nodes, directions, route)
-    if not products:
-        return None
-    met = 0
-    return products
+    global met, _waited
+    if not _provider:
+        _waited += elements * _STEPS
+        if not _is_loaded():
+            return None
+    found = _provider.derived(rule, outputs, nodes, extras, route, rows, derive)
+    if found is not None:
+        met = 0
+    return found
 
 
 def updated(rule: Any, record: Callable[[Sequence[Any]], None], arrays: Sequence[Any]) -> bool:
@@ -143,10 +157,15 @@ _waited = 0
 
 def _is_time(operands: Sequence[Any]) -> bool:
     """Load the compiler if enough was done on large arrays; return whether it is there."""
-    global _waited, _provider
+    global _waited
     if not engaged:
         engage()
     _waited += max([getattr(operand, "size", 0) for operand in operands])
+    return _is_loaded()
+
+
+def _is_loaded() -> bool:
+    global _provider
     if _waited < _WAIT or load is None:
         return False
     _provider = load()

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, capturing, native, pytree
-from ..core.backward import boxed_gradient, cotangents
-from ..core.recording import is_recording
+from ..core import boxing, pytree
+from ..core.backward import cotangents
 from ..core.tracing import innermost_trace
-from ..core.zeros import ZERO
 from ..errors import ShapeError
 from ..typing import PyTree
 from .pushing import jvp, tangents_of
 from .reverse import Pullback, Run, demand_scalar, grad, vjp
+from .whole_tapes import native_product
 
 
 def hvp(function: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
@@ -65,20 +64,13 @@ def _pulled_twice(
     if node is None:
         return run.gradients([None] * len(run.nodes))
     route, others = run.survey([node])
-    seed = np.ones((), node.dtype)
-    recording = is_recording()
-    if native.met and not capturing.engaged and not (recording and (others or any(map(_is_taped, dots)))):
-        raw = [None if dot is ZERO else dot._data for dot in dots]
-        products = native.multiplied((node, seed), run.nodes, raw, route)
-        if products is not None:
-            return run.gradients([bar if bar is None else boxed_gradient(bar) for bar in products])
-    bars = cotangents([(node, boxing.box(seed))], run.nodes, route, retain=True, tracked=True, masked=False)
+    products = native_product(run, node, route, others, dots)
+    if products is not None:
+        return products
+    pair = (node, boxing.box(np.ones((), node.dtype)))
+    bars = cotangents([pair], run.nodes, route, retain=True, tracked=True, masked=False)
     leaves, structure = pytree.flatten(run.gradients(bars))
     return Pullback(run, leaves, structure)(directions)
-
-
-def _is_taped(dot: Any) -> bool:
-    return dot is not ZERO and dot._node is not None
 
 
 def gauss_newton_vp(function: Callable[..., Any], loss: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:

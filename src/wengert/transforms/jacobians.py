@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, pytree
+from ..core import boxing, capturing, native, pytree
+from ..core.backward import cotangents
+from ..core.tape import Node
+from ..core.tracing import innermost_trace
 from ..errors import DTypeError
 from ..typing import PyTree, Shape
 from .mapping import vmap
 from .pushing import jvp
-from .reverse import vjp
+from .reverse import Pullback, Run, vjp
 from .shared import Argnums, as_tensor, checked_argnums, demand_tensors, described, named, parameter_name, positions
+from .whole_tapes import hessian_of, native_rows, rows_of
 
 
 def jacrev(
@@ -46,7 +50,7 @@ def jacrev(
     def jacobian_by_rows(*args: Any, **kwargs: Any) -> Any:
         partial_function, chosen = _of_chosen(function, wanted, args, kwargs, "jacrev")
         outputs, pullback, *aux = vjp(partial_function, *chosen, has_aux=has_aux)
-        rows = _rows(outputs, pullback, described(function), chunk_size, several)
+        rows = _by_rows(outputs, pullback, described(function), chunk_size, several)
         return (rows, aux[0]) if has_aux else rows
 
     return named(jacobian_by_rows, function, "jacrev")
@@ -84,14 +88,25 @@ def _of_chosen(
     return of_chosen, chosen
 
 
-def _rows(
-    outputs: PyTree, pullback: Callable[[Any], Any], function: str, chunk_size: int | None, several: bool
-) -> PyTree:
+def _by_rows(outputs: PyTree, pullback: Pullback, function: str, chunk_size: int | None, several: bool) -> PyTree:
     """Return, in the place of each output, its cotangents for each of its elements: of all arguments, or of the one."""
     leaves, structure = pytree.flatten(outputs)
+    for y in leaves:
+        _demand_floating(y, "jacrev", function)
+    rows = None
+    if chunk_size is None and None not in pullback.nodes:
+        nodes = [node for node in pullback.nodes if node is not None]
+        rows = native_rows("jacobian", pullback.run, nodes, *pullback.survey(), rows_of)
+    if rows is None:
+        rows = _rows(leaves, structure, pullback, chunk_size)
+    return structure.unflatten(rows if several else [row[0] for row in rows])
+
+
+def _rows(
+    leaves: list[Any], structure: pytree.Structure, pullback: Pullback, chunk_size: int | None
+) -> list[tuple[Any, ...]]:
     rows: list[Any] = []
     for i, y in enumerate(leaves):
-        _demand_floating(y, "jacrev", function)
         if y.shape == ():
             seed: Any = boxing.box(np.ones((), y.dtype))
             rows.append(pullback(structure.unflatten(_alone(i, seed, len(leaves)))))
@@ -107,7 +122,7 @@ def _rows(
             return boxing.operations.reshape(bars, (*shape, *bars.shape[1:]))
 
         rows.append(pytree.map_leaves(shaped, stacked))
-    return structure.unflatten(rows if several else [row[0] for row in rows])
+    return rows
 
 
 def _alone(i: int, value: Any, count: int) -> list[Any]:
@@ -248,7 +263,7 @@ def jacobian(
         if of < into:
             del outputs, pullback, aux
             return forward(*args, **kwargs)
-        rows = _rows(outputs, pullback, described(function), chunk_size, several)
+        rows = _by_rows(outputs, pullback, described(function), chunk_size, several)
         return (rows, aux[0]) if has_aux else rows
 
     return named(in_the_cheaper_mode, function, "jacobian")
@@ -278,7 +293,32 @@ def hessian(
     [[6.0, 4.0], [4.0, 0.0]]
     """
     first = jacrev(function, argnums, has_aux)
-    return named(jacfwd(first, argnums, has_aux, chunk_size), function, "hessian")
+    forward_over_reverse = jacfwd(first, argnums, has_aux, chunk_size)
+    wanted, several = checked_argnums(argnums, "hessian"), isinstance(argnums, Sequence)
+
+    def second_derivatives(*args: Any, **kwargs: Any) -> Any:
+        if innermost_trace() is None and not (capturing.engaged or has_aux or chunk_size):
+            partial_function, chosen = _of_chosen(function, wanted, args, kwargs, "hessian")
+            if sum([x.size for x in pytree.flatten(chosen)[0]]) ** 2 >= native.smallest_matrix:
+                run = Run("hessian", partial_function, tuple(chosen), {}, range(len(chosen)), False)
+                if isinstance(run.outputs, boxing.Tensor) and run.outputs.shape == () and run.outputs._node is not None:
+                    return _from_one_tape(run, run.outputs._node, several)
+        return forward_over_reverse(*args, **kwargs)
+
+    return named(second_derivatives, function, "hessian")
+
+
+def _from_one_tape(run: Run, node: Node, several: bool) -> PyTree:
+    """Return second derivatives by reverse mode alone: the rows of the gradient, which native code may compute."""
+    route, others = run.survey([node])
+    rows = native_rows("hessian", run, [node], route, others, hessian_of)
+    if rows is None:
+        pair = (node, boxing.box(np.ones((), node.dtype)))
+        bars = cotangents([pair], run.nodes, route, retain=True, tracked=True, masked=False)
+        leaves, structure = pytree.flatten(run.gradients(bars))
+        rows = _rows(leaves, structure, Pullback(run, leaves, structure), None)
+    nested = run.structure.unflatten(rows if several else [row[0] for row in rows])
+    return nested if several else nested[0]
 
 
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]

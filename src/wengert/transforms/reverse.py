@@ -21,7 +21,7 @@ from ..core.tape import Leaf, Node, argument_node, location, next_sequence
 from ..core.tracing import Trace, innermost_trace, is_tracer, plain_parts, snapshot
 from ..core.vspace import all_finite
 from ..errors import DTypeError, ShapeError
-from ..typing import PyTree
+from ..typing import PyTree, Shape
 from .shared import (
     INTEGERS,
     Argnums,
@@ -130,14 +130,19 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> t
 
 
 class Pullback:
-    """Pulls cotangents of a function's outputs back to its arguments; what `vjp` returns."""
+    """Pulls cotangents of a function's outputs back to its arguments; what `vjp` returns.
 
-    __slots__ = ("_likes", "_nodes", "_route", "_run", "_structure", "_surveyed")
+    Attributes:
+        run: of the function.
+        nodes: the Nodes of the outputs, None for those that depend on nothing.
+    """
+
+    __slots__ = ("_likes", "_route", "_structure", "_surveyed", "nodes", "run")
 
     def __init__(self, run: Run, outputs: list[Any], structure: pytree.Structure) -> None:
-        self._run = run
+        self.run = run
         self._structure = structure
-        self._nodes: list[Node | None] = [output._node for output in outputs]
+        self.nodes: list[Node | None] = [output._node for output in outputs]
         self._likes = [(output.shape, output.dtype) for output in outputs]
         self._route: Route | None = None
         self._surveyed: bool | None = None
@@ -145,7 +150,7 @@ class Pullback:
 
     def __call__(self, cotangents_of_outputs: PyTree) -> tuple[Any, ...]:
         """Return a tuple with the cotangent of each primal."""
-        run = self._run
+        run = self.run
         given = self._structure.flatten_like(cotangents_of_outputs, "the cotangent")
         tracked = is_recording() and (
             self._meets_others() or any([isinstance(bar, boxing.Tensor) and bar._node is not None for bar in given])
@@ -153,7 +158,7 @@ class Pullback:
         seeds: list[tuple[Node, Any]] = []
         masked = False
         traced = run.trace is not None
-        for node, like, bar in zip(self._nodes, self._likes, given):
+        for node, like, bar in zip(self.nodes, self._likes, given):
             if bar is None:
                 continue
             if node is None:
@@ -175,13 +180,18 @@ class Pullback:
             bars = swept(masked)
         return run.gradients(bars)
 
+    def survey(self) -> tuple[Route | None, bool]:
+        """Return (the route from the outputs to the arguments, whether it meets what others may ask about)."""
+        others = self._meets_others()
+        return self._route, others
+
     def _meets_others(self) -> bool:
         if self._surveyed is None:
-            self._route, self._surveyed = self._run.survey([node for node in self._nodes if node is not None])
+            self._route, self._surveyed = self.run.survey([node for node in self.nodes if node is not None])
         return self._surveyed
 
     def __repr__(self) -> str:
-        return f"<pullback of {self._run.described}>"
+        return f"<pullback of {self.run.described}>"
 
 
 def _is_finite(bar: Any) -> bool:
@@ -300,11 +310,26 @@ class Run:
         others = frozenset(filter(_may_be_asked_about, strays))
         return others.union(route_to(others, met)) if others else others
 
-    def gradients(self, bars: Sequence[Any]) -> tuple[Any, ...]:
-        """Return cotangents nested as the arguments are: zeros where none arrived, None for integers."""
+    @property
+    def structure(self) -> pytree.Structure:
+        """How the arguments are nested."""
+        return pytree.tuple_of(self._structures)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The shapes of the leaves of the arguments."""
+        return [shape for shape, _ in self._likes]
+
+    def gradients(self, bars: Sequence[Any], rows: Shape = ()) -> tuple[Any, ...]:
+        """Return cotangents nested as the arguments are: zeros where none arrived, None for integers.
+
+        Args:
+            bars: one for each leaf, or None.
+            rows: axes in front, of many cotangents.
+        """
         filled = [
-            None if node is None else zeros_for(*like) if bar is None else bar
-            for node, like, bar in zip(self.nodes, self._likes, bars)
+            None if node is None else zeros_for((*rows, *shape), dtype) if bar is None else bar
+            for node, (shape, dtype), bar in zip(self.nodes, self._likes, bars)
         ]
         nested: list[Any] = []
         begin = 0
