@@ -49,6 +49,9 @@ _ELEMENT_BY_ELEMENT = frozenset(
 
 
 def _elementwise(primitive: Primitive, operands: Operands) -> Kind | None:
+    kinds = [operand for operand in operands if type(operand) is tuple]
+    if kinds and kinds.count(kinds[0]) == len(kinds) and kinds[0][1].kind == "f" and primitive.kind == ELEMENTWISE:
+        return kinds[0]
     shapes = [operand[0] for operand in operands if type(operand) is tuple]
     try:
         shape = np.broadcast_shapes(*shapes)

@@ -98,13 +98,9 @@ class CaptureTrace(Entrance):
         self, primitive: Primitive, states: Sequence[Captured | None], operands: Sequence[Any], params: Params
     ) -> Any:
         """Return shape and dtype of a result that is not to be computed now; None: it is."""
-        size = 0
-        for state in states:
-            if state is not None:
-                size = max(size, _MUCH if state.is_unknown else state.value.size)
-        if size < _MUCH:
+        if not any([state is not None and (state.is_unknown or state.value.size >= _MUCH) for state in states]):
             return None
-        kinds = [operand if state is None else (state.shape, state.dtype) for state, operand in zip(states, operands)]
+        kinds = [(operand.shape, operand.dtype) if type(operand) is Value else operand for operand in operands]
         return kind_of(primitive, kinds, params)
 
     def compute(self, value: Value) -> np.ndarray:

@@ -433,11 +433,14 @@ def _kernels_of(steps: Sequence[Step], machine: Machine) -> tuple[list[Kernel | 
     They are begun to be compiled, those that take much of the time while others are being made.
     """
     kernels: list[Kernel | None] = []
+    known: dict[int, Kernel] = {}
     waiting: dict[str, Kernel] = {}
     begun: set[str] = set()
     total = 0
     for step in steps:
-        kernel = None if step.kernel is None else kernel_of(step.kernel, machine)
+        kernel = None if step.kernel is None else known.get(id(step.kernel))
+        if kernel is None and step.kernel is not None:
+            kernel = known[id(step.kernel)] = kernel_of(step.kernel, machine)
         kernels.append(kernel)
         if kernel is None:
             continue

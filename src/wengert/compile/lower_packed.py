@@ -37,10 +37,15 @@ def with_packed_factors(steps: list[Step]) -> list[Step]:
             step = before[places[0]] = _packing_step(steps[places[0]])
             packed.update(dict.fromkeys(places, step.writes[0]))
     made: list[Step] = []
+    divided: dict[int, Product] = {}
     for place, step in enumerate(steps):
         if place in before:
             made.append(before[place])
-        made.append(_reading_panels(step, packed[place]) if place in packed else step)
+        if place in packed:
+            if id(step.kernel) not in divided:
+                divided[id(step.kernel)] = _divided(step.kernel)
+            step = _reading_panels(step, divided[id(step.kernel)], packed[place])
+        made.append(step)
     return made
 
 
@@ -83,9 +88,11 @@ def _panels(product: Product) -> Access:
     return Access(product.b.operand, 0, (product.k * width, width, 1))
 
 
-def _reading_panels(step: Step, packed: Value) -> Step:
-    """Return the step of a product that reads its right factor packed."""
-    product: Product = step.kernel
+def _divided(product: Product) -> Product:
+    """Return a product as a batch of products, one for each panel of its right factor, which is packed.
+
+    The factor takes the place of the one that it is packed from, or the place after all others if that is needed.
+    """
     width, place = _width(product), product.b.operand
 
     def divided(access: Access) -> Access:
@@ -98,17 +105,19 @@ def _reading_panels(step: Step, packed: Value) -> Step:
         inputs[name] = divided(access)
     stores = tuple([store._replace(target=divided(store.target)) for store in product.stores])
     left = product.a._replace(strides=(0, *product.a.strides))
-    memory, offsets = list(step.memory), list(step.offsets or (0,) * len(step.memory))
     operands, right = product.operands, _panels(product)
     loaded = [product.a, *[access for access in inputs.values() if isinstance(access, Access)]]
     if any([access.operand == place for access in (*loaded, *[store.target for store in stores])]):
-        right = right._replace(operand=len(memory))
-        memory.append(packed)
-        offsets.append(0)
+        right = right._replace(operand=len(operands))
         operands = (*operands, product.dtype)
-    else:
-        memory[place], offsets[place] = packed, 0
     batch = (product.n // width,)
-    kernel = product._replace(batch=batch, n=width, a=left, b=right, operands=operands, inputs=inputs, stores=stores)
+    return product._replace(batch=batch, n=width, a=left, b=right, operands=operands, inputs=inputs, stores=stores)
+
+
+def _reading_panels(step: Step, kernel: Product, packed: Value) -> Step:
+    """Return the step of a product that reads its right factor packed."""
+    memory, offsets = list(step.memory), list(step.offsets or (0,) * len(step.memory))
+    place = kernel.b.operand
+    memory[place : place + 1], offsets[place : place + 1] = [packed], [0]
     reads = frozenset(memory) - frozenset(step.writes)
     return step._replace(kernel=kernel, memory=tuple(memory), reads=reads, offsets=tuple(offsets))

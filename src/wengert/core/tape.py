@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from os.path import dirname
 from types import CodeType, FrameType
 from typing import Any
@@ -148,11 +148,27 @@ def user_frame(frame: FrameType) -> FrameType:
 def location(node: Any) -> str:
     """Return "file:line" of the code that made the value of a Node, or of a tracer's state."""
     try:
-        positions = list(node.code.co_positions())
-        line = positions[node.instruction // 2][0]
-    except (AttributeError, IndexError):
+        code, instruction = node.code, node.instruction
+    except AttributeError:
         return "an unknown line"
-    return f"{node.code.co_filename}:{line if line is not None else node.code.co_firstlineno}"
+    known = _locations.get((id(code), instruction))
+    if known is not None and known[0] is code:
+        return known[1]
+    positions: Iterable[tuple[int | None, ...]] = code.co_positions()
+    position = next(islice(positions, max(instruction // 2, 0), None), None)
+    if position is None:
+        return "an unknown line"
+    line = code.co_firstlineno if position[0] is None else position[0]
+    if len(_locations) >= _MOST_LOCATIONS:
+        _locations.clear()
+    text = f"{code.co_filename}:{line}"
+    _locations[id(code), instruction] = code, text
+    return text
+
+
+_locations: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""What was asked for before, as the steps of a loop come from the same lines."""
+_MOST_LOCATIONS = 1024
 
 
 Entry: type[Node] = Node
