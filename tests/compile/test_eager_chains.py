@@ -114,6 +114,27 @@ def test_a_write_to_the_result_spoils_no_gradient(at_once: None) -> None:
     np.testing.assert_allclose(x.grad.numpy(), wanted, rtol=16 * np.finfo(float).eps)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_max_pooling_goes_before_relu_and_nothing_changes(rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    values = rng.integers(-2, 3, (2, 3, *[6] * rank)).astype(float)  # ties in most windows
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[0, 0, 0] = -1.0
+    pool = (wg.max_pool1d, wg.max_pool2d, wg.max_pool3d)[rank - 1]
+
+    def results(function: Callable[[wg.Tensor], wg.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        x = wg.tensor(values, requires_grad=True)
+        out = function(x)
+        out.backward(wg.tensor(1.0 + np.arange(out.size).reshape(out.shape)))
+        assert x.grad is not None
+        return out.detach().numpy(), x.grad.numpy()
+
+    found = results(lambda x: wg.in_turn(x, (wg.relu,), (pool, 2)))
+    wanted = results(lambda x: pool(wg.relu(x), 2))
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
 def test_parameters_that_change_are_read_anew(at_once: None) -> None:
     weight, bias = tensor(3, 5), tensor(3)
     x = tensor(4, 5, tracked=False)

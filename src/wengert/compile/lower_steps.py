@@ -34,6 +34,7 @@ from .scalar_ir import TYPES, input_scalar
 from .simplify import simplify
 from .simplify_shapes import SHAPE_RULES
 from .simplify_stacks import STACK_RULES, with_joined_products
+from .simplify_windows import WINDOW_RULES
 
 
 class Program:
@@ -57,7 +58,7 @@ class Program:
         self.effort, self.narrow = effort, narrow
         self.status: Value | None = None
         if effort != HOST:
-            graph = simplify(expand(graph), (*SHAPE_RULES, *STACK_RULES))
+            graph = simplify(expand(graph), (*SHAPE_RULES, *STACK_RULES, *WINDOW_RULES))
             graph = staged(with_joined_products(graph))
             graph.verify()
         condition: Value | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from ..core.chains import Link, bind_chain, is_large
@@ -10,8 +11,9 @@ from ..core.primitive import ELEMENTWISE
 from ..typing import ArrayLike, DType, Shape
 from .affine import linear, linear_links
 from .convolution import conv1d, conv2d, convolution_links
-from .max_pooling import max_pool1d, max_pool2d, max_pool_links
+from .max_pooling import max_pool1d, max_pool2d, max_pool3d, max_pool_links
 from .shaping import flat_shape, flatten, reshape_to
+from .special import relu
 from .windows import places_of
 
 __all__ = ["in_turn"]
@@ -85,6 +87,7 @@ _PARTS: dict[Any, Callable[..., _Part | None]] = {
     linear: _linear,
     flatten: _flatten,
 }
+_MAX_POOLS = (max_pool1d, max_pool2d, max_pool3d)
 
 
 def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
@@ -92,6 +95,7 @@ def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
 
     It is what calling one after the other would be, gradients included. But as nobody sees the results in between,
     native code fuses what it can: of large float arrays, convolution, pooling, linear maps and elementwise functions.
+    Where max pooling follows `relu`, it is done first, which gives the same with fewer elements to look at.
 
     Args:
         x: what the first function is applied to.
@@ -103,7 +107,7 @@ def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
     """
     links: list[Link] = []
     outline: Any = x
-    for function, *arguments in steps:
+    for function, *arguments in _ordered(steps):
         part = _part(function, outline, arguments, not links) if links or is_large(x) else None
         if part is None:
             x = function(bind_chain(x, links), *arguments)
@@ -114,9 +118,19 @@ def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
     return bind_chain(x, links)
 
 
+def _ordered(steps: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """Let max pooling change places with `relu` before it: both keep the order of elements, and NaN."""
+    ordered = list(steps)
+    for place in range(1, len(ordered)):
+        before, step = ordered[place - 1 : place + 1]
+        if len(before) == 1 and before[0] is relu and any([step[0] is pool for pool in _MAX_POOLS]):
+            ordered[place - 1 : place + 1] = step, before
+    return ordered
+
+
 def _part(function: Any, x: Any, arguments: list[Any], begins: bool) -> _Part | None:
     if x.dtype.kind != "f":
         return None
-    make = _PARTS.get(function)
+    make = _PARTS.get(function) if type(function) is FunctionType else None
     part = _elementwise(function, x, tuple(arguments)) if make is None else make(x, *arguments)
     return None if begins and part is not None and part[0][0].primitive.view else part
