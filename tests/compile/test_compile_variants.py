@@ -1,0 +1,48 @@
+"""Numbers that are arguments: a program for each value, as long as these are called again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import wengert as wg
+from wengert.compile.backends import CompileWarning
+
+
+def _scaling() -> Callable[..., Any]:
+    """Return a compiled function of a Tensor and a number."""
+    return wg.compile(lambda x, number: x * number)
+
+
+def test_numbers_that_never_come_back_are_told_of_once_and_run_as_they_are() -> None:
+    scale = _scaling()
+    x = wg.tensor([1.0, 2.0])
+    numbers = [float(n) for n in range(1, 40)]
+    with pytest.warns(CompileWarning, match=r"another one in nearly every call \(now 17.0\).*wg.tensor") as warned:
+        results = [scale(x, number).tolist() for number in numbers]
+    assert results == [[number, 2 * number] for number in numbers]
+    assert len(warned) == 1
+    assert repr(scale).endswith(": 16 programs>")
+    # Other arguments, and numbers that have a program, are as they were.
+    assert scale(wg.tensor([1.0]), 3.0).tolist() == [3.0]
+    assert scale(x, 2.0).tolist() == [2.0, 4.0]
+    assert repr(scale).endswith(": 17 programs>")
+
+
+def test_numbers_that_come_back_have_programs_each() -> None:
+    scale = _scaling()
+    x = wg.tensor([1.0, 2.0])
+    for number in range(1, 25):
+        for _ in range(3):
+            assert scale(x, number).tolist() == [number, 2 * number]
+    assert repr(scale).endswith(": 24 programs>")
+
+
+def test_a_tensor_in_place_of_a_number_has_one_program() -> None:
+    scale = _scaling()
+    x = wg.tensor([1.0, 2.0])
+    for number in range(1, 40):
+        assert scale(x, wg.tensor(float(number))).tolist() == [number, 2.0 * number]
+    assert repr(scale).endswith(": 1 program>")
