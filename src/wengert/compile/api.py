@@ -30,10 +30,11 @@ from .binding import UNBOUND
 from .capture import CaptureTrace
 from .collector import waiting_collector
 from .derivative import derive
+from .effects import survey, undo
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
 from .outside import Outside
-from .paths import Path, survey, undo
+from .paths import Path
 from .precision import is_narrow
 from .reach import Reach
 from .repeat import Repeat, repeat_of
@@ -140,7 +141,7 @@ class Compiled:
         if unsure:
             self._unsure += 1
             return self.function(*args, **kwargs)
-        if not gate.close():
+        if self._is_endless(key) or not gate.close():
             return self.function(*args, **kwargs)
         try:
             with waiting_collector():
@@ -148,16 +149,18 @@ class Compiled:
         finally:
             gate.open()
 
+    def _is_endless(self, key: Any) -> bool:
+        """Return whether a program for such arguments would be one of many that are not called again."""
+        reason = self._variants.reason_against(key, self._paths)
+        if reason:
+            message = f"wg.compile({self._name}): run as it is for such arguments from now on: {reason}"
+            warnings.warn(message, CompileWarning, stacklevel=3)
+        return reason is not None
+
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
         start = perf_counter()
         warm_up()
-        endless = self._variants.reason_against(key, self._paths)
-        if endless is not None:
-            if endless:
-                message = f"wg.compile({self._name}): run as it is for such arguments from now on: {endless}"
-                warnings.warn(message, CompileWarning, stacklevel=3)
-            return _called(self.function, leaves, structure)
         paths = self._paths.setdefault(key, [])
         if often := _changes_too_often(paths):
             self._give_up(often)
@@ -169,13 +172,10 @@ class Compiled:
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         arguments = [None if place in shared else leaf for place, leaf in enumerate(passed)]
         trace = CaptureTrace(self._name, arguments, self._fastmath)
-        before, past = _numpy_draws(), states()
-        outside = Outside(reach.names)
-        run = functools.partial(_run, trace, self.function, passed, structure, given)
-        result, derivative = trace.run(functools.partial(outside.run, run))
-        reason = outside.reason or _refusal(before) or reach.unsteady()
-        if trace.deeds:
-            reason = f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside"
+        outside, past = Outside(reach.names), states()
+        run = functools.partial(outside.run, _run, trace, self.function, passed, structure, given)
+        result, derivative = trace.run(run)
+        reason = _deed_in(trace) or outside.reason() or reach.unsteady()
         try:
             plans, form, effects = survey(trace, result)
             _refuse_writes(effects.writes, leaves, self._name)
@@ -271,20 +271,9 @@ class Compiled:
         warnings.warn(f"wg.compile({self._name}): run as it is from now on: {reason}", CompileWarning, stacklevel=4)
 
 
-def _numpy_draws() -> Any:
-    """Return where NumPy's global generator stands."""
-    state: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
-    return state[2], hash(state[1].tobytes())
-
-
-def _refusal(before: Any) -> str:
-    """Return why a function that was captured cannot be compiled, or nothing."""
-    if _numpy_draws() == before:
-        return ""
-    return (
-        "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from wg.random "
-        "instead"
-    )
+def _deed_in(trace: CaptureTrace) -> str:
+    """Return why a function that was captured cannot be compiled, since it does what only Python can; or nothing."""
+    return f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside" if trace.deeds else ""
 
 
 def _changes_too_often(paths: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""What a function asks of the world outside of the program while it is captured: clocks, files, the system's noise.
+"""What a function asks of the world outside while it is captured: clocks, files, random numbers that are not ours.
 
 None of it would be asked again by a compiled program, so that what it answered would be good for the first run only.
 """
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Set
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from ..core.tape import PACKAGE
 
@@ -59,28 +61,45 @@ class Outside:
 
     def __init__(self, names: Set[str]) -> None:
         self._listens = not _TELLTALE.isdisjoint(names)
-        self.reason: str | None = None
-        """Why the function cannot be compiled, if it asked for something."""
+        self._heard: str | None = None
+        self._drawn = _numpy_draws()
 
-    def run(self, function: Callable[[], Any]) -> Any:
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a function, listening."""
         if not self._listens or sys.getprofile() is not None:
-            return function()
+            return function(*args)
         sys.setprofile(self._hear)
         try:
-            return function()
+            return function(*args)
         finally:
             sys.setprofile(None)
 
+    def reason(self) -> str | None:
+        """Return why the function that was run cannot be compiled, if it asked for something."""
+        if self._heard is not None:
+            return (
+                f"it reads {self._heard}, which a compiled function does only once, when its program is made. Read it "
+                "outside, and pass what it says as an argument"
+            )
+        if _numpy_draws() == self._drawn:
+            return None
+        return (
+            "it draws from NumPy's global generator, whose numbers would be the same in every run; draw from wg.random "
+            "instead"
+        )
+
     def _hear(self, frame: FrameType, event: str, function: Any) -> None:
-        if event != "c_call" or self.reason is not None:
+        if event != "c_call" or self._heard is not None:
             return
         what = _asked(function)
         if what is not None and (place := _place_of(frame)) is not None:
-            self.reason = (
-                f"it reads {what} at {place}, which a compiled function does only once, when its program is made. Read "
-                "it outside, and pass what it says as an argument"
-            )
+            self._heard = f"{what} at {place}"
+
+
+def _numpy_draws() -> Any:
+    """Return where NumPy's global generator stands."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
+    return state[2], hash(state[1].tobytes())
 
 
 _LIBRARY = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})

@@ -1,4 +1,4 @@
-"""Paths: what one captured run of a function has become, ready to be run again; and what a run leaves behind."""
+"""Paths: what one captured run of a function has become, ready to be run again."""
 
 # The slots of Tensor are this module's business.
 # pyright: reportPrivateUsage=false
@@ -15,34 +15,20 @@ from .. import backend
 from ..core import boxing
 from ..core.aliasing import _UNSHARED as UNSHARED
 from ..core.aliasing import Steps
-from ..core.pytree import Structure, flatten
+from ..core.pytree import Structure
 from ..core.tape import Leaf
-from ..core.tracing import leaked
 from ..core.updating import open_buffer
 from .backends import Interpreted, prepare
 from .binding import UNBOUND, Binding, bind
-from .capture import Brought, Captured, CaptureTrace
+from .capture import Captured, CaptureTrace
 from .derivative import Call, Derivative, put_on_tape
+from .effects import Effects
 from .executable import Executable
 from .families import Families
 from .graph import Graph, Value
-from .results import Result, assembled, viewed_in
-from .sources import ArgumentSource, ArraySource, Changed, CompileError, DrawSource, Source, TensorSource
+from .results import Result, assembled
+from .sources import ArgumentSource, ArraySource, Changed, DrawSource, TensorSource
 from .ties import Tie, broken, checker
-
-
-class Effects(NamedTuple):
-    """What a run does beside returning.
-
-    Attributes:
-        writes: Tensors of outside that get new values.
-        gradients: Tensors that get a new `.grad`, or lose the one they had.
-        states: arrays that are kept from run to run, with their new values.
-    """
-
-    writes: list[tuple[Source, Value]]
-    gradients: list[tuple[Source, Value | None]]
-    states: list[tuple[np.ndarray, Value]]
 
 
 class Check(NamedTuple):
@@ -67,116 +53,6 @@ class Check(NamedTuple):
         for primitive, params in self.steps:
             array = primitive.impl(backend.numpy, array, **params)
         self.test(array)
-
-
-def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
-    """Return what a captured function has returned, leaf by leaf, in which structure, and what else it has done."""
-    leaves, structure = flatten(result)
-    held = {id(brought.tensor): brought for brought in trace.brought}
-    plans: list[Result] = []
-    places: dict[int, int] = {}
-    for number, leaf in enumerate(leaves):
-        if isinstance(leaf, boxing.Tensor):
-            places.setdefault(id(leaf), number)
-    for number, leaf in enumerate(leaves):
-        first = places.get(id(leaf), number)
-        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, places))
-    effects = Effects([], [], [])
-    for brought in list(trace.brought):
-        if brought.source is not None:
-            _note_gradient(trace, brought, effects)
-            _note_value(trace, brought, effects)
-    for _, stand_in, value in trace.stand_ins.values():
-        if stand_in._state.value is not value:
-            effects.writes.append((trace.inputs[value], stand_in._state.value))
-    for array, cell in trace.states:
-        final = cell.tensor._state
-        if final.value is not trace.array(array)._state.value:
-            effects.states.append((array, final.value))
-    return plans, structure, effects
-
-
-def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result:
-    if not isinstance(leaf, boxing.Tensor):
-        place = trace.place_of(leaf)
-        return Result("object", leaf) if place is None else Result("argument", place)
-    brought = held.get(id(leaf))
-    if brought is not None and brought.source is not None:
-        return Result("held", brought.source)
-    if type(leaf) is boxing.Tracer:
-        if leaf._state.trace is not trace:
-            raise leaked(leaf._state)
-        view = _view_plan(leaf, held, places)
-        return Result("output", leaf._state.value) if view is None else view
-    if (place := trace.place_of(leaf)) is not None:
-        return Result("argument", place)
-    source = trace.source_of(leaf)
-    return Result("held", source) if source is not None else Result("output", trace.constant(leaf))
-
-
-def _view_plan(leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result | None:
-    """Return how a leaf is a view of a Tensor of outside or of another leaf; None if it is neither."""
-    found = viewed_in(leaf)
-    if found is None:
-        return None
-    base, viewed = found
-    brought = held.get(id(base))
-    if brought is not None and brought.source is not None:
-        return Result("view", viewed._replace(base=brought.source))
-    place = places.get(id(base))
-    return None if place is None else Result("view", viewed._replace(base=place))
-
-
-def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
-    gradient = getattr(brought.tensor, "_grad", None)
-    if gradient is brought.gradient and not brought.gradient_was_set:
-        return
-    assert brought.source is not None
-    if brought.inner is not brought.node:
-        raise CompileError(
-            f"wg.compile({trace.described}): backward() in the function has reached a Tensor that was computed "
-            "outside of it, from where it would go on. Pass a leaf (detach() it), or call backward() outside"
-        )
-    if gradient is None:
-        effects.gradients.append((brought.source, None))
-        return
-    if type(gradient) is not boxing.Tracer:
-        trace.bring(gradient)
-    state = gradient._state
-    if state.trace is not trace:
-        raise leaked(state)
-    effects.gradients.append((brought.source, state.value))
-
-
-def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
-    tensor = brought.tensor
-    state = tensor._state
-    if state.value is brought.value:
-        if tensor._node is not brought.inner:
-            raise CompileError(
-                f"wg.compile({trace.described}): requires_grad of a Tensor that was made outside of the function is "
-                "changed in it. Change it outside"
-            )
-        return
-    if tensor._node is not brought.inner:
-        raise CompileError(
-            f"wg.compile({trace.described}): a tracked value was written into a Tensor that was made outside of the "
-            "function, so that its history would go on through the compiled code. Return the value instead, or write "
-            "it under wg.no_grad()"
-        )
-    if brought.inner is not brought.node:
-        raise CompileError(
-            f"wg.compile({trace.described}): it writes to a Tensor on the tape that was computed outside, or is a view "
-            "made there, so that its history would change. Pass the leaf, or detach() it, or return new values"
-        )
-    assert brought.source is not None
-    effects.writes.append((brought.source, state.value))
-
-
-def undo(trace: CaptureTrace) -> None:
-    """Make all Tensors what they were before the captured run."""
-    for brought in reversed(trace.brought):
-        brought.restore()
 
 
 _MOST_UNBOUND = 8
@@ -499,4 +375,4 @@ def _writable(tensor: Any, held: int) -> tuple[np.ndarray, Callable[[], None] | 
     return open_buffer(tensor)
 
 
-__all__ = ["Effects", "Path", "survey", "undo"]
+__all__ = ["Path"]
