@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -144,6 +146,24 @@ def test_parameters_that_change_are_read_anew(at_once: None) -> None:
         out = wg.in_turn(x, (wg.linear, weight, bias), (wg.relu,))
         wanted = np.maximum(x.numpy() @ weight.detach().numpy().T + bias.detach().numpy(), 0)
         np.testing.assert_allclose(out.detach().numpy(), wanted, rtol=0, atol=32 * (k + 2) * np.finfo(float).eps)
+
+
+def test_what_was_one_tensor_may_be_two_the_next_time(at_once: None) -> None:
+    one, other, x = tensor(4, 4), tensor(4, 4) * 2.0, tensor(3, 4)
+    for first, second in [(one, one), (one, one), (one, other), (other, one)]:
+        out = wg.in_turn(x, (wg.linear, first), (wg.linear, second)).detach().numpy()
+        raw = [t.detach().numpy() for t in (x, first, second)]
+        np.testing.assert_allclose(out, raw[0] @ raw[1].T @ raw[2].T, rtol=0, atol=64 * np.finfo(float).eps)
+
+
+def test_nothing_is_held(small: None) -> None:
+    network = model()
+    x = wg.tensor(np.ones((4, 2, 8, 8), np.float32))
+    gradients(network, x)
+    held = weakref.ref(network[0].weight._data)
+    del network
+    gc.collect()
+    assert held() is None
 
 
 def test_shapes_that_do_not_fit_are_refused_as_ever(at_once: None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.chains import Flags, Link, kept
+from ..core.chains import Flags, Form, Link, kept
 from ..core.primitive import REGISTRY
 from .abstract import kind_of
 from .eager import OFF, Accounts, Program, Unkeyed, attempt, frozen, raises_floating_point_errors, tariff
@@ -62,39 +62,64 @@ class Chain(Program):
         return [next(rest) if blank is None else blank for blank in self.blanks]
 
 
-def chained(x: Any, links: Sequence[Link], others: Arrays, flags: Flags) -> list[Any] | None:
+class _Key:
+    """What a program of a chain depends on, hashed once."""
+
+    __slots__ = ("_hash", "parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts = parts
+        self._hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(other) is _Key and self.parts == other.parts)
+
+
+def chained(x: Any, form: Form, others: Arrays, flags: Flags) -> list[Any] | None:
     """Return what native code makes of a chain, a result for each operation; None where it is their own turn."""
-    try:
-        key: list[Any] = [_key_of(x, x.dtype)]
-        for (primitive, _, params), arrays, tracked in zip(links, others, flags):
-            key.append(
-                (primitive, tracked, *[_key_of(array, x.dtype) for array in arrays], frozen(params) if params else None)
-            )
-    except Unkeyed:
-        return None
-    account = accounts.of(tuple(key), lambda: _saving(x, links, others))
+    key = form.keys.get(flags)
+    if key is None:
+        try:
+            key = form.keys[flags] = _key_of(x, form, others, flags)
+        except Unkeyed:
+            return None
+    for array in (x, *[array for arrays in others for array in arrays]):
+        if not array.flags.c_contiguous:
+            return None  # it decides how results lie in memory, too
+    account = accounts.of(key, lambda: _saving(x, form, others))
     program = account.program
     if program is None:
         # No later than any operation by itself, so that none of them is compiled in vain.
         if not account.matures(tariff.operation):
             return None
-        program = account.program = _made(x, links, others, flags)
+        program = account.program = _made(x, form, others, flags)
     if program is OFF or raises_floating_point_errors():
         return None
     return program(x, others)
 
 
-def _key_of(array: Any, dtype: Any) -> Any:
-    if type(array) is not np.ndarray or array.dtype != dtype or dtype.kind != "f" or not array.flags.c_contiguous:
+def _key_of(x: Any, form: Form, others: Arrays, flags: Flags) -> _Key:
+    parts: list[Any] = [_kind(x, x.dtype)]
+    for link, arrays, tracked in zip(form.links, others, flags):
+        static = frozen(link.params) if link.params else None
+        parts.append((link.primitive, static, tracked, *[_kind(array, x.dtype) for array in arrays]))
+    return _Key(tuple(parts))
+
+
+def _kind(array: Any, dtype: Any) -> Any:
+    if type(array) is not np.ndarray or array.dtype != dtype or dtype.kind != "f" or not dtype.isnative:
         raise Unkeyed
     return array.shape, dtype
 
 
-def _results(x: Any, links: Sequence[Link], others: Arrays) -> list[np.ndarray] | None:
+def _results(x: Any, form: Form, others: Arrays) -> list[np.ndarray] | None:
     """Return arrays without memory that are like the results of a chain; None if that can't be told."""
     kind = (x.shape, x.dtype)
     outs: list[np.ndarray] = []
-    for link, arrays in zip(links, others):
+    for link, arrays in zip(form.links, others):
         kind = kind_of(link.primitive, (kind, *[(array.shape, array.dtype) for array in arrays]), link.params)
         if kind is None:
             return None
@@ -102,9 +127,9 @@ def _results(x: Any, links: Sequence[Link], others: Arrays) -> list[np.ndarray] 
     return outs
 
 
-def _made(x: Any, links: Sequence[Link], others: Arrays, flags: Flags) -> Any:
+def _made(x: Any, form: Form, others: Arrays, flags: Flags) -> Any:
     def make(machine: Machine) -> Any:
-        outs = _results(x, links, others)
+        outs, links = _results(x, form, others), form.links
         if outs is None or not all([REGISTRY[link.primitive.name] is link.primitive for link in links]):
             return OFF
         wanted = kept(x, links, others, flags, outs) | {len(outs) - 1}
@@ -114,13 +139,13 @@ def _made(x: Any, links: Sequence[Link], others: Arrays, flags: Flags) -> Any:
     return attempt(make)
 
 
-def _saving(x: Any, links: Sequence[Link], others: Arrays) -> float:
+def _saving(x: Any, form: Form, others: Arrays) -> float:
     """Return about how many seconds native code saves each time: what it saves in all of the operations."""
-    outs = _results(x, links, others)
+    outs = _results(x, form, others)
     if outs is None:
         return 0.0
     operands = zip([x, *outs], others)
-    return sum([saving_of(link.primitive, (first, *rest)) for link, (first, rest) in zip(links, operands)])
+    return sum([saving_of(link.primitive, (first, *rest)) for link, (first, rest) in zip(form.links, operands)])
 
 
 __all__ = ["Chain", "accounts", "chained"]

@@ -100,14 +100,14 @@ def computed(primitive: Any, operands: Sequence[Any], params: Any) -> Any:
     return _provider.computed(primitive, operands, params)
 
 
-def chained(x: Any, links: Sequence[Any], others: Sequence[Any], flags: Sequence[Any]) -> Any:
+def chained(x: Any, form: Any, others: Sequence[Any], flags: Any) -> Any:
     """Return what native code makes of raw operands of a chain (see `core.chains`); None where it is not its turn."""
     global met
     if not _provider and not _is_time((x,)):
         return None
-    outs = _provider.chained(x, links, others, flags)
+    outs = _provider.chained(x, form, others, flags)
     if outs is not None:
-        met += len(links)
+        met += len(outs)
     return outs
 
 

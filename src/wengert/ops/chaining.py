@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from ..core.chains import Link, bind_chain, is_large
+from ..core import boxing
+from ..core.chains import Form, Link, bind_chain, bind_form, is_large
 from ..core.primitive import ELEMENTWISE
 from ..typing import ArrayLike, DType, Shape
 from .affine import linear, linear_links
@@ -105,9 +106,14 @@ def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
     >>> wg.in_turn(wg.tensor([[-1.0, 4.0]]), (wg.relu,), (wg.linear, wg.ones((3, 2))), (wg.sqrt,)).tolist()
     [[2.0, 2.0, 2.0]]
     """
+    ordered = _ordered(steps)
+    if is_large(x):
+        recipe = _recipe(x, ordered)
+        if recipe is not None:
+            return bind_form(x, recipe.form, recipe.operands(ordered))
     links: list[Link] = []
     outline: Any = x
-    for function, *arguments in _ordered(steps):
+    for function, *arguments in ordered:
         part = _part(function, outline, arguments, not links) if links or is_large(x) else None
         if part is None:
             x = function(bind_chain(x, links), *arguments)
@@ -116,6 +122,69 @@ def in_turn(x: ArrayLike, *steps: tuple[Any, ...]) -> Any:
         links += part[0]
         outline = _Outline(part[1], outline.dtype)
     return bind_chain(x, links)
+
+
+class _Recipe:
+    """A chain without its arrays, for steps that differ in nothing else: nothing has to be checked again.
+
+    Attributes:
+        form: the operations.
+        places: of each of them, where its operands but the first are among the steps.
+    """
+
+    __slots__ = ("form", "places")
+
+    def __init__(self, links: Sequence[Link], steps: Sequence[tuple[Any, ...]]) -> None:
+        self.form = Form(links)
+        found = {id(value): (i, j) for i, step in enumerate(steps) for j, value in enumerate(step)}
+        self.places = [tuple([found[id(other)] for other in link.others]) for link in links]
+
+    def operands(self, steps: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the operands of the operations."""
+        return [tuple([steps[i][j] for i, j in places]) for places in self.places]
+
+
+_recipes: dict[Any, _Recipe | None] = {}
+_MOST_RECIPES = 256
+
+
+def _recipe(x: Any, steps: Sequence[tuple[Any, ...]]) -> _Recipe | None:
+    """Return what is known of such steps; None if not all of them can be links, or they have to be looked at."""
+    key: list[Any] = [x.shape, x.dtype]
+    for step in steps:
+        if not _can_be_link(step[0]):
+            return None
+        for value in step:
+            if type(value) is boxing.Tensor:
+                key += (value.shape, value.dtype)
+            elif isinstance(value, boxing.Tensor):
+                return None
+            else:
+                key += (type(value), value)
+    made = tuple(key)
+    try:
+        if made in _recipes:
+            return _recipes[made]
+    except TypeError:  # lists, for example
+        return None
+    if len(_recipes) >= _MOST_RECIPES:
+        _recipes.clear()
+    _recipes[made] = None  # whatever goes wrong, it is the steps themselves that will say so
+    recipe = _recipes[made] = _made(x, steps)
+    return recipe
+
+
+def _made(x: Any, steps: Sequence[tuple[Any, ...]]) -> _Recipe | None:
+    # Boxes of their own, so that a Tensor which is there twice is not taken for one that always will be.
+    apart = [tuple([boxing.box(boxing.data_of(v)) if type(v) is boxing.Tensor else v for v in step]) for step in steps]
+    outline, links = _Outline(x.shape, x.dtype), list[Link]()
+    for function, *arguments in apart:
+        part = _part(function, outline, arguments, not links)
+        if part is None:
+            return None
+        links += part[0]
+        outline = _Outline(part[1], x.dtype)
+    return _Recipe(links, apart) if len(links) > 1 else None
 
 
 def _ordered(steps: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
@@ -128,9 +197,13 @@ def _ordered(steps: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
     return ordered
 
 
+def _can_be_link(function: Any) -> bool:
+    return type(function) is FunctionType and (function in _PARTS or hasattr(function, "primitive"))
+
+
 def _part(function: Any, x: Any, arguments: list[Any], begins: bool) -> _Part | None:
     if x.dtype.kind != "f":
         return None
-    make = _PARTS.get(function) if type(function) is FunctionType else None
+    make = _PARTS.get(function) if _can_be_link(function) else None
     part = _elementwise(function, x, tuple(arguments)) if make is None else make(x, *arguments)
     return None if begins and part is not None and part[0][0].primitive.view else part

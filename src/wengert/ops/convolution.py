@@ -16,7 +16,6 @@ from ..errors import ShapeError
 from ..typing import Array, ArrayLike, Namespace, Shape
 from .arithmetic import add
 from .creation import asarray
-from .shaping import reshape
 from .windows import Widths, batch_of_images, demand_numbers, demand_places, geometry_of, without_count
 
 __all__ = ["conv1d", "conv2d", "conv3d"]
@@ -285,7 +284,7 @@ def convolution_links(
                 f"{name}: the bias has shape {shift.shape}; for a weight of shape {kernels.shape} it must be "
                 f"({kernels.shape[0]},)"
             )
-        links.append(Link(add.primitive, (reshape(shift, (kernels.shape[0], *(1,) * rank)),)))
+        links.append(Link(add.primitive, (shift,), shapes=((kernels.shape[0], *(1,) * rank),)))
     return links
 
 
