@@ -11,6 +11,8 @@ import wengert as wg
 from tests.compile.graphs import assert_agrees, compiled, graph_of
 from wengert.compile import executable as executables
 from wengert.compile.executable import build
+from wengert.compile.expand_builder import Builder
+from wengert.compile.graph import Graph, Value
 from wengert.compile.interpret import interpret
 from wengert.compile.llvm import program
 from wengert.compile.llvm.machine import host_machine
@@ -318,3 +320,14 @@ def test_gradients_of_slices_are_stacked_by_one_kernel(rng: np.random.Generator,
     graph = graph_of(function, arrays)
     assert compiled(graph).explain().startswith("stack_along")
     assert len(assert_agrees(graph, arrays).explain().splitlines()) == 1
+
+
+def test_a_result_that_is_a_reshape_and_is_read_beside_what_it_is_made_of(rng: np.random.Generator) -> None:
+    b = Builder()
+    x = Value((1, 17), np.dtype(np.float64))
+    known = b.call("logical_not", b.call("isnan", x))
+    count = b.call("sum_over", known, axis=(0,), keepdims=False)
+    total = b.call("sum_over", b.call("where", known, x, 0.0), axis=(0,), keepdims=False)
+    mean = b.call("divide", total, b.call("cast", count, dtype=np.dtype(np.float64)))
+    graph = Graph("means", [x], b.equations, [mean, known, count], [None] * 3)
+    assert_agrees(graph, [rng.standard_normal((1, 17))])

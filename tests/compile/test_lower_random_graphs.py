@@ -281,14 +281,14 @@ STEPS: list[Step] = [
 ]
 
 
-def drawn(seed: int) -> tuple[Graph, list[np.ndarray]]:
+def drawn(seed: int, most_outputs: int = 4) -> tuple[Graph, list[np.ndarray]]:
     """Return a random graph, and arrays for its inputs."""
     d = Draw(seed)
     for _ in range(d.rng.integers(4, 30)):
         value = STEPS[d.rng.integers(len(STEPS))](d)
         if value.size <= 5000 and len(value.shape) <= 5:
             d.values.append(value)
-    count = d.rng.integers(1, 5)
+    count = d.rng.integers(1, most_outputs + 1)
     outputs = [d.values[-1 - int(i)] for i in d.rng.integers(0, len(d.values), count)]
     homes: list[int | None] = []
     for value in outputs:
@@ -315,6 +315,13 @@ def test_random_graph_is_simplified_in_one_walk(seed: int) -> None:
     rules = (*SHAPE_RULES, *STACK_RULES)
     once = simplify(expand(graph), rules)
     assert str(simplify(once, rules)) == str(once)
+
+
+@pytest.mark.parametrize("seed", range(300, 330))
+def test_random_graph_with_many_outputs_agrees_with_the_interpreter(seed: int) -> None:
+    # As the residuals of a function that is differentiated later are.
+    graph, arrays = drawn(seed, most_outputs=16)
+    assert_agrees(graph, arrays, roundings=4096.0, scale=1.0)
 
 
 @pytest.mark.parametrize("effort", [SEPARATE, HOST])

@@ -170,6 +170,8 @@ class Storage:
                 continue
             source = equation.values()[0]
             made = self.maker.get(source)
+            if out in self.consumers:
+                continue  # who reads it would not be known to read what is being computed
             if made in self.mapped and source not in self.stored and self.consumers[source] == [equation]:
                 self.layouts.placed[source] = Layout(out, 0, strides_of(source.shape))
                 self.placed[made] = out
