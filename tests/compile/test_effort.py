@@ -1,5 +1,5 @@
 from wengert.compile.kernels import Kernel
-from wengert.compile.llvm.effort import ALLOWANCE, CALL, SLOWER, negligible, work_of
+from wengert.compile.llvm.effort import ALLOWANCE, CALL, NEST_SLOWER, PRODUCT_SLOWER, negligible, work_of
 
 
 def kernel(name: str, work: int) -> Kernel:
@@ -9,7 +9,14 @@ def kernel(name: str, work: int) -> Kernel:
 def test_only_kernels_that_take_next_to_no_time_are_negligible() -> None:
     large, small = kernel("large", 10**9), kernel("small", 100)
     assert negligible([large, small], [large, small]) == {"small"}
-    assert negligible([large, small], [large]) == set()  # products are not asked about
+    assert negligible([large, small], [large]) == set()  # convolutions are not asked about
+
+
+def test_products_suffer_more_than_nests() -> None:
+    large, small = kernel("large", 10**7), kernel("small", int((10**7 + CALL) * ALLOWANCE / (PRODUCT_SLOWER - 2)))
+    assert negligible([large, small], [small]) == {"small"}
+    assert negligible([large, small], [], [small]) == set()
+    assert negligible([large, kernel("tiny", 100)], [], [kernel("tiny", 100)]) == {"tiny"}
 
 
 def test_what_runs_often_is_not_negligible() -> None:
@@ -23,11 +30,11 @@ def test_all_that_is_chosen_together_stays_within_the_allowance() -> None:
     others = [kernel(f"other{i}", 10**4 * (i + 1)) for i in range(40)]
     chosen = negligible([large, *others], others)
     total = CALL + sum([work_of(k) for k in (large, *others)])
-    spent = sum([work_of(k) * (SLOWER - 1) for k in others if k.name in chosen])
+    spent = sum([work_of(k) * (NEST_SLOWER - 1) for k in others if k.name in chosen])
     assert 0 < len(chosen) < len(others)
     assert spent <= total * ALLOWANCE
     left = min([k for k in others if k.name not in chosen], key=work_of)
-    assert spent + work_of(left) * (SLOWER - 1) > total * ALLOWANCE
+    assert spent + work_of(left) * (NEST_SLOWER - 1) > total * ALLOWANCE
     assert all([work_of(k) <= work_of(left) for k in others if k.name in chosen])
 
 

@@ -434,7 +434,8 @@ def _kernels_of(steps: Sequence[Step], machine: Machine) -> tuple[list[Kernel | 
     """
     kernels: list[Kernel | None] = []
     known: dict[int, Kernel] = {}
-    waiting: dict[str, Kernel] = {}
+    nests: dict[str, Kernel] = {}
+    products: dict[str, Kernel] = {}
     begun: set[str] = set()
     total = 0
     for step in steps:
@@ -445,14 +446,16 @@ def _kernels_of(steps: Sequence[Step], machine: Machine) -> tuple[list[Kernel | 
         if kernel is None:
             continue
         total += work_of(kernel)
-        if not isinstance(step.kernel, Nest) or work_of(kernel) * _MUCH > total:
+        is_plain_product = isinstance(step.kernel, Product) and not step.kernel.narrow
+        if work_of(kernel) * _MUCH > total or not (is_plain_product or isinstance(step.kernel, Nest)):
             begin([kernel])
             begun.add(kernel.name)
         elif kernel.name not in begun:
-            waiting[kernel.name] = kernel
+            (products if is_plain_product else nests)[kernel.name] = kernel
     made = [kernel for kernel in kernels if kernel is not None]
-    plain = negligible(made, [kernel for name, kernel in waiting.items() if name not in begun])
-    begin(waiting.values(), plain=plain)
+    waiting = [[kernel for name, kernel in some.items() if name not in begun] for some in (nests, products)]
+    plain = negligible(made, *waiting)
+    begin([kernel for some in waiting for kernel in some], plain=plain)
     return kernels, plain
 
 

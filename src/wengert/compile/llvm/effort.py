@@ -11,9 +11,9 @@ ALLOWANCE = 1 / 64
 """How much longer a program may take for kernels that are compiled fast, as a part of what it takes."""
 FIXED, CALL = 1000, 500_000
 """What calling a kernel takes, and what a program takes besides its kernels, in operations and bytes."""
-SLOWER = 2
-"""How many times as long a loop nest takes that was compiled fast, as a rule: 1.1 to 3 where it was measured, while
-products, which live by their registers, take 4 to 7 times as long."""
+NEST_SLOWER, PRODUCT_SLOWER = 2, 7
+"""How many times as long a loop nest takes that was compiled fast, as a rule: 1.1 to 3 where it was measured. Products,
+which live by their registers, take 4 to 7 times as long."""
 
 
 def work_of(kernel: Kernel) -> int:
@@ -21,21 +21,22 @@ def work_of(kernel: Kernel) -> int:
     return kernel.flops + kernel.moved + FIXED
 
 
-def negligible(runs: Iterable[Kernel], nests: Iterable[Kernel]) -> set[str]:
+def negligible(runs: Iterable[Kernel], nests: Iterable[Kernel], products: Iterable[Kernel] = ()) -> set[str]:
     """Return the names of kernels that a program spends next to no time in, the least first.
 
     Args:
         runs: the kernels of all jobs, as often as they run.
-        nests: those among them that may be chosen.
+        nests, products: those among them that may be chosen.
     """
     counts = Counter([kernel.name for kernel in runs])
     known = {kernel.name: kernel for kernel in runs}
     total = CALL + sum([work_of(kernel) * counts[name] for name, kernel in known.items()])
-    candidates = {kernel.name: work_of(kernel) * counts[kernel.name] for kernel in nests}
+    longer = {kernel.name: work_of(kernel) * counts[kernel.name] * (NEST_SLOWER - 1) for kernel in nests}
+    longer.update({kernel.name: work_of(kernel) * counts[kernel.name] * (PRODUCT_SLOWER - 1) for kernel in products})
     chosen: set[str] = set()
     spent = 0
-    for name, work in sorted(candidates.items(), key=_least_first):
-        spent += work * (SLOWER - 1)
+    for name, more in sorted(longer.items(), key=_least_first):
+        spent += more
         if spent > total * ALLOWANCE:
             break
         chosen.add(name)
