@@ -34,6 +34,11 @@ def _in_time(work: Callable[[], Any]) -> Any:
     return outcome.result(LIMIT)
 
 
+def _compute(rounds: int) -> None:
+    for _ in range(rounds):
+        np.sort(np.arange(1000.0))
+
+
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "_PATIENCE", 0.2)
@@ -77,12 +82,13 @@ def test_who_computes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that takes its time when it is captured does not send others off."""
     monkeypatch.setattr(gates, "_PATIENCE", 0.4)
     calls: list[str] = []
+    start = time.thread_time()
+    _compute(1000)
+    rounds = int(1000 * 0.8 / (time.thread_time() - start))  # twice as long as others are patient
 
     def slow(x: Any) -> Any:
         begun.set()
-        end = time.thread_time() + 0.8  # twice as long as others are patient
-        while time.thread_time() < end:
-            np.sort(np.arange(1000.0))
+        _compute(rounds)
         calls.append("slow")
         return x * 2.0
 
