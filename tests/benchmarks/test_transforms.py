@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import wengert as wg
 from benchmarks import cheap_gradient, transforms
 from benchmarks.contest import Contest, Standing
 from benchmarks.engines import PYTORCH, TORCH_COMPILE, TORCH_FUNC, WENGERT, WENGERT_COMPILE, Engine
+from benchmarks.harness import Comparison
 from benchmarks.measurement import Prepared
 from benchmarks.works import WORKS, pendulum_chain
 
@@ -62,3 +64,23 @@ def test_forward_mode_over_all_inputs_is_the_gradient(wrapped: Callable[..., obj
     bound = 16 * np.finfo(np.float64).eps
     assert np.abs(cheap_gradient.forward_gradient(energy, x) - expected).max() <= bound
     assert np.abs(energy.gradient(x).numpy() - expected).max() <= bound
+
+
+def test_what_is_broken_off_leaves_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends in the middle has said what it measured, and has put it into a file beside the page's."""
+
+    def measure(_function: object, inputs: int, wrapped: object) -> cheap_gradient.Costs:
+        if inputs == 100 and wrapped is not cheap_gradient.WRAPPERS["Eager"]:
+            raise KeyboardInterrupt
+        return cheap_gradient.Costs(inputs, Comparison((3.0,), (1.0,)), Comparison((15.0,), (3.0,)), 2.0, 20.0, False)
+
+    output = tmp_path / "page.md"
+    monkeypatch.setattr(cheap_gradient, "measure", measure)
+    monkeypatch.setattr("sys.argv", ["cheap_gradient", "--output", str(output)])
+    with pytest.raises(KeyboardInterrupt):
+        cheap_gradient.main()
+    assert not output.exists()
+    eager, compiled = output.with_suffix(".partial.md").read_text(encoding="utf-8").split("## Compiled")
+    assert "| 10 | 1.00 s | 3.00 s | 3.00 ✓ | 15.0 s | 5.00 ✗ |" in eager
+    assert "| 100 |" in eager
+    assert "| 100 |" not in compiled
