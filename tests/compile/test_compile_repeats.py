@@ -79,3 +79,13 @@ def test_pushforwards_take_new_points_and_directions() -> None:
     for value in (1.0, 2.0, 3.0, 4.0):
         x, v = tensors(value, value + 1)
         assert push((x,), (v,))[1].tolist() == [2 * value * (value + 1)] * 2
+
+
+def test_numbers_of_numpys_are_read_where_they_are() -> None:
+    """A Tensor without axes may hold a number in place of an array; it has no memory that lasts."""
+    compiled = wg.compile(lambda x, y: x * 2 + y)
+    one = wg.tensor(1.5, dtype=wg.float64)
+    for k in range(20):
+        x, y = one * float(k), one + float(k)
+        assert isinstance(x.numpy(), np.ndarray | np.generic)
+        assert compiled(x, y).item() == 4 * k + 1.5

@@ -90,13 +90,13 @@ class Binding:
             program.addresses[program.first_fresh + results + place] = address_of(buffer)
 
     def _all_but_watched(self, path: Path) -> list[Callable[[], bool]]:
-        """Watch the dicts that must not change, and return the conditions that remain to be asked for.
+        """Watch dicts and lists that must not change, and return the conditions that remain to be asked for.
 
-        Dicts that something else in them has changed, such as the globals of a script, are asked about what matters.
+        Those that something else has changed in, such as the globals of a script, are asked about what matters.
         """
-        dicts = {id(tie.container): tie.container for tie in path.ties if type(tie.container) is dict}
-        watched = {place: held for place, held in dicts.items() if place not in path.restless}
-        if not watched or not self._watch.dicts(list(watched.values())):
+        containers = {id(tie.container): tie.container for tie in path.ties if type(tie.container) in (dict, list)}
+        watched = {place: held for place, held in containers.items() if place not in path.restless}
+        if not watched or not self._watch.containers(list(watched.values())):
             return list(path.conditions)
         assert path.unchanged is not None
         self.is_possible = self.is_possible and path.unchanged()  # else they were noted after a change, or are now
@@ -104,8 +104,8 @@ class Binding:
         others = [condition for condition in path.conditions if condition is not path.unchanged]
         return [*others, checker(rest)] if rest else others
 
-    def dicts_changed(self) -> set[int]:
-        """Return the ids of the dicts that have changed since this was made, be it where it matters or not."""
+    def containers_changed(self) -> set[int]:
+        """Return the ids of dicts and lists that have changed since this was made, be it where it matters or not."""
         return {id(held) for held in self._watch.changed()}
 
     def run(self, arguments: Sequence[Any]) -> Any:
@@ -169,7 +169,7 @@ class Binding:
         known = program.known
         for place, argument, shape, dtype in self._arguments:
             leaf = arguments[argument]
-            array = leaf._data if type(leaf) is boxing.Tensor else array_of(leaf)
+            array = array_of(leaf)  # a number of NumPy's has no address that lasts
             if array is not known[place] and (
                 array.shape != shape or array.dtype != dtype or not program.place(place, array)
             ):
