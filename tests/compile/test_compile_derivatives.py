@@ -165,3 +165,27 @@ def test_nothing_is_drawn_twice_where_an_argument_cannot_be_bound() -> None:
         return see(*[compiled(row) for row in rows])
 
     play(scenario)
+
+
+def chosen_by(x: Any, w: Any) -> Any:
+    return wg.where(x, w.detach(), 0.0)
+
+
+def chosen_by_and_more(x: Any, w: Any) -> Any:
+    return wg.where(x.sum(), w.detach(), 0.0), w * w
+
+
+@pytest.mark.parametrize("function", [chosen_by, chosen_by_and_more])
+def test_an_output_on_the_tape_that_leads_nowhere_adds_nothing_at_the_second_order(function: Any) -> None:
+    def scenario(c: Compiler) -> Any:
+        x, w = leaf(1.0, 2.0), leaf(0.5, -1.5)
+        outs = c(function)(x, w)
+        total: Any = sum([wg.square(out).sum() for out in (outs if isinstance(outs, tuple) else (outs,))])
+        found = wg.autograd.grad(total, (x, w), create_graph=True, allow_unused=True)
+        second = [wg.square(g).sum() for g in found if g is not None]
+        if second:
+            more: Any = sum(second)
+            more.backward()
+        return see(*[None if g is None else g.detach() for g in found], x, w)
+
+    play(scenario)

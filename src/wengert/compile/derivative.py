@@ -248,7 +248,8 @@ def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
         renewed = {value: entered[place] for value, place in call.derivative.renewed.items()}
         outs = replay(call.graph, tensors, call.derivative.outputs, untaped, renewed)
         set_recording(True)
-        pairs = [(out, bar) for out, bar in zip(outs, call.seeds(out_bar)) if bar is not None]
+        # What depends on the inputs only as a choice does (where's condition) is on the tape, and leads nowhere.
+        pairs = [(out, bar) for out, bar in zip(outs, call.seeds(out_bar)) if bar is not None and out._node is not None]
         found = gradients_of(
             [out for out, _ in pairs],
             entered,
