@@ -24,11 +24,12 @@ class Scale(wg.nn.Module):
         self.weight = wg.nn.Parameter([1.0, 2.0])
         self.factor = 3.0
         self.table = {"shift": 0.5}
+        self.terms = [0.25, 0.5]
         self.calls = 0
 
     def forward(self, x: Any) -> Any:
         shift = self.table["shift"] if "shift" in self.table else 0.0
-        return self.weight * x * self.factor * getattr(self, "gain", 1.0) * FACTOR + shift
+        return self.weight * x * self.factor * getattr(self, "gain", 1.0) * FACTOR + shift + sum(self.terms)
 
 
 def _settled() -> tuple[Scale, Callable[[Any], Any], Any]:
@@ -57,6 +58,9 @@ CHANGES: dict[str, Callable[[Scale], Any]] = {
     "an attribute that was not there": lambda module: setattr(module, "gain", 4.0),
     "an item": lambda module: module.table.update(shift=1.5),
     "no item any more": lambda module: module.table.clear(),
+    "an element": lambda module: module.terms.__setitem__(1, 0.75),
+    "another element": lambda module: module.terms.append(8.0),
+    "other elements": lambda module: module.terms.clear(),
     "another dict": lambda module: setattr(module, "table", {"shift": 2.5}),
     "another parameter": lambda module: setattr(module, "weight", wg.nn.Parameter([3.0, 4.0])),
     "a global": _set_global,
@@ -74,6 +78,7 @@ def test_changes_are_noticed(name: str, is_restless: bool, monkeypatch: pytest.M
         for number in range(4):
             module.__dict__["weight"] = module.weight
             module.table["other"] = module.table.pop("other", number)
+            module.terms.append(module.terms.pop())
             compiled(x)
     CHANGES[name](module)
     for _ in range(3):
@@ -102,7 +107,7 @@ def test_dicts_are_watched_where_they_have_versions() -> None:
     held = {"a": 1}
     namespace = SimpleNamespace(b=2)
     watched = Watch()
-    assert watched.dicts([held, vars(namespace)])
+    assert watched.containers([held, vars(namespace)])
     holds = watched.begin()
     assert holds()
     held["a"] = 1
@@ -110,6 +115,34 @@ def test_dicts_are_watched_where_they_have_versions() -> None:
     namespace.b = 3
     assert not holds()
     assert watched.changed() == [vars(namespace)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: held.__setitem__(1, object()),
+        lambda held: held.append(4),
+        lambda held: held.extend(range(1000)),
+        lambda held: held.pop(),
+        lambda held: held.clear(),
+        lambda held: held.reverse(),
+        lambda held: held.__setitem__(slice(0, 2), [8, 9]),
+        lambda held: held.sort(key=repr, reverse=True),
+    ],
+)
+def test_lists_are_watched(change: Callable[[list[Any]], Any]) -> None:
+    held, empty = [1, 2, 3], []
+    watched = Watch()
+    assert watched.containers([empty, held])
+    holds = watched.begin()
+    held[0] = 1
+    assert holds()
+    assert watched.changed() == []
+    change(held)
+    assert not holds()
+    assert watched.changed() == [held]
+    empty.append(1)
+    assert watched.changed() == [empty, held]
 
 
 def test_without_versions_dicts_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,7 +289,7 @@ class Path:
             return UNBOUND
         outcome = binding.run(arguments)
         if outcome is UNBOUND:
-            changed = binding.dicts_changed()
+            changed = binding.containers_changed()
             self.restless |= changed
             self.unbound += not changed
         else:

@@ -25,6 +25,8 @@ _WORD = 8
 _COUNT = 0xFFFF_FFFF
 """The bits of the first word that count references; newer interpreters keep flags in the others."""
 
+_LENGTH = 2 * _WORD
+"""How far from its address a list has its length, which is followed by the address of its objects' addresses."""
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
 
 _SOURCE = f"""
@@ -140,6 +142,34 @@ def _versions_tell_changes(offset: int) -> bool:
     return _read(id(held) + offset, 1) == before
 
 
+@cache
+def lists_are_known() -> bool:
+    """Return whether a list is laid out as it has been for decades: its length, and where its objects are noted."""
+    sample = [object(), object(), object()]
+    length, begin = _read(id(sample) + _LENGTH, 2)
+    return length == len(sample) and are_possible() and _read(begin, length) == [id(item) for item in sample]
+
+
+def _words_of(held: Any) -> list[tuple[int, int, int]]:
+    """Return what is to be watched of a dict or a list.
+
+    What comes first tells whether the addresses that come later are still the list's: a look ends where it differs.
+    """
+    if isinstance(held, dict):
+        address = id(held) + (version_offset() or 0)
+        return [(address, _ALL, _read(address, 1)[0])]
+    length, begin = _read(id(held) + _LENGTH, 2)
+    places = [
+        (begin + _WORD * number, _ALL, word) for number, word in enumerate(_read(begin, length) if length else [])
+    ]
+    return [(id(held) + _LENGTH + _WORD, _ALL, begin), (id(held) + _LENGTH, _ALL, length), *places]
+
+
+def _differs(word: tuple[int, int, int]) -> bool:
+    address, mask, expected = word
+    return _read(address, 1)[0] & mask != expected
+
+
 def _read(address: int, count: int) -> list[int]:
     return list((ctypes.c_uint64 * count).from_address(address))
 
@@ -152,7 +182,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._words: list[tuple[int, int, int]] = []
-        self._dicts: list[dict[Any, Any]] = []
+        self._containers: list[tuple[Any, int, int]] = []
 
     def slots(self, holders: Sequence[Any], kind: type, names: Sequence[str]) -> bool:
         """Watch slots of objects of a class, as they are now; return False if that cannot be done here."""
@@ -167,24 +197,19 @@ class Watch:
         """Watch that there are so many references to each of some objects."""
         self._words += [(id(thing), _COUNT, expected) for thing in objects]
 
-    def dicts(self, dicts: Sequence[dict[Any, Any]]) -> bool:
-        """Watch that dicts hold the very objects that they hold; return False if that cannot be done here."""
-        offset = version_offset()
-        if offset is None:
+    def containers(self, containers: Sequence[Any]) -> bool:
+        """Watch that dicts and lists hold the very objects that they hold; return False if that cannot be done here."""
+        if version_offset() is None or not lists_are_known():
             return False
-        self._dicts = list(dicts)
-        self._words += [(id(held) + offset, _ALL, _read(id(held) + offset, 1)[0]) for held in dicts]
+        for held in containers:
+            first = len(self._words)
+            self._words += _words_of(held)
+            self._containers.append((held, first, len(self._words)))
         return True
 
-    def changed(self) -> list[dict[Any, Any]]:
-        """Return the dicts among those watched that have changed."""
-        offset = version_offset()
-        expected = {address: word for address, _, word in self._words}
-        return [
-            held
-            for held in self._dicts
-            if offset is not None and _read(id(held) + offset, 1)[0] != expected[id(held) + offset]
-        ]
+    def changed(self) -> list[Any]:
+        """Return the containers among those watched that have changed."""
+        return [held for held, first, end in self._containers if any(map(_differs, self._words[first:end]))]
 
     def begin(self) -> Callable[[], Any]:
         """Return a function that says whether everything is as it was."""
