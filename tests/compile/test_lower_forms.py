@@ -106,6 +106,14 @@ def _steps_of(graph: Graph) -> list[tuple[Any, ...]]:
     ]
 
 
+def pieces(b: Builder, state: Value, weight: Value, place: int) -> Value:
+    """A step that multiplies pieces of an array: from its end, across it, and some of them in two ways."""
+    rows = b.call("index", weight, key=(slice(place % 6 + 1, place % 6 + 9), slice(None)))
+    turned = b.call("reverse", b.call("index", weight, key=(slice(4, 12), slice(None))), axis=(0,))
+    product = b.call("matrix_product", rows, turned if place % 3 else rows)
+    return b.call("tanh", b.call("add", b.call("matrix_product", state, product), b.call("multiply", state, 0.5)))
+
+
 DIFFERENCES: dict[str, Step] = {
     "a number": lambda b, x, y, i: b.call("tanh", b.call("multiply", x, 0.5 + (i == 7))),
     "the sign of zero": lambda b, x, y, i: b.call("add", b.call("tanh", x), -0.0 if i == 7 else 0.0),
@@ -148,6 +156,33 @@ def swept(b: Builder, state: Value, other: Value) -> list[Value]:
         total = b.call("add", total, b.sum(b.call("multiply", slope, before), (0,)))
         bar = b.call("multiply", slope, other)
     return [state, bar, total]
+
+
+SLICED: dict[str, Step] = {
+    "of products": pieces,
+    "of a product": lambda b, x, y, i: b.call(
+        "tanh", b.call("matrix_product", x, b.call("index", y, key=(slice(i % 5, i % 5 + 8), slice(1, 9))))
+    ),
+    "from an array that is stored": lambda b, x, y, i: b.call(
+        "add", x, b.call("matrix_product", x, b.call("index", y, key=(slice(8, 16), slice(i % 4, i % 4 + 8))))
+    ),
+}
+
+
+@pytest.mark.parametrize("pieces", SLICED)
+def test_products_of_pieces_of_an_array_are_one_kernel_that_looks_at_them(
+    pieces: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = [array(8, 8), array(16, 16)[:, : 8 if pieces == "of products" else 16] / 4]
+    graph = unrolled(SLICED[pieces], *arrays)
+    program = Program(graph)
+    kernels = [step.kernel for step in program.steps]
+    assert len({id(kernel) for kernel in kernels}) <= len(kernels) // 2
+    with_forms = _steps_of(graph)
+    monkeypatch.setattr(Forms, "spelled", lambda *_: None)
+    monkeypatch.setattr(Forms, "head", lambda *_: None)
+    assert with_forms == _steps_of(graph)
+    assert_agrees(graph, arrays, roundings=4096.0)
 
 
 @pytest.mark.parametrize("function", [swept, *DIFFERENCES])

@@ -96,12 +96,13 @@ class Storage:
             if equation not in self.mapped or value in self.stored:
                 continue
             consumers = self.consumers.get(value, [])
-            found: set[Value] = set()
+            found: frozenset[Value] = frozenset()
             for consumer in consumers:
                 out = consumer.outputs[0]
-                found |= {out} if self.is_leaf(out) else sinks.get(out, frozenset())
-            shifted = sum([consumer.primitive.name in SHIFTING for consumer in consumers])
-            if len(found) > MOST_SINKS or (len(consumers) > 1 and shifted):
+                theirs = frozenset((out,)) if self.is_leaf(out) else sinks.get(out, found)
+                found = found | theirs if found else theirs
+            shifted = len(consumers) > 1 and any([consumer.primitive.name in SHIFTING for consumer in consumers])
+            if len(found) > MOST_SINKS or shifted:
                 if self.cost(value) > CHEAP:
                     self._store_origin(value)
             elif any([_is_repeated(value, consumer) for consumer in consumers]) and self._is_costly(value):
@@ -109,7 +110,7 @@ class Storage:
             elif any([self._wastes_lanes(value, consumer) for consumer in consumers]) and self._is_costly(value):
                 self.stored.add(value)
                 self.flat.add(value)
-            sinks[value] = frozenset(list(found)[: MOST_SINKS + 1])
+            sinks[value] = found if len(found) <= MOST_SINKS else frozenset(list(found)[: MOST_SINKS + 1])
 
     def _store_origin(self, value: Value) -> None:
         """Keep a value in memory; or, if it is quickly made of an array that others need as well, that array.

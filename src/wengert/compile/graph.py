@@ -114,12 +114,15 @@ class Graph:
         Raises:
             AssertionError: the graph is malformed: a fault of the compiler, never of the user's program.
         """
-        known: set[Value] = set(self.inputs)
+        known: set[Operand] = set(self.inputs)
         assert len(known) == len(self.inputs), f"{self.name}: an input stands twice"
         for equation in self.equations:
             name = equation.primitive.name
-            for value in equation.values():
-                assert value in known or value.constant is not None, f"{self.name}: {name} uses a Value not made yet"
+            for value in equation.inputs:
+                if value not in known:
+                    assert type(value) is not Value or value.constant is not None, (
+                        f"{self.name}: {name} uses a Value not made yet"
+                    )
             assert equation.outputs, f"{self.name}: {name} has no output"
             for value in equation.outputs:
                 assert value not in known, f"{self.name}: an output of {name} is made twice"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .fuse import Fusion
@@ -24,10 +25,17 @@ class _Written(NamedTuple):
 
 
 class Spelling(NamedTuple):
-    """What steps have in common that are the same kernel, and a number for each array that it is made for."""
+    """What steps have in common that are the same kernel, and what it is made for.
+
+    Attributes:
+        key: what they have in common.
+        numbers: of the arrays.
+        starts: where in some arrays, by their numbers, the kernel looks first, which need not be the same.
+    """
 
     key: Hashable
     numbers: dict[Value, int]
+    starts: Mapping[int, int] = MappingProxyType({})
 
 
 class StepForms:
@@ -54,7 +62,7 @@ class StepForms:
         if isinstance(known, Exception):
             raise known
         if known is not None:
-            return _for_arrays(known, list(spelling.numbers))
+            return _for_arrays(known, list(spelling.numbers), spelling.starts)
         try:
             step = write()
         except refusal as fault:
@@ -71,25 +79,33 @@ class StepForms:
         key = self._spelled(group, numbers)
         return None if key is None else Spelling(key, numbers)
 
-    def of_epilogue(self, equation: Equation, group: Group, more: Hashable) -> Spelling | None:
-        """Return how an equation with a kernel is spelled, and a group that is computed with it.
+    def of_product(self, equation: Equation, group: Group | None, more: Hashable) -> Spelling | None:
+        """Return how an equation with a kernel is spelled, and a group of plain arrays that is computed with it.
+
+        Where in an array a factor lies does not matter if the array is nothing else to the step: products of the pieces
+        of an array are alike.
 
         Args:
             equation: the product or convolution.
-            group: of plain arrays.
+            group: what is computed with it, if anything.
             more: what else counts.
         """
-        head = self._fusion.forms.head(equation)
         numbers: dict[Value, int] = {}
-        places: list[Hashable] = [] if head is None else [head[0]]
-        for value in (*equation.values(), *equation.outputs):
-            layout = self._fusion.layouts.of(value)
-            if layout is None:
-                return None
-            places.append((numbers.setdefault(layout.base, len(numbers)), layout.offset, layout.strides))
-            numbers.setdefault(value, len(numbers))
-        rest = self._spelled(group, numbers)
-        return None if rest is None or head is None else Spelling((*places, rest, more), numbers)
+        head, rest = self._fusion.forms.head(equation), () if group is None else self._spelled(group, numbers)
+        values = (*equation.values(), *equation.outputs)
+        layouts = [layout for layout in map(self._fusion.layouts.of, values) if layout is not None]
+        if head is None or rest is None or len(layouts) < len(values):
+            return None
+        bases, taken = [layout.base for layout in layouts], set(numbers)
+        places: list[Hashable] = []
+        starts: dict[int, int] = {}
+        for value, layout in zip(values, layouts):
+            number = numbers.setdefault(layout.base, len(numbers))
+            offset: int | None = layout.offset
+            if value not in equation.outputs and bases.count(layout.base) == 1 and layout.base not in taken:
+                starts[number], offset = layout.offset, None
+            places.append((number, numbers.setdefault(value, len(numbers)), offset, layout.strides))
+        return Spelling((head[0], *places, rest, more), numbers, starts)
 
     def _spelled(self, group: Group, numbers: dict[Value, int]) -> Hashable | None:
         """Return what groups have in common that are spelled alike; arrays without numbers get them."""
@@ -114,10 +130,12 @@ def _in_numbers(step: Step, numbers: dict[Value, int]) -> _Written | None:
     return _Written(step.kernel, memory, writes, in_place, step.offsets)
 
 
-def _for_arrays(written: _Written, values: Sequence[Value]) -> Step:
+def _for_arrays(written: _Written, values: Sequence[Value], starts: Mapping[int, int]) -> Step:
     """Return a step for the arrays that numbers stand for."""
     memory = tuple([values[number] for number in written.memory])
     writes = tuple([values[number] for number in written.writes])
     in_place = tuple([(values[out], values[number]) for out, number in written.in_place])
-    reads = frozenset(memory) - frozenset(writes)
-    return Step(written.kernel, memory, reads, writes, in_place, offsets=written.offsets)
+    offsets = written.offsets
+    if starts:
+        offsets = tuple([starts.get(number, offset) for number, offset in zip(written.memory, offsets)])
+    return Step(written.kernel, memory, frozenset(memory) - frozenset(writes), writes, in_place, offsets=offsets)

@@ -119,7 +119,8 @@ class Program:
         return Step(None, (), reads, equation.outputs, equation=equation)
 
     def _product(self, equation: Equation) -> Step:
-        return ProductWriter(self.fusion, self.layouts, equation, True, self.narrow).step(None)
+        writer = ProductWriter(self.fusion, self.layouts, equation, True, self.narrow)
+        return self.forms.step(self.forms.of_product(equation, None, ProductWriter), partial(writer.step, None))
 
     def _with_epilogue(self, equation: Equation, kind: type[EpilogueWriter], taken: set[Group]) -> Step | None:
         """Return the step of an equation and of a group that fits into its epilogue, or None if none does."""
@@ -129,7 +130,7 @@ class Program:
             mine = set(group.roots)
             is_kept = out in self.graph.outputs or any([user not in mine for user in users])
             writer = kind(self.fusion, self.layouts, equation, is_kept, self.narrow)
-            spelling = self.forms.of_epilogue(equation, group, (kind, is_kept))
+            spelling = self.forms.of_product(equation, group, (kind, is_kept))
             try:
                 step = self.forms.step(spelling, partial(writer.step, group), Unfit)
             except Unfit:
