@@ -13,6 +13,7 @@ from ..errors import NativeCodeError
 from .addresses import address_of
 from .fuse_storage import FUSED, HOST, SEPARATE
 from .graph import Graph, Value, type_of
+from .homes import Homed, with_homes
 from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
 from .llvm.convolution_steps import Recipe
@@ -71,14 +72,14 @@ class Executable:
         self.lock = Lock()
         self.timed = False
         self._seconds: dict[int, list[float]] = {}
-        self._steps = _with_homes(program)
+        self._steps = with_homes(program)
         self._layout(program, self._steps)
         self._segments = self._build(program, self._steps, machine)
         self._bind_constants()
 
     # Where everything is.
 
-    def _layout(self, program: Program, steps: _Homed) -> None:
+    def _layout(self, program: Program, steps: Homed) -> None:
         graph = program.graph
         inputs = len(graph.inputs)
         self._numbers: dict[Value, int] = {value: place for place, value in enumerate(graph.inputs)}
@@ -114,7 +115,7 @@ class Executable:
         places = [(self.place_of(value), offset * value.dtype.itemsize) for value, offset in zip(step.memory, offsets)]
         return tuple([Place(place.base, place.offset + more) for place, more in places])
 
-    def _build(self, program: Program, steps: _Homed, machine: Machine) -> list[_Native | _Host]:
+    def _build(self, program: Program, steps: Homed, machine: Machine) -> list[_Native | _Host]:
         native = sum([kind and not before for kind, before in zip(self._kinds, [False, *self._kinds])])
         self._shared = not all(self._kinds) or native > 1
         self._externals = self._arena_number + self._shared
@@ -367,43 +368,6 @@ def _strided(memory: Array, value: Value, layout: Layout) -> Array:
         return np.empty(value.shape, value.dtype)
     strides = tuple([stride * value.dtype.itemsize for stride in layout.strides])
     return np.lib.stride_tricks.as_strided(memory[layout.offset :], value.shape, strides)
-
-
-class _Homed(NamedTuple):
-    """Steps, the outputs that they make, and which of these are written right into inputs."""
-
-    steps: list[Step]
-    outputs: tuple[Value, ...]
-    homes: dict[Value, int]
-
-
-def _with_homes(program: Program) -> _Homed:
-    """Decide which outputs are computed in their homes; the others are moved there by steps at the end."""
-    graph = program.graph
-    last_host = max([place for place, step in enumerate(program.steps) if step.kernel is None], default=-1)
-    homes: dict[Value, int] = {}
-    late: list[tuple[Value, int]] = []
-    for value, home in zip(graph.outputs, graph.homes):
-        if home is None:
-            continue
-        if _is_safe(program.steps, value, graph.inputs[home], last_host):
-            homes[value] = home
-        else:
-            late.append((value, home))
-    steps = [*program.steps, *[program.move(value, graph.inputs[home]) for value, home in late]]
-    return _Homed(steps, graph.outputs, homes)
-
-
-def _is_safe(steps: Sequence[Step], value: Value, target: Value, last_host: int) -> bool:
-    """Whether an output may be written over an input when it is computed."""
-    for place, step in enumerate(steps):
-        if value in step.writes:
-            if place < last_host:
-                return False
-            if target in step.reads and (value, target) not in step.in_place:
-                return False
-            return all([target not in later.reads for later in steps[place + 1 :]])
-    return False
 
 
 def _in_order(values: set[Value]) -> list[Value]:
