@@ -189,3 +189,14 @@ def test_an_output_on_the_tape_that_leads_nowhere_adds_nothing_at_the_second_ord
         return see(*[None if g is None else g.detach() for g in found], x, w)
 
     play(scenario)
+
+
+def test_a_condition_gets_no_gradient_where_only_another_result_depends_on_its_origin() -> None:
+    def scenario(c: Compiler) -> Any:
+        x, w = leaf(1.0, 2.0), leaf(0.5, -1.5)
+        function = c(lambda: (wg.where(x, w, 0.0), x * 2))
+        chosen, _ = function()
+        chosen.sum().backward()
+        return see(x, w)
+
+    play(scenario)

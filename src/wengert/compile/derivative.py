@@ -140,10 +140,18 @@ def _origins(outputs: Sequence[Any]) -> dict[Any, frozenset[int]]:
     for place, node in enumerate(outputs):
         met[node].add(place)
     for node in sorted([node for node in met if not isinstance(node, Leaf)], key=_by_sequence):
-        for parent in node.inputs:
+        for parent in _differentiated(node):
             if parent is not None:
                 met[parent] |= met[node]
     return {node: frozenset(places) for node, places in met.items()}
+
+
+def _differentiated(node: Any) -> Sequence[Any]:
+    """Return the inputs of a Node that cotangents may come to: none comes to the condition of `where`."""
+    rules = getattr(node.primitive, "partial_rules", None)
+    if not rules or len(rules) != len(node.inputs):
+        return node.inputs
+    return [parent for parent, rule in zip(node.inputs, rules) if rule is not None]
 
 
 def _by_sequence(node: Any) -> int:
