@@ -14,6 +14,26 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class Span(NamedTuple):
+    """Part of an operand that units of work touch, in rows: so many units after another touch no more than a row of it.
+
+    Row r are bytes from `low` + r * `pitch` on, `extent` of them.
+
+    Attributes:
+        operand: number of the operand.
+        per: how many units a row has.
+        low, pitch, extent: in bytes; with a pitch of 0, any unit may touch all that there is.
+        writes: whether something is written, and not only read.
+    """
+
+    operand: int
+    per: int
+    low: int
+    pitch: int
+    extent: int
+    writes: bool
+
+
 class Kernel(NamedTuple):
     """Native code in the making.
 
@@ -25,6 +45,7 @@ class Kernel(NamedTuple):
         grain: the least number of units that is worth another thread's while.
         scratch: bytes of scratch memory that each thread needs.
         flops, moved: arithmetic operations, and bytes read and written at least: for people and rooflines.
+        spans: where units touch operands, and nowhere else; () if that is not known.
     """
 
     name: str
@@ -35,6 +56,7 @@ class Kernel(NamedTuple):
     scratch: int = 0
     flops: int = 0
     moved: int = 0
+    spans: tuple[Span, ...] = ()
 
 
 class Place(NamedTuple):

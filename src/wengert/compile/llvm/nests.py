@@ -12,14 +12,15 @@ import math
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from ..kernels import Kernel
+from ..kernels import Kernel, Span
 from ..nests import Access, Counter, Nest
 from .machine import Machine
 from .nests_body import Body, Loop
 from .nests_lowered import cost_of
 from .nests_places import Instance
-from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, plan_nest
+from .nests_plan import BYTES_PER_CYCLE, OPERATIONS_PER_CYCLE, TILE, Plan, accesses_of, plan_nest, spans_of
 from .nests_split import parts_of
+from .spans import merged
 from .vectors import SYMBOL, Region, Text
 
 WORTHWHILE = 3000.0
@@ -74,32 +75,38 @@ class _Function(NamedTuple):
     scratch: int
     flops: int
     moved: int
+    spans: tuple[Span, ...]
 
 
 def _generated(nest: Nest, machine: Machine) -> Kernel:
-    parts = [_function(part, machine) for part in parts_of(nest)]
+    nests = parts_of(nest)
+    parts = [_function(part, machine, in_rows=len(nests) > 1 < len(nest.outer)) for part in nests]
     whole = parts[0] if len(parts) == 1 else _together(parts)
     source = "\n".join(whole.lines)
     digest = hashlib.blake2b("\n".join([source, *whole.declarations]).encode(), digest_size=10).hexdigest()
     name = f"{nest.name}_{digest}"
     grain = math.ceil(WORTHWHILE * CYCLES_PER_NANOSECOND / (UNIT_CYCLES + whole.cycles / max(whole.units, 1)))
     source = source.replace(SYMBOL, f"@{name}")
-    return Kernel(name, source, whole.declarations, whole.units, grain, whole.scratch, whole.flops, whole.moved)
+    work = whole.scratch, whole.flops, whole.moved
+    return Kernel(name, source, whole.declarations, whole.units, grain, *work, whole.spans)
 
 
-def _function(nest: Nest, machine: Machine) -> _Function:
-    plan = plan_nest(nest, machine)
+def _function(nest: Nest, machine: Machine, in_rows: bool) -> _Function:
+    plan = plan_nest(nest, machine, in_rows)
     text = Text()
     body = Body(plan, text)
     _units(body)
     lines = _assembled(body)
     flops, moved = _work(plan)
     cycles = max(flops / (plan.lanes_at_once * OPERATIONS_PER_CYCLE), moved / BYTES_PER_CYCLE)
-    return _Function(lines, tuple(text.declarations), plan.units, cycles, body.scratch_bytes, flops, moved)
+    return _Function(
+        lines, tuple(text.declarations), plan.units, cycles, body.scratch_bytes, flops, moved, spans_of(plan)
+    )
 
 
 def _together(parts: list[_Function]) -> _Function:
-    """Return the function whose units are those of all parts, one part after the other."""
+    """Return the function whose units are those of all parts: rows of all parts, or one part after the other."""
+    rows = _common_rows(parts)
     lines: list[str] = []
     calls: list[str] = []
     first = 0
@@ -107,21 +114,37 @@ def _together(parts: list[_Function]) -> _Function:
         symbol = f"{SYMBOL}.part{number}"
         own = "\n".join(part.lines).replace(SYMBOL, symbol)
         lines.append(own.replace(f"define void {symbol}(", f"define private void {symbol}("))
-        last = first + part.units
-        calls += [
-            f"  %begin{number} = call i64 @llvm.smax.i64(i64 %begin, i64 {first})",
-            f"  %end{number} = call i64 @llvm.smin.i64(i64 %end, i64 {last})",
-            f"  %from{number} = sub i64 %begin{number}, {first}",
-            f"  %to{number} = sub i64 %end{number}, {first}",
-            f"  call void {symbol}(ptr %operands, i64 %from{number}, i64 %to{number}, ptr %scratch)",
-        ]
-        first = last
+        calls += _edges_in_rows(number, part.units // rows) if rows else _edges(number, first, first + part.units)
+        calls.append(f"  call void {symbol}(ptr %operands, i64 %from{number}, i64 %to{number}, ptr %scratch)")
+        first += part.units
     lines += [f"define void {SYMBOL}({PARAMETERS}) {{", *calls, "  ret void", "}"]
     extremes = [f"declare i64 @llvm.{name}.i64(i64, i64)" for name in ("smax", "smin")]
     declarations = tuple(dict.fromkeys([line for part in parts for line in part.declarations] + extremes))
     scratch = max([part.scratch for part in parts])
     sums = [sum(column) for column in zip(*[(part.cycles, part.flops, part.moved) for part in parts])]
-    return _Function(lines, declarations, first, sums[0], scratch, int(sums[1]), int(sums[2]))
+    spans = merged([span._replace(per=1) for part in parts for span in part.spans]) if rows else ()
+    return _Function(lines, declarations, rows or first, sums[0], scratch, int(sums[1]), int(sums[2]), spans)
+
+
+def _common_rows(parts: list[_Function]) -> int:
+    """Return how many rows of units each part has, if they are known and as many in all; otherwise 0."""
+    rows = {part.units // part.spans[0].per if part.spans else 0 for part in parts}
+    return rows.pop() if len(rows) == 1 else 0
+
+
+def _edges_in_rows(number: int, per: int) -> list[str]:
+    """Write which units of a part belong to the rows from %begin to %end."""
+    return [f"  %from{number} = mul i64 %begin, {per}", f"  %to{number} = mul i64 %end, {per}"]
+
+
+def _edges(number: int, first: int, last: int) -> list[str]:
+    """Write which units of a part, which are those from `first` to `last` of all, are among those to do."""
+    return [
+        f"  %begin{number} = call i64 @llvm.smax.i64(i64 %begin, i64 {first})",
+        f"  %end{number} = call i64 @llvm.smin.i64(i64 %end, i64 {last})",
+        f"  %from{number} = sub i64 %begin{number}, {first}",
+        f"  %to{number} = sub i64 %end{number}, {first}",
+    ]
 
 
 def _units(body: Body) -> None:

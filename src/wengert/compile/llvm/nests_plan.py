@@ -7,10 +7,12 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..kernels import Span
 from ..nests import Access, Nest, Phase
 from ..scalar_ir import BOOL
 from .machine import Machine
 from .nests_lowered import Lowered, cost_of, lowered_phase, normalised
+from .spans import merged, span_of
 
 SMALL, MIDDLE = 24, 64
 """Bodies of at most so many operations are unrolled fourfold, and twofold."""
@@ -102,8 +104,8 @@ class Plan(NamedTuple):
         return math.prod(self.unit_extents)
 
 
-def plan_nest(nest: Nest, machine: Machine) -> Plan:
-    """Lay out a nest for a machine."""
+def plan_nest(nest: Nest, machine: Machine, in_rows: bool = False) -> Plan:
+    """Lay out a nest for a machine; with `in_rows`, no unit walks the first outer axis by itself."""
     nest = normalised(nest)
     written = {store.target.operand for phase in nest.phases for store in phase.stores}
     outer_lanes = nest.lanes == "outer"
@@ -118,7 +120,7 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
     lanes = min(lanes, _power_above(extent))
     if not outer_lanes or lanes == 1:
         plan = Plan(nest, machine, phases, lanes, None, 1, 1, 0, False, nest.outer)
-        return plan._replace(within=_axes_within(plan))
+        return plan._replace(within=_axes_within(plan, in_rows))
     operations = sum([cost_of(lowered) for lowered in phases])
     vectors = _whole_up(extent, lanes)
     shared = masked_cheaply(machine) and operations > SHARED_TAIL and extent % lanes > 0 and vectors > 1
@@ -132,15 +134,15 @@ def plan_nest(nest: Nest, machine: Machine) -> Plan:
     extents = (*nest.outer[:-1], blocks)
     ragged = extent % block
     plan = Plan(nest, machine, phases, lanes, len(nest.outer) - 1, block, blocks, ragged, shared, extents, 0, tiled)
-    return plan if tiled is not None else plan._replace(within=_axes_within(plan))
+    return plan if tiled is not None else plan._replace(within=_axes_within(plan, in_rows))
 
 
-def _axes_within(plan: Plan) -> int:
+def _axes_within(plan: Plan, in_rows: bool) -> int:
     """Return how many outer axes a unit walks: enough to hide what a unit costs, but leaving units to divide."""
     cycles, units = _cycles_of_unit(plan), math.prod(plan.extents)
     divided = cycles * units > WORTH_DIVIDING
     count = 0
-    for extent in reversed(plan.extents):
+    for extent in reversed(plan.extents[in_rows:]):
         if units <= 1 or cycles >= UNIT or (divided and units // extent < FEWEST_UNITS):
             break
         count, cycles, units = count + 1, cycles * extent, units // extent
@@ -187,6 +189,29 @@ def _tiled_axis(nest: Nest) -> int | None:
                 if dense and nest.outer[axis] > 1 and abs(access.strides[lane]) * size >= LINE:
                     return axis
     return None
+
+
+def spans_of(plan: Plan) -> tuple[Span, ...]:
+    """Return where units touch operands, in rows along the first outer axis that they divide; () if it isn't known."""
+    divided = [axis for axis, extent in enumerate(plan.unit_extents) if extent > 1]
+    accesses = [access for lowered in plan.phases for access in accesses_of(lowered.phase)]
+    if not divided or not plan.units or any([access.picks for access in accesses]):
+        return ()
+    axis = divided[0]
+    rows = plan.block if axis == plan.lane_axis else TILE if axis == plan.tiled else 1
+    per = math.prod(plan.unit_extents[axis + 1 :])
+    outer = (*plan.nest.outer[:axis], rows, *plan.nest.outer[axis + 1 :])
+    places = [place for place, operand in enumerate(plan.nest.operands) if not operand.scratch]
+    spans: list[Span] = []
+    for phase in [lowered.phase for lowered in plan.phases]:
+        targets = [store.target for store in phase.stores]
+        loads = [source for source in phase.inputs.values() if isinstance(source, Access)]
+        for access, writes in [*[(load, False) for load in loads], *[(target, True) for target in targets]]:
+            size = plan.nest.operands[access.operand].dtype.itemsize
+            if access.operand in places:
+                given = access._replace(operand=places.index(access.operand))
+                spans.append(span_of(given, (*outer, *phase.inner), axis, rows, size, per, writes))
+    return merged(spans)
 
 
 def steps_of(plan: Plan, lowered: Lowered) -> Steps:

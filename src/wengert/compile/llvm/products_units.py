@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from ..kernels import Kernel
+from ..kernels import Kernel, Span
 from ..nests import Access, Store
 from .machine import Machine
 from .products_code import SIZES, Code
@@ -17,6 +17,7 @@ from .products_matrix import matrix_function, pack_rows_function, padded_pairs
 from .products_packing import MARGIN, Packed, Source, pack_function, packing
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
+from .spans import merged, span_of
 from .vectors import SYMBOL, TYPES
 
 DEEP = 32
@@ -91,6 +92,7 @@ class Generator:
         self.stores = machine_stores(product.stores)
         self.scratch = self._scratch()
         self.masked = product.n % self.lanes != 0
+        self.rows_first = _rows_first(product, plan, machine)
 
     def _scratch(self) -> _Scratch:
         plan, size = self.plan, SIZES[self.kind]
@@ -131,6 +133,7 @@ class Generator:
             scratch=self.scratch.size,
             flops=2 * batches * product.m * product.n * product.k,
             moved=elements * product.dtype.itemsize + sum([_bytes(product, store) for store in product.stores]),
+            spans=_spans(product, plan, self.rows_first) if units else (),
         )
 
     def _units(self, stacks: int, groups: int) -> None:
@@ -145,12 +148,7 @@ class Generator:
         code.write(f"store i64 -1, ptr {packed[1]}")
         epilogue = Epilogue(product.inputs, self.stores, product.operands, tuple(addresses))
         with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
-            rest, stack = code.divide(unit, stacks)
-            rest, group = code.divide(str(rest), groups)
-            batch: list[str | int] = []
-            for extent in reversed(product.batch):
-                rest, index = code.divide(str(rest), extent)
-                batch.insert(0, index)
+            stack, group, batch = self._decoded(unit, stacks, groups)
             tile = code.multiply(stack, plan.stack)
             row = _start(code, plan.rows, tile)
             left = self._factor(addresses, product.a, batch)
@@ -159,6 +157,16 @@ class Generator:
             if plan.pack_right and not plan.long:
                 self._pack_right(at, packed)
             self._panels(at, epilogue)
+
+    def _decoded(self, unit: str, stacks: int, groups: int) -> tuple[str | int, str | int, list[str | int]]:
+        """Return which stack of tiles, group of panels and batch a unit is."""
+        code, batch = self.code, list[str | int]()
+        rest, stack = (unit, 0) if self.rows_first else code.divide(unit, stacks)
+        rest, group = code.divide(str(rest), groups)
+        for extent in reversed(self.product.batch):
+            rest, index = code.divide(str(rest), extent)
+            batch.insert(0, index)
+        return rest if self.rows_first else stack, group, batch
 
     def _factor(self, addresses: list[str], access: Access, batch: list[str | int]) -> str:
         """Return the address of a factor's matrix of a batch."""
@@ -382,6 +390,41 @@ class Generator:
     def _helper(self, name: str, lines: list[str], code: Code) -> None:
         self.helpers[name] = lines
         self.declarations.update(code.text.declarations)
+
+
+def _rows_first(product: Product, plan: Plan, machine: Machine) -> bool:
+    """Whether units of the same rows follow each other, in all batches, so that a thread's units are whole rows.
+
+    So it is where batches lie within the rows of the result and the right factors of all batches stay in the cache: a
+    thread may then have computed these rows of the left factor, and will go on with the same rows of the result.
+    """
+    if plan.pack_right or plan.dots or not product.batch:
+        return False
+    right = _count(product.batch) * product.k * product.n * product.dtype.itemsize
+    strides = [store.target.strides for store in product.stores]
+    return right <= machine.level2 // 2 and all([max(outer) < row for *outer, row, _ in strides])
+
+
+def _spans(product: Product, plan: Plan, rows_first: bool) -> tuple[Span, ...]:
+    """Return where units touch operands, if units of the same rows follow each other."""
+    is_divided = rows_first or (_count(product.batch) == plan.groups == 1)
+    if not is_divided or plan.rows.longer or plan.rows.count % plan.stack:
+        return ()
+    rows, axis = plan.rows.size * plan.stack, len(product.batch)
+    result = (*product.batch, rows, product.n)
+    touched: list[tuple[Access, tuple[int, ...], int | None, bool]] = [
+        (product.a, (*product.batch, rows, product.k), axis, False),
+        (product.b, (*product.batch, product.k, product.n), None, False),
+        *[(source, result, axis, False) for source in product.inputs.values() if isinstance(source, Access)],
+        *[(store.target, result, axis, True) for store in product.stores],
+    ]
+    per = _count(product.batch) * plan.groups
+    return merged(
+        [
+            span_of(access, extents, along, rows, product.operands[access.operand].itemsize, per, writes)
+            for access, extents, along, writes in touched
+        ]
+    )
 
 
 def _count(extents: tuple[int, ...]) -> int:

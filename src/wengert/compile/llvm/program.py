@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from ...errors import NativeCodeError
 from ..kernels import Job, Kernel
 from .arena import LINE, Arena, borrow
 from .builtins import are_possible, builtin
+from .chains import linked
 from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, kernels_ready
 from .effort import work_of
 from .target import MOST_THREADS, available_cores
-from .threads import begin_loop, brief_loop, native_loop, native_timed_loop, pool
+from .threads import begin_loop, brief_loop, chain_kernel, native_loop, native_timed_loop, pool
 
 CHUNKS = 4
 """Pieces that a thread's share of a job has at most, for others to take over when its thread is held up."""
@@ -33,7 +34,8 @@ long, which for a kernel of this size is the time that it takes to compile it we
 BRIEF = 2**21
 """Operations and bytes up to which a program runs without giving the GIL up: some 10 us, while others wait 5 ms for it
 as a rule. Its arena is its own."""
-UNKNOWN = -1
+UNKNOWN, CHAINED = -1, -1
+"""In place of a base's address, and of the job that a chunk belongs to."""
 
 
 def prepare() -> None:
@@ -83,15 +85,19 @@ class _Tables(NamedTuple):
     Attributes:
         segments: rows of width (chunks per share; 0 for a sequence), first chunk, shares (or chunks in sequence), and
             how many chunks are finished when it is over, a sequence counting as one.
-        chunks, alone: rows of function, offset of operands, begin, end: divided among threads, and undivided.
-        owners, alone_owners: which job each row of `chunks`, and of `alone`, belongs to.
+        chunks, alone: rows of function, offset of operands, begin, end: divided among threads, and undivided. For a
+            thread's share of a chain: the kernel that runs chunks, 0, the address of the first one, and how many.
+        links: rows of chunks in chains.
+        owners, alone_owners, link_owners: which job each row of `chunks`, `alone` and `links` belongs to; or CHAINED.
     """
 
     segments: np.ndarray
     chunks: np.ndarray
     alone: np.ndarray
+    links: np.ndarray
     owners: np.ndarray
     alone_owners: np.ndarray
+    link_owners: np.ndarray
 
 
 class _Patches(NamedTuple):
@@ -114,38 +120,54 @@ def _pieces(kernel: Kernel, shares: int) -> int:
     return min(CHUNKS, max(1, kernel.units // (shares * max(1, kernel.grain) * WORTHWHILE)))
 
 
-def _tabulate(jobs: Sequence[Job], addresses: dict[str, int], threads: int) -> _Tables:
+def _tabulate(jobs: Sequence[Job], addresses: dict[str, int], threads: int, chains: bool = True) -> _Tables:
+    """Lay a program out for so many threads; without chains, every job that threads share is a segment."""
+    shares = [shares_of(job.kernel.units, job.kernel.grain, threads) for job in jobs]
+    pieces = [_pieces(job.kernel, count) for job, count in zip(jobs, shares)]
+    slots = accumulate([len(job.operands) for job in jobs], initial=0)
+    rows = [(addresses[job.kernel.name], slot * 8, 0, job.kernel.units) for job, slot in zip(jobs, slots)]
+    working = [number for number, job in enumerate(jobs) if job.kernel.units > 0]
     segments: list[tuple[int, int, int, int]] = []
     chunks: list[tuple[int, int, int, int]] = []
-    alone: list[tuple[int, int, int, int]] = []
     owners: list[int] = []
-    alone_owners: list[int] = []
-    slot = finished = 0
-    for number, job in enumerate(jobs):
-        kernel = job.kernel
-        function, operands, units = addresses[kernel.name], slot * 8, kernel.units
-        slot += len(job.operands)
-        if units <= 0:
+    links: list[tuple[int, int, int, int]] = []
+    link_owners: list[int] = []
+    finished = 0
+    for group in linked(jobs, shares, pieces) if chains else [[number] for number in range(len(jobs))]:
+        number, count = group[0], shares[group[0]]
+        width = pieces[number] if count > 1 else 1
+        if rows[number][-1] <= 0:
             continue
-        alone.append((function, operands, 0, units))
-        alone_owners.append(number)
-        shares = shares_of(units, kernel.grain, threads)
-        if shares > 1:
-            width = _pieces(kernel, shares)
-            finished += shares * width
-            segments.append((width, len(chunks), shares, finished))
-            edges = [units * piece // (shares * width) for piece in range(shares * width + 1)]
-            chunks.extend([(function, operands, begin, end) for begin, end in pairwise(edges)])
-            owners.extend([number] * shares * width)
-            continue
-        if segments and segments[-1][0] == 0:
+        if count > 1:
+            finished += count * width
+            segments.append((width, len(chunks), count, finished))
+        elif segments and segments[-1][0] == 0:
             segments[-1] = (0, segments[-1][1], segments[-1][2] + 1, finished)
         else:
             finished += 1
             segments.append((0, len(chunks), 1, finished))
-        chunks.append(alone[-1])
-        owners.append(number)
-    return _Tables(*[_rows(rows) for rows in (segments, chunks, alone, owners, alone_owners)])
+        if len(group) == 1:
+            chunks += _divided(rows[number], count * width)
+            owners += [number] * count * width
+            continue
+        for share in range(count):
+            chunks.append((chain_kernel(), 0, len(links), len(group)))
+            owners.append(CHAINED)
+            links += [_divided(rows[link], count)[share] for link in group]
+            link_owners += group
+    kept = [segments, chunks, [rows[number] for number in working], links, owners, working, link_owners]
+    tables = _Tables(*[_rows(each) for each in kept])
+    if links:
+        tables.chunks[tables.owners == CHAINED, 2] *= tables.links.strides[0]
+        tables.chunks[tables.owners == CHAINED, 2] += tables.links.ctypes.data
+    return tables
+
+
+def _divided(row: tuple[int, int, int, int], count: int) -> list[tuple[int, int, int, int]]:
+    """Return the rows of chunks into which a row for all units is divided."""
+    function, operands, _, units = row
+    edges = [units * piece // count for piece in range(count + 1)]
+    return [(function, operands, begin, end) for begin, end in pairwise(edges)]
 
 
 def _rows(rows: Sequence[Any]) -> np.ndarray:
@@ -294,9 +316,10 @@ class NativeProgram:
             warnings.warn(f"kernels stay as they were compiled at first: {error}", RuntimeWarning, stacklevel=2)
             addresses = {}
         tables = self._tables
-        for rows, owners in ((tables.chunks, tables.owners), (tables.alone, tables.alone_owners)):
+        owned = (tables.chunks, tables.owners), (tables.alone, tables.alone_owners), (tables.links, tables.link_owners)
+        for rows, owners in owned:
             for row, owner in enumerate(owners.tolist()):
-                address = addresses.get(self.jobs[owner].kernel.name)
+                address = addresses.get(self.jobs[owner].kernel.name) if owner != CHAINED else None
                 if address is not None:
                     rows[row, 0] = address  # one aligned word: who runs at this moment finds the old one or the new
         self._makeshift = []
@@ -326,9 +349,9 @@ class NativeProgram:
         words = (frame.address, addresses.pointer, byte.ctypes.data)
         return builtin(brief_loop(), "program", words, (self, frame, addresses, byte))
 
-    def _run(self, addresses: Addresses, loop: Any) -> None:
+    def _run(self, addresses: Addresses, loop: Any, given: _Frame | None = None) -> None:
         try:
-            frame = self._frames.pop()
+            frame = given or self._frames.pop()
         except IndexError:  # all are in use by other threads
             frame = self._new_frame()
         arena = frame.arena
@@ -347,23 +370,26 @@ class NativeProgram:
             loop.run_alone(frame.address, addresses.pointer)
         finally:
             arena.lock.release()
-            self._frames.append(frame)
+            if given is None:
+                self._frames.append(frame)
 
     def profile(self, addresses: Addresses) -> list[Timing]:
         """Run all jobs, taking the time of each: seconds that threads spent in it, all threads together."""
         self.settle()
         loop, clock = native_timed_loop()
-        for frame in self._frames:
-            frame.times[:] = frame.alone_times[:] = 0
+        addresses_of = dict.fromkeys([job.kernel.name for job in self.jobs], 0)
+        for owner, row in zip(self._tables.alone_owners.tolist(), self._tables.alone.tolist()):
+            addresses_of[self.jobs[owner].kernel.name] = row[0]
+        tables = _tabulate(self.jobs, addresses_of, self.threads, chains=False)
+        frame = _Frame(tables, self._patches, self._stride)
         start, ticks = time.perf_counter(), clock()
-        self._run(addresses, loop)
+        self._run(addresses, loop, frame)
         while (elapsed := time.perf_counter() - start) < 0.005:  # long enough to learn how fast the clock ticks
             pass
         rate = (clock() - ticks) / elapsed
-        frame = self._frames[-1]
         busy = np.zeros(len(self.jobs))
-        np.add.at(busy, self._tables.owners, frame.times[:-1])
-        np.add.at(busy, self._tables.alone_owners, frame.alone_times[:-1])
+        np.add.at(busy, tables.owners, frame.times[:-1])
+        np.add.at(busy, tables.alone_owners, frame.alone_times[:-1])
         return [
             Timing(job.kernel.name, float(spent / rate), job.kernel.units, job.kernel.flops, job.kernel.moved)
             for job, spent in zip(self.jobs, busy)

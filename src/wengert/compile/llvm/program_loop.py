@@ -11,6 +11,7 @@ segments of the program in order:
 - Who waits for long claims what others have left: of a worker that has not woken up yet, or that the system has taken
   off its core; and doesn't wait for long in the next segments, until somebody else is seen to do his share. So a busy
   core costs time in proportion, not a time slice at every job.
+- A share of a chain (see `chains`) is one chunk: a kernel that runs chunks of the jobs in it.
 - Segments without parallelism (serial jobs in sequence) are the calling thread's; workers wait for its counter.
 """
 
@@ -320,14 +321,22 @@ define ptr @wengert_brief(ptr %self, ptr %nothing) {
 }
 """
 
-EXPORTS = ("wengert_spin", "wengert_worker", "wengert_run", "wengert_run_alone", "wengert_brief")
+_CHAIN = """
+define void @wengert_chain(ptr %tables, i64 %links, i64 %count, ptr %scratch) {
+  %chunks = inttoptr i64 %links to ptr
+  call void @chunks(ptr %chunks, i64 0, i64 %count, ptr %tables, ptr %scratch, ptr null)
+  ret void
+}
+"""
+
+EXPORTS = ("wengert_spin", "wengert_worker", "wengert_run", "wengert_run_alone", "wengert_brief", "wengert_chain")
 TIMED_EXPORTS = ("wengert_clock", "wengert_run_timed", "wengert_run_alone_timed")
 
 
 def program_loop(target: Target) -> str:
     """Return the LLVM IR of the functions named in EXPORTS, for a processor."""
     declare, pause = _PAUSE[target.architecture]
-    parts = [COMMON, CHUNK, _WALK, _WORKER, ANSWER, _BRIEF]
+    parts = [COMMON, CHUNK, _WALK, _WORKER, ANSWER, _BRIEF, _CHAIN]
     return "\n".join([declare, _filled(parts, pause, {"T": "", "BEFORE": "", "AFTER": ""})])
 
 

@@ -92,6 +92,12 @@ def brief_loop() -> int:
 
 
 @cache
+def chain_kernel() -> int:
+    """Return the address of the kernel that runs chunks: `begin` is the address of their rows, `end` their number."""
+    return compile_module(_loop_module(), PLAIN)["wengert_chain"]
+
+
+@cache
 def native_timed_loop() -> tuple[Loop, Function]:
     """Return those that take the time of each chunk of work, and the clock that they read."""
     addresses = compile_module(Module(timed_loop(host_target()), TIMED_EXPORTS), PLAIN)
