@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import wengert as wg
@@ -83,6 +84,16 @@ def test_changes_are_noticed(name: str, is_restless: bool, monkeypatch: pytest.M
     CHANGES[name](module)
     for _ in range(3):
         assert compiled(x).tolist() == (module(x) + 0.0).tolist()
+
+
+def test_arrays_as_arguments_are_read_in_every_run_by_one_program() -> None:
+    double = wg.compile(lambda x: x * 2.0)
+    array = np.array([1.0, 2.0])
+    for number in range(6):
+        array[0] = number
+        assert double(array).tolist() == [2.0 * number, 4.0]
+        assert double(array + 1.0).tolist() == [2.0 * number + 2.0, 6.0]
+    assert repr(double).endswith(": 1 program>")
 
 
 def test_a_script_that_assigns_globals_in_every_step_stays_bound() -> None:

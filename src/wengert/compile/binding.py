@@ -169,8 +169,9 @@ class Binding:
         known = program.known
         for place, argument, shape, dtype in self._arguments:
             leaf = arguments[argument]
-            array = array_of(leaf)  # a number of NumPy's has no address that lasts
-            if array is not known[place] and (
+            is_plain = type(leaf) is np.ndarray  # its owner may let it begin elsewhere
+            array = leaf if is_plain else array_of(leaf)  # a number of NumPy's has no address that lasts
+            if (is_plain or array is not known[place]) and (
                 array.shape != shape or array.dtype != dtype or not program.place(place, array)
             ):
                 return False
