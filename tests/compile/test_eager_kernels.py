@@ -65,6 +65,11 @@ CASES: dict[str, tuple[Function, list[np.ndarray], int]] = {
         drawn((2, 3, 8, 8), (4, 3, 3, 3), (4,)),
         400,
     ),
+    "recurrence": (
+        lambda x, h, c, w: wg.concatenate(wg.lstm_states(x - 0.5, h, c, w - 0.5), 0),
+        drawn((4, 3, 8), (3, 2), (3, 2), (8, 2)),
+        200,
+    ),
     "pooling": (lambda x: wg.max_pool2d(x, 2) + wg.avg_pool2d(x, 2), drawn((2, 3, 8, 8)), 20),
     "labels": (lambda x: wg.softmax_cross_entropy(x, wg.tensor(LABELS)), drawn((6, 4)), 40),
     "rows of a table": (lambda x: wg.take(x, wg.tensor(LABELS), axis=0) * 2.0, drawn((5, 3)), 10),

@@ -45,6 +45,8 @@ _PRODUCT, _WINDOW = 5e-12, 30e-12
 _LARGE_PRODUCT = 1 << 18
 """Operations from which on a matrix product pays: BLAS, too, divides those among threads, for which there is no room
 beside ours. Where other work keeps the cores busy, a product of 60 µs took 6 ms in it."""
+_STEPS = 16
+"""Steps of an LSTM that take as long to compile as another operation."""
 _LARGE = 1 << 16
 """Elements from which on reductions and the like pay."""
 
@@ -104,7 +106,7 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     account = accounts.of(key, lambda: saving_of(primitive, operands))
     program = account.program
     if program is None:
-        if not account.matures(tariff.operation):
+        if not account.matures(tariff.operation * _parts_of(primitive, operands)):
             return None
         program = account.program = _made(primitive, operands, params)
     if program is None or program is OFF or raises_floating_point_errors():
@@ -144,6 +146,11 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
         return program if program.executable.is_one_native_call else OFF
 
     return attempt(make)
+
+
+def _parts_of(primitive: Any, operands: Sequence[Any]) -> float:
+    """Return how many operations one comes to, as far as compiling is concerned."""
+    return max(1.0, operands[0].shape[0] / _STEPS) if primitive.name == "lstm_sequence_states" else 1.0
 
 
 def saving_of(primitive: Any, operands: Sequence[Any]) -> float:

@@ -93,6 +93,30 @@ def _is_plain(x: Value, axis: Axes) -> bool:
     return x.dtype in _FLOATS and bool(prod([x.shape[a] for a in axis]))
 
 
+# Recurrence.
+
+
+@_expands("lstm_sequence_states")
+def _lstm_sequence_states(b: Builder, driven: Value, h: Value, c: Value, weight: Value) -> Value | None:
+    if len({value.dtype for value in (driven, h, c, weight)}) > 1 or driven.dtype not in _FLOATS:
+        return None
+    n = c.shape[-1]
+    outputs: list[Value] = []
+    cells: list[Value] = []
+    for step in range(driven.shape[0]):
+        gates = b.call("add", b.call("index", driven, key=(step,)), b.call("row_map", h, weight))
+        write, keep, proposal, show = [
+            b.call("index", gates, key=(Ellipsis, slice(k * n, (k + 1) * n))) for k in range(4)
+        ]
+        kept = b.call("multiply", b.call("sigmoid", keep), c)
+        c = b.call("add", kept, b.call("multiply", b.call("sigmoid", write), b.call("tanh", proposal)))
+        h = b.call("multiply", b.call("sigmoid", show), b.call("tanh", c))
+        outputs.append(h)
+        cells.append(c)
+    stacks = [b.call("stack_along", *states, axis=0) for states in (outputs, cells)]
+    return b.call("stack_along", *stacks, axis=0)
+
+
 # Softmax, normalisation, cross-entropy.
 
 

@@ -59,10 +59,5 @@ def lstm_sequence(
     h, c = (wg.asarray(part) for part in state)
     bias = bias_ih if bias_hh is None else bias_hh if bias_ih is None else wg.asarray(bias_ih) + bias_hh
     driven = wg.linear(x, weight_ih, bias)  # of all steps in one product
-    outputs: list[Tensor] = []
-    for step in reversed(range(len(x))) if reverse else range(len(x)):
-        h, c = wg.lstm_step(driven[step] + wg.linear(h, weight_hh), c)
-        outputs.append(h)
-    if reverse:
-        outputs.reverse()
-    return wg.stack(outputs), (h, c)
+    outputs, cells = wg.lstm_states(wg.flip(driven, 0) if reverse else driven, h, c, weight_hh)
+    return wg.flip(outputs, 0) if reverse else outputs, (outputs[-1], cells[-1])
