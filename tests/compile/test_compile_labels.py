@@ -54,3 +54,22 @@ def test_labels_that_are_written_to_between_runs_are_looked_at_again() -> None:
     with pytest.raises(IndexError, match=r"label 3 at \(1,\) is no class"):
         step(x, labels)
     np.testing.assert_array_equal(weight.detach().numpy(), before)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"), [("uint8", 200), ("int8", 200), ("uint16", 3), ("uint32", 3), ("uint64", 3)]
+)
+def test_labels_of_any_integer_dtype(dtype: str, classes: int) -> None:
+    """Also of those that hold neither negative positions nor the number of classes."""
+    rng = np.random.default_rng(1)
+    logits = wg.tensor(rng.normal(size=(5, classes)), requires_grad=True)
+    labels = wg.tensor([0, 1, 2, 1, 0], dtype=dtype)
+
+    def gradient(logits: Any, labels: Any) -> Any:
+        return wg.grad(lambda z: F.cross_entropy(z, labels))(logits)
+
+    expected = gradient(logits, labels).detach().numpy()
+    compiled = wg.compile(gradient)
+    for _ in range(2):
+        found = compiled(logits, labels).detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=4 * np.finfo(np.float64).eps)

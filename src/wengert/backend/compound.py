@@ -175,7 +175,8 @@ def add_along_axis(x: Array, indices: Array, values: Array, *, axis: int) -> Arr
 
 def scatter_along(buffer: Array, indices: Array, values: Array, axis: int) -> None:
     """Add values into the buffer at positions along an axis, in place; repeated positions add up."""
-    key = _along(indices, axis, buffer.ndim)
+    # Places in the whole buffer are computed from them, which narrower integers would not hold.
+    key = _along(indices.astype(np.intp, copy=False), axis, buffer.ndim)
     if not buffer.flags.c_contiguous:
         np.add.at(buffer, key, values)
         return
@@ -201,7 +202,7 @@ def scatter_rows(buffer: Array, indices: Array, values: Array, axis: int) -> Non
     count = indices.size
     rows = np.moveaxis(values, tuple(range(axis, axis + indices.ndim)), tuple(range(indices.ndim)))
     rows = rows.reshape((count, *target.shape[1:]))
-    flat = indices.reshape(-1)
+    flat = indices.reshape(-1).astype(np.intp, copy=False)
     if not rows.size:
         return
     if target.flags.c_contiguous and rows[0].size > 1 and rows.size < _LOOP:

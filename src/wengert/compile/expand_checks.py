@@ -30,8 +30,9 @@ def with_checks(graph: Graph, condition: Value | None = None) -> tuple[Graph, Va
             continue
         positions, extent = picked
         if picked not in clipped:
-            clipped[picked] = _clip(builder, positions, extent)
-            flags.append(_all_inside(builder, positions, extent))
+            wide = _wide(builder, positions, extent)
+            clipped[picked] = _clip(builder, wide, extent)
+            flags.append(_all_inside(builder, wide, extent))
         first, _, *rest = equation.inputs
         operands = (first, clipped[picked], *rest)
         builder.equations.append(Equation(equation.primitive, operands, equation.params, equation.outputs))
@@ -61,6 +62,12 @@ def _positions(equation: Equation) -> tuple[Value, int] | None:
     if not extent or (array is not None and bool(((array >= -extent) & (array < extent)).all())):
         return None
     return positions, extent
+
+
+def _wide(b: Builder, positions: Value, extent: int) -> Value:
+    """Return positions in a dtype that has both ends of the range."""
+    limits = np.iinfo(positions.dtype)
+    return positions if limits.min <= -extent and extent <= limits.max else b.cast(positions, np.dtype(np.int64))
 
 
 def _clip(b: Builder, positions: Value, extent: int) -> Value:
