@@ -89,3 +89,49 @@ def test_numbers_of_numpys_are_read_where_they_are() -> None:
         x, y = one * float(k), one + float(k)
         assert isinstance(x.numpy(), np.ndarray | np.generic)
         assert compiled(x, y).item() == 4 * k + 1.5
+
+
+def test_numbers_and_names_are_those_of_each_call() -> None:
+    """The same call again and again, so that it is bound, and then another one, which must be told from it."""
+    combine = wg.compile(lambda x, y=None, *, factor=1, shift=0.0: (x if y is None else x - y) * factor + shift)
+    a, b = tensors(1.0, 5.0)
+    for _ in range(2):
+        for _ in range(4):
+            assert numbers(combine(a, factor=2)) == [2.0, -2.0]
+        assert numbers(combine(a, factor=2.0)) == [2.0, -2.0]
+        assert numbers(combine(a, factor=True)) == [1.0, -1.0]
+        assert numbers(combine(a, factor=3)) == [3.0, -3.0]
+        assert numbers(combine(a, shift=2)) == [3.0, 1.0]
+        assert numbers(combine(a, factor=2, shift=-0.5)) == [1.5, -2.5]
+        assert numbers(combine(a, shift=2, factor=2)) == [4.0, 0.0]
+        assert numbers(combine(a, b, factor=2)) == [-8.0, 8.0]
+        assert numbers(combine(b, y=a, factor=2)) == [8.0, -8.0]
+        assert numbers(combine(a, a, factor=2)) == [0.0, 0.0]
+
+
+def test_dicts_are_told_apart_by_their_keys() -> None:
+    subtract = wg.compile(lambda pair: pair["a"] - pair["b"])
+    a, b = tensors(1.0, 5.0)
+    for _ in range(4):
+        assert numbers(subtract({"a": a, "b": b})) == [-4.0, 4.0]
+    assert numbers(subtract({"b": a, "a": b})) == [4.0, -4.0]
+    assert numbers(subtract({"a": b, "b": a})) == [4.0, -4.0]
+    assert numbers(subtract({"a": a, "b": b, "c": b})) == [-4.0, 4.0]
+    with pytest.raises(KeyError):
+        subtract({"a": a, "c": b})
+
+
+def test_objects_that_are_arguments_are_looked_into() -> None:
+    class Settings:
+        factor = 2.0
+
+    settings = Settings()
+    scale = wg.compile(lambda x, settings: x * settings.factor)
+    (a,) = tensors(1.0)
+    for _ in range(4):
+        assert numbers(scale(a, settings)) == [2.0, -2.0]
+    settings.factor = 3.0
+    assert numbers(scale(a, settings)) == [3.0, -3.0]
+    Settings.factor = 4.0
+    del settings.factor
+    assert numbers(scale(a, settings)) == [4.0, -4.0]

@@ -99,9 +99,9 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for such arguments; the first call with arguments of a kind makes it."""
         repeat = self._repeat
-        if repeat is not None and not kwargs:
+        if repeat is not None:
             try:
-                answer = repeat.run(args)
+                answer = repeat.run(args, kwargs)
             except Unsure:
                 self._unsure += 1
                 return self.function(*args, **kwargs)
@@ -125,7 +125,7 @@ class Compiled:
                         past = states()
                     try:
                         answer = path.run(leaves)
-                        self._repeat = repeat_of(path, args, leaves) if not kwargs else None
+                        self._repeat = repeat_of(path, args, kwargs, leaves)
                         return answer
                     except Changed as changed:
                         reason = reason or str(changed)

@@ -1,95 +1,148 @@
-"""The same call again: Tensors of the kinds that it had, in tuples and lists as they were, are not looked at twice."""
+"""The same call again: Tensors of the kinds that it had, and all else as it was, are not looked at twice."""
 
 # The slots of Tensor are read here.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..config import settings
 from ..core import boxing, capturing
 from ..core.recording import is_recording
+from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from .binding import UNBOUND
 from .paths import Path
 
-_CONTAINERS = (tuple, list)
-_Form = tuple[type, "list[_Form | None]"]
-"""The kind of a container, and the forms of what is in it: None for anything else than a tuple or a list."""
+_CONTAINERS = (tuple, list, dict)
+
+
+class _Form(NamedTuple):
+    """What a container is: its kind, the keys of a dict, and the forms of what is in it, None for leaves."""
+
+    kind: type
+    keys: tuple[Any, ...]
+    parts: list[_Form | None]
 
 
 class Repeat:
     """A bound path, and what arguments of the kind that it is for look like."""
 
-    __slots__ = ("_dtype", "_forms", "_is_flat", "_kinds", "_mode", "_path")
+    __slots__ = ("_dtype", "_forms", "_is_flat", "_mode", "_names", "_others", "_path", "_tensors")
 
-    def __init__(self, path: Path, args: Sequence[Any], leaves: Sequence[Any]) -> None:
+    def __init__(self, path: Path, args: Sequence[Any], named: Mapping[str, Any], leaves: Sequence[Any]) -> None:
         self._path = path
-        self._forms = [_form_of(arg) for arg in args]
+        self._forms = [_form_of(arg) for arg in (*args, *named.values())]
+        self._names = tuple(named)
         self._is_flat = not any(self._forms)
-        self._kinds = [(leaf._data.shape, leaf._data.dtype, leaf._node is None) for leaf in leaves]
+        self._tensors = [
+            (place, leaf._data.shape, leaf._data.dtype, leaf._node is None)
+            for place, leaf in enumerate(leaves)
+            if type(leaf) is boxing.Tensor
+        ]
+        self._others = [(place, leaf) for place, leaf in enumerate(leaves) if type(leaf) is not boxing.Tensor]
         self._mode = is_recording()
         self._dtype = settings.default_dtype
 
-    def fits(self, args: Sequence[Any], leaves: Sequence[Any]) -> bool:
+    def fits(self, args: Sequence[Any], named: Mapping[str, Any], leaves: Sequence[Any]) -> bool:
         """Whether the leaves are all that the arguments hold: nothing is in containers that are unknown here."""
         taken: list[Any] = []
-        return _take_apart(args, self._forms, taken) and list(map(id, taken)) == list(map(id, leaves))
+        whole = (*args, *named.values())
+        return _take_apart(whole, self._forms, taken) and list(map(id, taken)) == list(map(id, leaves))
 
-    def run(self, args: Sequence[Any]) -> Any:
+    def run(self, args: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """Run the path on such arguments; return UNBOUND if they are others, or anything else is."""
-        path, kinds = self._path, self._kinds
+        path = self._path
         if (
             path.binding is None
             or capturing.engaged
             or open_traces()
-            or len(args) != len(self._forms)
             or is_recording() is not self._mode
             or settings.default_dtype is not self._dtype
         ):
             return UNBOUND
         leaves = args
+        if named or self._names:
+            if tuple(named) != self._names:
+                return UNBOUND
+            leaves = (*args, *named.values())
+        if len(leaves) != len(self._forms):
+            return UNBOUND
         if not self._is_flat:
-            leaves = []
-            if not _take_apart(args, self._forms, leaves):
+            taken: list[Any] = []
+            if not _take_apart(leaves, self._forms, taken):
                 return UNBOUND
-        for leaf, (shape, dtype, untracked) in zip(leaves, kinds):
-            if type(leaf) is not boxing.Tensor or (leaf._node is None) is not untracked:
-                return UNBOUND
+            leaves = taken
+        return path.run_bound(leaves) if self._are_alike(leaves) else UNBOUND
+
+    def _are_alike(self, leaves: Sequence[Any]) -> bool:
+        """Whether leaves are Tensors of the same kinds, none of them twice, and otherwise the very same objects."""
+        for place, other in self._others:
+            if leaves[place] is not other:
+                return False
+        tensors = self._tensors
+        for place, shape, dtype, untracked in tensors:
+            leaf = leaves[place]
+            if type(leaf) is not boxing.Tensor:
+                return False
+            node = leaf._node
+            if (node is None) is not untracked or (node is not None and _has_hooks(node)):
+                return False
             data = leaf._data
             if data.shape != shape or data.dtype is not dtype:
-                return UNBOUND
-        if len(leaves) > 1 and len({id(leaf) for leaf in leaves}) != len(leaves):
-            return UNBOUND
-        return path.run_bound(leaves)
+                return False
+        return len(tensors) < 2 or len({id(leaves[place]) for place, *_ in tensors}) == len(tensors)
+
+
+def _has_hooks(node: Any) -> bool:
+    return type(node) is Leaf and bool(node.hooks or node.after_accumulate)
 
 
 def _form_of(arg: Any) -> _Form | None:
-    return (type(arg), [_form_of(part) for part in arg]) if type(arg) in _CONTAINERS else None
+    if type(arg) not in _CONTAINERS:
+        return None
+    is_dict = type(arg) is dict
+    return _Form(type(arg), tuple(arg) if is_dict else (), [_form_of(x) for x in (arg.values() if is_dict else arg)])
 
 
-def _take_apart(args: Sequence[Any], forms: Sequence[_Form | None], leaves: list[Any]) -> bool:
+def _take_apart(args: Any, forms: Sequence[_Form | None], leaves: list[Any]) -> bool:
     """Append the leaves of arguments of such forms; return False if they have others."""
     for arg, form in zip(args, forms):
         if form is None:
             leaves.append(arg)
             continue
-        kind, parts = form
-        if type(arg) is not kind or len(arg) != len(parts) or not _take_apart(arg, parts, leaves):
+        kind, keys, parts = form
+        if type(arg) is not kind or len(arg) != len(parts):
+            return False
+        if kind is dict:
+            if tuple(arg) != keys:
+                return False
+            arg = arg.values()
+        if not _take_apart(arg, parts, leaves):
             return False
     return True
 
 
-def repeat_of(path: Path, args: tuple[Any, ...], leaves: Sequence[Any]) -> Repeat | None:
-    """Return what makes the same call again quick; None if its arguments are more than Tensors in tuples and lists."""
+def repeat_of(path: Path, args: Sequence[Any], named: Mapping[str, Any], leaves: Sequence[Any]) -> Repeat | None:
+    """Return what makes the same call again quick; None if its arguments hold more than what is known here.
+
+    That are Tensors, in tuples, lists and dicts, and other objects that are no arrays, which must then be the same.
+    """
     if path.binding is None or path.draws:
         return None
-    if not all([type(leaf) is boxing.Tensor and isinstance(leaf._data.shape, tuple) for leaf in leaves]):
-        return None
-    repeat = Repeat(path, args, leaves)
-    return repeat if repeat.fits(args, leaves) else None
+    for leaf in leaves:
+        if isinstance(leaf, (boxing.Tensor, np.ndarray, np.generic)) and not _is_plain_tensor(leaf):
+            return None
+    repeat = Repeat(path, args, named, leaves)
+    return repeat if repeat.fits(args, named, leaves) else None
+
+
+def _is_plain_tensor(leaf: Any) -> bool:
+    return type(leaf) is boxing.Tensor and isinstance(leaf._data.shape, tuple) and not _has_hooks(leaf._node)
 
 
 __all__ = ["Repeat", "repeat_of"]
