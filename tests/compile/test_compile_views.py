@@ -33,7 +33,20 @@ def detached(x: Any) -> Any:
     return (x.detach(),)
 
 
-FUNCTIONS = [doubled_and_its_part, part_before_the_whole, reshaped, sliced, detached]
+def two_views_of_what_is_not_returned(x: Any) -> Any:
+    y = x * 2
+    return {"row": y[None], "column": (y[:, None], y.sum())}["column"][0], y[None]
+
+
+def views_of_views(x: Any) -> Any:
+    y = x[:, None] * 2
+    return y[None], y[None][..., 0], y.reshape(-1)[::-1]
+
+
+FUNCTIONS = [
+    *(doubled_and_its_part, part_before_the_whole, reshaped, sliced, detached),
+    *(two_views_of_what_is_not_returned, views_of_views),
+]
 
 
 def after_writes(function: Callable[[Any], Any]) -> list[Any]:
@@ -121,6 +134,25 @@ def test_a_leaf_that_is_returned_twice_is_the_same_object() -> None:
     for _ in range(2):
         _, first, second = compiled(wg.ones(4))
         assert first is second
+
+
+def test_views_in_a_nesting_share_memory_and_the_tape() -> None:
+    def function(w: Any) -> Any:
+        y = w * w
+        return {"row": y[None], "columns": [y[:, None], None]}
+
+    gradients: list[Any] = []
+    for called in (function, *[wg.compile(function)] * 3):
+        w = wg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        found = called(w)
+        (found["row"] * found["columns"][0].T).sum().backward()
+        assert w.grad is not None
+        gradients.append(w.grad.tolist())
+        with wg.no_grad():
+            found["row"].fill_(7.0)
+        assert found["columns"][0].tolist() == [[7.0], [7.0], [7.0]]
+    # By hand: the sum of w^4 has the derivative 4 w^3.
+    assert gradients == [[4.0, 32.0, 108.0]] * 4
 
 
 def test_views_of_results_and_of_parameters_are_on_the_tape() -> None:

@@ -38,7 +38,7 @@ from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
 from .graph import Equation, Graph, Value
-from .results import viewed_in
+from .results import shared_bases, viewed_in
 from .sources import SeedSource, Source, Unsure
 
 _CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
@@ -75,6 +75,7 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     if not is_recording():
         return None
     returned = flatten(result)[0]
+    returned += shared_bases(returned, trace.holds)
     visible = {id(leaf) for leaf in returned}
     leaves = list({id(leaf): leaf for leaf in returned if _is_tracked(leaf, trace, visible)}.values())
     sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]

@@ -14,7 +14,7 @@ from ..core.pytree import Structure, flatten
 from ..core.tracing import leaked
 from .capture import Brought, CaptureTrace
 from .graph import Value
-from .results import Result, viewed_in
+from .results import Result, shared_bases, viewed_in
 from .sources import CompileError, Source
 
 
@@ -35,6 +35,7 @@ class Effects(NamedTuple):
 def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
     """Return what a captured function has returned, leaf by leaf, in which structure, and what else it has done."""
     leaves, structure = flatten(result)
+    leaves += shared_bases(leaves, trace.holds)  # beyond what the structure asks for
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans: list[Result] = []
     places: dict[int, int] = {}

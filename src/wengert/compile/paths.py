@@ -318,7 +318,7 @@ class Path:
         shown = iter(outs[sum(self.counts) :])
         for say, values in self.reports:
             say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
-        return self.structure.unflatten(leaves)
+        return self.structure.unflatten(leaves[: self.structure.count])
 
     def redo(self, arguments: Sequence[Any]) -> Any:
         """Do what the captured run has done, without native code; return what the function returns."""

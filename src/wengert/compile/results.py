@@ -45,6 +45,17 @@ def viewed_in(leaf: Any) -> tuple[Any, Viewed] | None:
     return alias.base, Viewed(None, alias.steps, alias.root is None)
 
 
+def shared_bases(leaves: Sequence[Any], is_outside: Callable[[Any], bool]) -> list[Any]:
+    """Return what several leaves are views of, and is none itself: as they share its memory, it has to be made."""
+    visible = {id(leaf) for leaf in leaves}
+    counts: dict[int, tuple[Any, int]] = {}
+    for leaf in {id(leaf): leaf for leaf in leaves if type(leaf) is boxing.Tracer}.values():
+        base, _ = viewed_in(leaf) or (None, None)
+        if type(base) is boxing.Tracer and id(base) not in visible and not is_outside(base):
+            counts[id(base)] = (base, counts.get(id(base), (base, 0))[1] + 1)
+    return [base for base, count in counts.values() if count > 1]
+
+
 def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     """Return the leaves of the result, given the outputs of the program in order, and the arguments."""
     made = iter(outputs)
@@ -84,7 +95,8 @@ def joiner(structure: Structure) -> Callable[[list[Any]], Any]:
 
     text = spelled(structure)
     if text is None:
-        return structure.unflatten
+        count = structure.count
+        return lambda leaves: structure.unflatten(leaves[:count])
     made: dict[str, Any] = {}
     exec(f"def joined(leaves):\n    return {text}\n", made)
     return made["joined"]
