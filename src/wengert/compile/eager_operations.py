@@ -45,6 +45,7 @@ _PRODUCT, _WINDOW = 5e-12, 30e-12
 _LARGE_PRODUCT = 1 << 18
 """Operations from which on a matrix product pays: BLAS, too, divides those among threads, for which there is no room
 beside ours. Where other work keeps the cores busy, a product of 60 µs took 6 ms in it."""
+_SUMS = ("sum_over", "mean_over")
 _STEPS = 16
 """Steps of an LSTM that take as long to compile as another operation."""
 _LARGE = 1 << 16
@@ -96,8 +97,8 @@ class Operation(Program):
 
 def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     """Return what native code makes of raw operands; None where it is NumPy's turn."""
-    if primitive.view or len(operands) > _MOST_OPERANDS:
-        return None
+    if primitive.view or len(operands) > _MOST_OPERANDS or _moves_about(primitive):
+        return None  # sooner than a key is made, which may take as long as the operation itself
     try:
         copies = primitive.kind == BILINEAR  # as NumPy does for its products
         key = (primitive, *[_key_of(x, copies) for x in operands], *[(k, frozen(v)) for k, v in params.items()])
@@ -148,6 +149,11 @@ def _made(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     return attempt(make)
 
 
+def _moves_about(primitive: Any) -> bool:
+    """Return whether an operation does nothing but move elements about, which is as quick in NumPy."""
+    return primitive.kind == LINEAR and primitive.name not in _SUMS
+
+
 def _parts_of(primitive: Any, operands: Sequence[Any]) -> float:
     """Return how many operations one comes to, as far as compiling is concerned."""
     return max(1.0, operands[0].shape[0] / _STEPS) if primitive.name == "lstm_sequence_states" else 1.0
@@ -169,8 +175,8 @@ def saving_of(primitive: Any, operands: Sequence[Any]) -> float:
         return 0.0 if largest < least else seconds + largest * _FUNCTION * (least != native.FROM["add"])
     if kind == OPAQUE:
         return seconds + largest * _FUNCTION
-    if kind == LINEAR and name not in ("sum_over", "mean_over"):
-        return 0.0  # moving elements about is as quick in NumPy
+    if _moves_about(primitive):
+        return 0.0
     return seconds if largest >= _LARGE else 0.0
 
 
