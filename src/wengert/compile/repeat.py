@@ -32,18 +32,16 @@ class _Form(NamedTuple):
 class Repeat:
     """A bound path, and what arguments of the kind that it is for look like."""
 
-    __slots__ = ("_dtype", "_forms", "_is_flat", "_mode", "_names", "_others", "_path", "_tensors")
+    __slots__ = ("_dtype", "_forms", "_is_flat", "_kinds", "_mode", "_names", "_others", "_path", "_places")
 
     def __init__(self, path: Path, args: Sequence[Any], named: Mapping[str, Any], leaves: Sequence[Any]) -> None:
         self._path = path
         self._forms = [_form_of(arg) for arg in (*args, *named.values())]
         self._names = tuple(named)
         self._is_flat = not any(self._forms)
-        self._tensors = [
-            (place, leaf._data.shape, leaf._data.dtype, leaf._node is None)
-            for place, leaf in enumerate(leaves)
-            if type(leaf) is boxing.Tensor
-        ]
+        self._places = [place for place, leaf in enumerate(leaves) if type(leaf) is boxing.Tensor]
+        tensors = [leaves[place] for place in self._places]
+        self._kinds = [(tensor._data.shape, tensor._data.dtype, tensor._node is None) for tensor in tensors]
         self._others = [(place, leaf) for place, leaf in enumerate(leaves) if type(leaf) is not boxing.Tensor]
         self._mode = is_recording()
         self._dtype = settings.default_dtype
@@ -81,12 +79,12 @@ class Repeat:
 
     def _are_alike(self, leaves: Sequence[Any]) -> bool:
         """Whether leaves are Tensors of the same kinds, none of them twice, and otherwise the very same objects."""
-        for place, other in self._others:
-            if leaves[place] is not other:
-                return False
-        tensors = self._tensors
-        for place, shape, dtype, untracked in tensors:
-            leaf = leaves[place]
+        if self._others:
+            for place, other in self._others:
+                if leaves[place] is not other:
+                    return False
+            leaves = [leaves[place] for place in self._places]
+        for leaf, (shape, dtype, untracked) in zip(leaves, self._kinds):
             if type(leaf) is not boxing.Tensor:
                 return False
             node = leaf._node
@@ -95,7 +93,7 @@ class Repeat:
             data = leaf._data
             if data.shape != shape or data.dtype is not dtype:
                 return False
-        return len(tensors) < 2 or len({id(leaves[place]) for place, *_ in tensors}) == len(tensors)
+        return len(leaves) < 2 or len(set(map(id, leaves))) == len(leaves)
 
 
 def _has_hooks(node: Any) -> bool:
