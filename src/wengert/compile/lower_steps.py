@@ -12,7 +12,7 @@ from .expand_checks import with_checks
 from .expand_staged import staged
 from .fuse import Fusion
 from .fuse_groups import Group
-from .fuse_storage import FUSED, HOST
+from .fuse_storage import FUSED, HOST, WINDOWS
 from .graph import Equation, Graph, Value
 from .lower import NestWriter, Step
 from .lower_forms import StepForms
@@ -79,7 +79,10 @@ class Program:
     def _is_kernel(self, equation: Equation) -> bool:
         if self.effort == HOST:
             return True
-        return is_product(equation) or is_long_stack(equation) or kernels_for(equation) is not None
+        name = equation.primitive.name
+        if name in WINDOWS:
+            return kernels_for(equation) is not None
+        return is_product(equation) if name == "matrix_product" else is_long_stack(equation)
 
     def _steps(self, groups: list[Group]) -> list[Step]:
         kept = self._kept()

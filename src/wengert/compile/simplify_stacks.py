@@ -106,6 +106,8 @@ Term = tuple[Value, Value]
 
 def with_joined_products(graph: Graph) -> Graph:
     """Return the graph with long sums of products of small factors as products of stacks."""
+    if sum([equation.primitive.name == "matrix_product" for equation in graph.equations]) < FEW_TERMS:
+        return graph
     joining = _Joining(graph)
     equations: list[Equation] = []
     for equation in graph.equations:
