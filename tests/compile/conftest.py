@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compile.eager_programs import forget
-from wengert.compile import eager, eager_derivatives, eager_sweeps
+from wengert.compile import eager, eager_boxed, eager_derivatives, eager_sweeps
 from wengert.core import native
 
 
@@ -21,6 +21,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(native, "smallest_matrix", 1)
     monkeypatch.setattr(native, "SMALLEST_MATRIX", 1)
     monkeypatch.setattr(eager_derivatives, "_ROWS_OF", 1)
+    monkeypatch.setattr(eager_boxed, "_LARGE", 0)
     monkeypatch.setattr(native, "factor", 1 << 62)
     monkeypatch.setattr(eager_sweeps, "LARGE", 1)
     monkeypatch.setattr(eager.tariff, "share", 0.0)

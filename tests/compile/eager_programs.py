@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import wengert as wg
-from wengert.compile import eager_chains, eager_derivatives, eager_operations, eager_sweeps, eager_updates
+from wengert.compile import (
+    eager_boxed,
+    eager_chains,
+    eager_derivatives,
+    eager_operations,
+    eager_sweeps,
+    eager_updates,
+)
 from wengert.core import native
 
 
 def forget() -> None:
     """Forget all programs of eager code."""
-    for accounts in (
-        eager_chains.accounts,
-        eager_operations.accounts,
-        eager_sweeps.accounts,
-        eager_updates.accounts,
-        eager_derivatives.accounts,
-    ):
-        accounts.clear()
+    for module in (eager_boxed, eager_chains, eager_derivatives, eager_operations, eager_sweeps, eager_updates):
+        module.accounts.clear()
 
 
 def without_kernels(run: Callable[[], Any]) -> Any:

@@ -90,6 +90,10 @@ class Accounts:
         with self._lock:
             self._accounts.clear()
 
+    def all(self) -> list[Account]:
+        """Return the accounts that there are."""
+        return list(self._accounts.values())
+
     def programs(self) -> list[Any]:
         """Return the programs that there are."""
         return [account.program for account in self._accounts.values() if isinstance(account.program, Program)]

@@ -108,7 +108,7 @@ class _Task:
     def _run(self, trace: CaptureTrace) -> list[tuple[int, Any]]:
         survey = self.survey
         tracers = [tracer_of(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
-        twins, way = twins_of(survey, tracers, self.route)
+        twins, way = twins_of(survey, survey.over(tracers), self.route)
         places = survey.places
         arguments = [None if node not in places else twins[places[node]] for node in self.nodes]
         extras = [None if extra is None else tracers[survey.numbers[id(extra)]] for extra in self.extras]

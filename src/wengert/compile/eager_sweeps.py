@@ -53,69 +53,40 @@ LARGE = 1 << 14
 """Elements that Nodes keep on average, or the sweep is left to NumPy: where less is read, less is saved by fusing."""
 _SAMPLE = 64
 """Nodes after which one knows."""
-_MOST_NODES = 2000
+MOST_NODES = 2000
 """Nodes of a sweep beyond which nobody would wait for a program."""
 ELEMENT = 2e-9
 """Seconds that are saved for each element of each Node's value."""
 MOST_FAILURES = 8
 """Runs that came to something infinite before a program is given up."""
-_sequence = attrgetter("sequence")
+by_age = attrgetter("sequence")
 _trusted: set[Any] = set()
 
 
-class Survey:
-    """A tape as a program sees it.
+def trusted() -> set[Any]:
+    """Return the primitives whose rules a program may be made of: all but those of users."""
+    if not _trusted:
+        _trusted.update([*REGISTRY, PROJECTION, ARGUMENT])
+    return _trusted
 
-    Args:
-        seeds: pairs of a Node and its cotangent, or None where that doesn't come from outside.
-        targets: Nodes whose cotangents are wanted.
-        route: the Nodes to pull through, see `core.reach`.
-        least: elements that Nodes must keep on average; `LARGE` unless it is given.
+
+class Arrays:
+    """Arrays that go into a program.
 
     Attributes:
-        nodes: those to pull through, the youngest first.
-        ends: where the program ends: leaves, and Nodes at which the sweep itself goes on.
-        places: the number of every Node, ends after the others.
-        arrays: seeds and residuals, each once.
+        arrays: each once.
         orders: the order of their axes in memory, where it is another than theirs.
-        key: what the program depends on.
+        numbers: by identity.
         work: elements of all arrays.
     """
 
-    __slots__ = ("arrays", "ends", "key", "nodes", "numbers", "orders", "places", "work")
+    __slots__ = ("arrays", "numbers", "orders", "work")
 
-    def __init__(
-        self, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None, least: float | None = None
-    ) -> None:
-        least = LARGE if least is None else least
-        self.nodes, self.ends, statics = _met(seeds, route, least)
-        self.places = {node: place for place, node in enumerate([*self.nodes, *self.ends])}
+    def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
         self.orders: list[tuple[int, ...] | None] = []
         self.numbers: dict[int, int] = {}
         self.work = 0
-        places = self.places
-        parts: list[Any] = [
-            tuple([(places[node], None if bar is None else self.number_of(bar)) for node, bar in seeds])
-        ]
-        if targets:
-            parts.append(tuple([place for node, place in places.items() if node in targets]))
-        for node in self.nodes:
-            inputs = _inputs_of(node, route) or ()
-            parents = tuple([None if parent is None else places[parent] for parent in inputs])
-            parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
-        if self.work < least * len(self.nodes):
-            raise Unkeyed
-        parts.extend([(type(end), end.shape, end.dtype) for end in self.ends])
-        self.key = tuple(parts)
-
-    def _saved(self, saved: Any) -> Any:
-        if type(saved) is not tuple:
-            return frozen(saved)
-        return tuple([self.number_of(value) if hasattr(value, "nbytes") else self._other(value) for value in saved])
-
-    def _other(self, value: Any) -> Any:
-        return self._saved(value) if type(value) is tuple else frozen(value)
 
     def number_of(self, value: Any) -> Any:
         """Return the number of an array among those that go in, with its kind where it is met for the first time."""
@@ -138,14 +109,71 @@ class Survey:
         return number
 
 
+class Survey(Arrays):
+    """A tape as a program sees it.
+
+    Args:
+        seeds: pairs of a Node and its cotangent, or None where that doesn't come from outside.
+        targets: Nodes whose cotangents are wanted.
+        route: the Nodes to pull through, see `core.reach`.
+        least: elements that Nodes must keep on average; `LARGE` unless it is given.
+
+    Attributes:
+        nodes: those to pull through, the youngest first.
+        ends: where the program ends: leaves, and Nodes at which the sweep itself goes on.
+        places: the number of every Node, ends after the others.
+        key: what the program depends on.
+    """
+
+    __slots__ = ("ends", "key", "nodes", "places")
+
+    def __init__(
+        self, seeds: Sequence[Any], targets: frozenset[Node], route: Route | None, least: float | None = None
+    ) -> None:
+        super().__init__()
+        least = LARGE if least is None else least
+        self.nodes, self.ends, statics = _met(seeds, route, least)
+        self.places = {node: place for place, node in enumerate([*self.nodes, *self.ends])}
+        places = self.places
+        parts: list[Any] = [
+            tuple([(places[node], None if bar is None else self.number_of(bar)) for node, bar in seeds])
+        ]
+        if targets:
+            parts.append(tuple([place for node, place in places.items() if node in targets]))
+        for node in self.nodes:
+            inputs = inputs_of(node, route) or ()
+            parents = tuple([None if parent is None else places[parent] for parent in inputs])
+            parts.append((node.primitive, parents, statics[node], node.dtype, self._saved(needed(node)), node.shape))
+        if self.work < least * len(self.nodes):
+            raise Unkeyed
+        parts.extend([(type(end), end.shape, end.dtype) for end in self.ends])
+        self.key = tuple(parts)
+
+    def _saved(self, saved: Any) -> Any:
+        if type(saved) is not tuple:
+            return frozen(saved)
+        return tuple([self.number_of(value) if hasattr(value, "nbytes") else self._other(value) for value in saved])
+
+    def _other(self, value: Any) -> Any:
+        return self._saved(value) if type(value) is tuple else frozen(value)
+
+    def over(self, tracers: Sequence[Any]) -> Callable[[Any], Any]:
+        """Return a function that puts tracers in the place of arrays."""
+
+        def replaced(saved: Any) -> Any:
+            if type(saved) is tuple:
+                return tuple([replaced(value) for value in saved])
+            return tracers[self.numbers[id(saved)]] if isinstance(saved, (np.ndarray, np.generic)) else saved
+
+        return replaced
+
+
 def _met(seeds: Sequence[Any], route: Route | None, least: float) -> tuple[list[Node], list[Node], dict[Node, Any]]:
     """Return the Nodes to pull through, the youngest first, the ends, and the static parameters as parts of a key.
 
     Raises:
         Unkeyed: they are small, or only the sweep itself can pull through the very first.
     """
-    if not _trusted:
-        _trusted.update([*REGISTRY, PROJECTION, ARGUMENT])
     statics: dict[Node, Any] = {}
     ends: dict[Node, Any] = {}
     stack = [node for node, _ in seeds]
@@ -154,15 +182,21 @@ def _met(seeds: Sequence[Any], route: Route | None, least: float) -> tuple[list[
         node = stack.pop()
         if node in statics or node in ends:
             continue
-        static = _static_of(node, route)
-        if static is OFF:
+        if _is_end(node, route):
             ends[node] = None
             continue
-        statics[node] = static
+        statics[node] = ()
         total += _size_of(node)
-        if len(statics) + len(ends) > _MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * least):
+        if len(statics) + len(ends) > MOST_NODES or (len(statics) == _SAMPLE and total < _SAMPLE * least):
             raise Unkeyed
-        stack.extend([parent for parent in (_inputs_of(node, route) or ()) if parent is not None])
+        stack.extend([parent for parent in (inputs_of(node, route) or ()) if parent is not None])
+    for node in list(statics):  # once it is known that they are large: this takes longer than all of the above
+        params = getattr(node, "params", None)  # the fast path leaves it out
+        try:
+            statics[node] = frozen(params) if params else ()
+        except Unkeyed:
+            del statics[node]
+            ends[node] = None
     for node in _below([end for end in ends if end.inputs], route):
         if statics.pop(node, None) is not None:
             ends[node] = None  # more may come from below what the sweep has to do itself
@@ -170,27 +204,21 @@ def _met(seeds: Sequence[Any], route: Route | None, least: float) -> tuple[list[
         ends[node] = statics.pop(node)  # what all outputs have together is no array, and cannot be handed over
     if total < least * len(statics) or not all([node in statics for node, _ in seeds]):
         raise Unkeyed
-    used = {p for node in statics for p in (_inputs_of(node, route) or ())}
-    return sorted(statics, key=_sequence, reverse=True), [end for end in ends if end in used], statics
+    used = {p for node in statics for p in (inputs_of(node, route) or ())}
+    return sorted(statics, key=by_age, reverse=True), [end for end in ends if end in used], statics
 
 
-def _inputs_of(node: Node, route: Route | None) -> tuple[Node | None, ...] | None:
+def inputs_of(node: Node, route: Route | None) -> tuple[Node | None, ...] | None:
     """Return the Nodes that a sweep goes on to; None if it ends at this one."""
     return node.inputs if route is None else route.get(node)
 
 
-def _static_of(node: Node, route: Route | None) -> Any:
-    """Return what a program depends on of a Node's parameters; `OFF` if it ends here."""
-    if type(node) is not Node or node.primitive not in _trusted or _inputs_of(node, route) is None:
-        return OFF
-    for value in node.saved if type(node.saved) is tuple else ():
-        if isinstance(value, boxing.Tensor):
-            return OFF
-    params = getattr(node, "params", None)  # the fast path leaves it out
-    try:
-        return frozen(params) if params else ()
-    except Unkeyed:
-        return OFF
+def _is_end(node: Node, route: Route | None) -> bool:
+    """Return whether a program ends at a Node, whatever its parameters are."""
+    if type(node) is not Node or node.primitive not in trusted() or inputs_of(node, route) is None:
+        return True
+    saved = node.saved
+    return type(saved) is tuple and any([isinstance(value, boxing.Tensor) for value in saved])
 
 
 def _below(nodes: Sequence[Node], route: Route | None) -> set[Node]:
@@ -235,7 +263,7 @@ class Sweep(Program):
         self.ends = ends
         self.failures = 0
 
-    def finite(self, survey: Survey) -> list[np.ndarray] | None:
+    def finite(self, survey: Arrays) -> list[np.ndarray] | None:
         """Run on the arrays of a tape; return what is asked for, or None if any of it is not finite."""
         with np.errstate(all="ignore"):  # as in every sweep: NumPy may have to do a part of the program
             bars = self.run([settled(array, axes) for array, axes in zip(survey.arrays, survey.orders)])
@@ -294,11 +322,11 @@ def _delivered(
     if masked is False:
         masked = any([node.primitive.masks for node in survey.nodes])
     if not retain:
-        _free(survey.nodes, bool(targets))
+        free(survey.nodes, bool(targets))
     return found, seeds, masked
 
 
-def _free(nodes: Sequence[Node], keep_inputs: bool) -> None:
+def free(nodes: Sequence[Node], keep_inputs: bool) -> None:
     """Take from Nodes what their derivatives need, as a sweep does."""
     for node in nodes:
         node.primitive = FREED
@@ -314,7 +342,7 @@ def _captured(
 
     def run(trace: CaptureTrace) -> list[tuple[int, Any]]:
         tracers = [tracer_of(trace, array, axes) for array, axes in zip(survey.arrays, survey.orders)]
-        twins, way = twins_of(survey, tracers, route)
+        twins, way = twins_of(survey, survey.over(tracers), route)
         order = {node: place for place, node in enumerate(twins)}
         pairs = [(twins[survey.places[node]], tracers[survey.numbers[id(bar)]]) for node, bar in seeds]
         wanted = [survey.places[node] for node in (*targets, *survey.ends) if node in survey.places]
@@ -359,8 +387,8 @@ def tracer_of(trace: CaptureTrace, array: np.ndarray, axes: tuple[int, ...] | No
     return tracer if axes is None else boxing.operations.permute_dims(tracer, inverse(axes))
 
 
-def twins_of(survey: Survey, tracers: Sequence[Any], route: Route | None) -> tuple[list[Node], Route]:
-    """Return Nodes like those of a tape, whose residuals are tracers, and the way of a sweep through them."""
+def twins_of(survey: Any, over: Callable[[Any], Any], route: Route | None) -> tuple[list[Node], Route]:
+    """Return Nodes like those of a tape, whose residuals are what `over` makes of them, and the way of a sweep."""
     twins: dict[Node, Node] = {}
     for end in survey.ends:
         twin = Leaf.__new__(Leaf) if end.primitive is None else Node()
@@ -371,10 +399,10 @@ def twins_of(survey: Survey, tracers: Sequence[Any], route: Route | None) -> tup
     way: dict[Node, tuple[Node | None, ...]] = {}
     for node in reversed(survey.nodes):
         twin = twins[node] = _like(node, Node())
-        inputs = _inputs_of(node, route) or ()
+        inputs = inputs_of(node, route) or ()
         twin.primitive = node.primitive
         twin.inputs = way[twin] = tuple([None if parent is None else twins[parent] for parent in inputs])
-        twin.saved = _over_tracers(needed(node), survey.numbers, tracers)
+        twin.saved = over(needed(node))
     return [twins[node] for node in (*survey.nodes, *survey.ends)], way
 
 
@@ -388,22 +416,23 @@ def _like(node: Node, twin: Node) -> Node:
     return twin
 
 
-def _over_tracers(saved: Any, numbers: Mapping[int, int], tracers: Sequence[Any]) -> Any:
-    if type(saved) is tuple:
-        return tuple([_over_tracers(value, numbers, tracers) for value in saved])
-    return tracers[numbers[id(saved)]] if isinstance(saved, (np.ndarray, np.generic)) else saved
-
-
 __all__ = [
     "ELEMENT",
     "LARGE",
     "MOST_FAILURES",
+    "MOST_NODES",
+    "Arrays",
     "Route",
     "Survey",
     "Sweep",
     "accounts",
+    "by_age",
     "captured",
+    "free",
+    "inputs_of",
+    "needed",
     "swept",
     "tracer_of",
+    "trusted",
     "twins_of",
 ]

@@ -111,8 +111,10 @@ def chained(x: Any, form: Any, others: Sequence[Any], flags: Any) -> Any:
     return outs
 
 
-def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked: bool | None) -> tuple[Any, Any, Any]:
-    """Let native code do a sweep over raw arrays, or its beginning, if that pays.
+def swept(
+    found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked: bool | None, boxed: bool
+) -> tuple[Any, Any, Any]:
+    """Let native code do a sweep, or its beginning, if that pays: over raw arrays, or what transforms made boxes of.
 
     Returns:
         What was found (`found` if nothing was done), seeds to go on from, and whether products are guarded from there.
@@ -121,7 +123,12 @@ def swept(found: Any, seeds: Any, retain: bool, targets: Any, route: Any, masked
     if not retain:
         met = 0
     seeds = list(seeds)
-    begun = _provider and _provider.swept(seeds, retain, targets, route, masked)
+    begun: Any = None
+    if _provider and boxed:
+        done = _provider.swept_boxed(seeds, retain, targets, route)
+        begun = done and (done, [], masked)
+    elif _provider:
+        begun = _provider.swept(seeds, retain, targets, route, masked)
     return begun or (found, seeds, masked)
 
 

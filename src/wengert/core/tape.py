@@ -384,8 +384,8 @@ def sweep(
         Cotangents by leaf and by target; nothing is written to any Tensor.
     """
     found, boxed = Swept(), tracked or traced
-    if native.met and not boxed:
-        found, seeds, masked = native.swept(found, seeds, retain, targets, route, masked)
+    if native.met and not tracked:
+        found, seeds, masked = native.swept(found, seeds, retain, targets, route, masked, boxed)
     leaves, pending, heap = found.leaves, dict[Node, Any](), list[tuple[int, Node]]()
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
