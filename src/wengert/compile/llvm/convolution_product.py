@@ -18,6 +18,7 @@ from ..scalar_ir import DType, input_scalar
 from .convolution_code import Index, Parts, PlaneCode, Work, grain_for, round_up
 from .convolution_geometry import Pair, Planes, Tap, planes_for
 from .convolution_planes import write_copy, write_woven
+from .convolution_tiles import PRODUCT, register_tile
 from .machine import Machine
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
 from .vectors import SYMBOL
@@ -133,37 +134,6 @@ def _along_parts(access: Access, part: int) -> Access:
     return access._replace(strides=(image, channel, part * column, column))
 
 
-def register_tile(rows: int, vectors: int, machine: Machine) -> tuple[int, int]:
-    """Return the tile, of rows and vectors, in which a product of so many rows and vectors takes the least time.
-
-    The model: two multiply-adds and two loads a cycle, of which a load across a cache line counts twice; a sum waits
-    four cycles for its predecessor. Registers hold the sums, a row of vectors and one element.
-    """
-    best = (float("inf"), 0, 1, 1)
-    for width in range(1, min(vectors, 8) + 1):
-        for height in range(1, min(rows, 16) + 1):
-            if width * height + width + 1 <= machine.vector_registers:
-                cycles = sum(
-                    [
-                        times * more_times * _tile_cycles(down, across, machine)
-                        for across, times in ((width, vectors // width), (vectors % width, 1))
-                        for down, more_times in ((height, rows // height), (rows % height, 1))
-                    ]
-                )
-                sizes = bool(rows % height) + bool(vectors % width)
-                cycles *= 1 + 0.02 * sizes  # less code, where it costs next to nothing
-                best = min(best, (cycles, -width * height, width, height))
-    return best[3], best[2]
-
-
-def _tile_cycles(rows: int, vectors: int, machine: Machine) -> float:
-    """Return the time of one step of a tile's sums."""
-    if not rows or not vectors:
-        return 0.0
-    loads = rows + vectors * (2 if machine.vector_bytes >= 64 else 1)
-    return max(rows * vectors / 2, loads / 2, 4) + 0.5
-
-
 def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Division:
     """Divide grids into bands of rows whose planes and sums fit into half of the second cache; choose a register tile.
 
@@ -181,7 +151,7 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
             break
         bands = -(-rows // (planes.rows - 1))
-    filters, vectors = register_tile(part.breadth, run, machine)
+    vectors, filters = register_tile(run, part.breadth, PRODUCT, machine)
     return Division(planes, -(-rows // planes.rows), filters, vectors, run, lanes)
 
 

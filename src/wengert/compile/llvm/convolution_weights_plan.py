@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..scalar_ir import DType
 from .convolution_code import round_up
 from .convolution_geometry import Convolution, Planes, planes_for
+from .convolution_tiles import WEIGHTS, register_tile
 from .machine import Machine
 
 PARTIAL_BYTES = 4 * 1024 * 1024
@@ -93,36 +94,10 @@ def weight_chunks(shape: Convolution) -> int:
     return max(1, min(MOST_CHUNKS, lines, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
 
 
-def _tile(filters: int, pairs: int, machine: Machine) -> tuple[int, int]:
-    """Return the register tile that takes the least time."""
-    best = (float("inf"), 0, 1, 1)
-    for height in range(1, min(filters, 6) + 1):
-        for width in range(1, min(pairs, 12) + 1):
-            if height * width + height + 1 <= machine.vector_registers:
-                cycles = sum(
-                    [
-                        times * more_times * _tile_cycles(down, across, machine)
-                        for across, times in ((width, pairs // width), (pairs % width, 1))
-                        for down, more_times in ((height, filters // height), (filters % height, 1))
-                    ]
-                )
-                sizes = bool(pairs % width) + bool(filters % height)
-                cycles *= 1 + 0.02 * sizes  # less code, where it costs next to nothing
-                best = min(best, (cycles, -width * height, height, width))
-    return best[2], best[3]
-
-
-def _tile_cycles(filters: int, pairs: int, machine: Machine) -> float:
-    if not filters or not pairs:
-        return 0.0
-    loads = filters + pairs * (2 if machine.vector_bytes >= 64 else 1)
-    return max(filters * pairs / 2, loads / 2, 4) + 1
-
-
 def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Division:
     """Choose all that from the sizes of the caches and of the vectors alone."""
     lanes, size = machine.lanes(dtype), dtype.itemsize
-    filters, pairs = _tile(shape.breadth, shape.depth * len(shape.taps), machine)
+    filters, pairs = register_tile(shape.breadth, shape.depth * len(shape.taps), WEIGHTS, machine)
     chunks = weight_chunks(shape)
     first = machine.level1 * 5 // 8 // size // filters  # what a row of register tiles may have of the first cache
     joined = _is_joined(shape, lanes)
