@@ -23,7 +23,7 @@ from ..core.pytree import flatten
 from ..core.recording import is_recording
 from ..core.streams import rewind, states
 from ..core.tape import Leaf
-from ..core.tracing import open_traces
+from ..core.tracing import open_traces, outside_of_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning, load, warm_up
 from .binding import UNBOUND
@@ -33,6 +33,7 @@ from .derivative import derive
 from .effects import survey, undo
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
+from .inside import Inside, Unfit
 from .outside import Outside
 from .paths import Path
 from .precision import is_narrow
@@ -63,7 +64,12 @@ class Compiled:
     stands_for = "function"
 
     def __init__(
-        self, function: Callable[..., Any], explain: bool = False, fastmath: bool = False, narrow: bool = False
+        self,
+        function: Callable[..., Any],
+        explain: bool = False,
+        fastmath: bool = False,
+        narrow: bool = False,
+        pure: bool = False,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -77,6 +83,8 @@ class Compiled:
         self._repeat: Repeat | None = None
         self._unsure = 0
         self._variants = Variants()
+        self._pure = pure
+        self._inside: Inside | None = None
         self._reports: list[tuple[ProgramReport, Path]] = []
 
     def __repr__(self) -> str:
@@ -107,8 +115,10 @@ class Compiled:
                 return self.function(*args, **kwargs)
             if answer is not UNBOUND:
                 return answer
-        if self._given_up or open_traces() or capturing.current() is not None:
-            return self.function(*args, **kwargs)
+        if self._given_up or capturing.current() is not None:
+            return self._as_it_is(args, kwargs)
+        if open_traces():
+            return self._called_inside(args, kwargs)
         leaves, structure = flatten((args, kwargs))
         kinds = [_kind_of(leaf) for leaf in leaves]
         key = (structure, is_recording(), settings.default_dtype, _repeated(leaves), *kinds)
@@ -118,7 +128,7 @@ class Compiled:
         unsure = False
         if paths:
             if not gate.enter():
-                return self.function(*args, **kwargs)
+                return self._as_it_is(args, kwargs)
             try:
                 for path in list(paths):
                     if path.draws and past is None:
@@ -142,12 +152,34 @@ class Compiled:
             self._unsure += 1
             return self.function(*args, **kwargs)
         if self._is_endless(key) or not gate.close():
-            return self.function(*args, **kwargs)
+            return self._as_it_is(args, kwargs)
         try:
             with waiting_collector():
                 return self._captured(key, leaves, structure, (args, kwargs), reason)
         finally:
             gate.open()
+
+    def _as_it_is(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the function as it was written, if it may do more than to compute."""
+        if self._pure:
+            raise Unfit
+        return self.function(*args, **kwargs)
+
+    def _called_inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run inside of a transform: as one operation, of which the transform has its own program."""
+        traced = any([type(leaf) is boxing.Tracer for leaf in flatten((args, kwargs))[0]])
+        if self._pure and not traced:
+            with outside_of_traces():
+                return self(*args, **kwargs)
+        if self._inside is None:
+            make = functools.partial(Compiled, fastmath=self._fastmath, narrow=self._narrow, pure=True)
+            self._inside = Inside(self.function, make)
+        try:
+            return self._inside.call(args, kwargs)
+        except Unfit:
+            if self._pure:
+                raise
+            return self.function(*args, **kwargs)
 
     def _is_endless(self, key: Any) -> bool:
         """Return whether a program for such arguments would be one of many that are not called again."""
@@ -168,6 +200,8 @@ class Compiled:
         objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
         self._kept.extend(objects)
         reach = Reach([self.function, *objects])
+        if self._pure and any([type(tensor) is boxing.Tracer for tensor in reach.tensors.values()]):
+            raise Unfit
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         arguments = [None if place in shared else leaf for place, leaf in enumerate(passed)]
@@ -185,6 +219,9 @@ class Compiled:
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
         path = Path(trace, plans, form, effects, derivative)
+        if self._pure and (path.draws or path.reports or any(effects)):
+            rewind(past)
+            raise Unfit
         reason = reason or _altered(leaves, structure, given)
         places = trace.leaks(leaves)
         ties = reach.ties(used, [array for array, _ in trace.states])

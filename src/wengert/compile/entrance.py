@@ -150,6 +150,11 @@ class Entrance(Trace, capturing.Capture):
     def _argument(self, arg: Any, name: str) -> Any:
         kind: Any = type(arg)
         if kind is boxing.Tracer:
+            if arg._state.trace.level < self.level:
+                raise CompileError(
+                    f"wg.compile({self.described}): it uses a value of {arg._state.trace.name}, which began outside of "
+                    "it, without being given it"
+                )
             return arg
         if kind is boxing.Tensor:
             self.bring(arg)

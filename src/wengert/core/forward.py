@@ -17,10 +17,10 @@ import numpy as np
 
 from .. import backend
 from ..typing import Params
-from . import boxing, capturing
+from . import boxing, capturing, native
 from .batching import BatchTrace, Mapped
 from .dispatch import explain
-from .primitive import LINEAR, NONDIFFERENTIABLE, Primitive
+from .primitive import CLOSURE, LINEAR, NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import user_frame
 from .tracing import State, Trace, calling_frame, leaked
@@ -116,10 +116,12 @@ class ForwardTrace(Trace):
                 tangents.append(ZERO)
         # Under no_grad() everything is a constant: in this mode, too.
         recording = is_recording()
-        if not moving or primitive.kind == NONDIFFERENTIABLE or recording is False:
+        kind = primitive.kind
+        if not moving or kind == NONDIFFERENTIABLE or recording is False:
             out = primitive.call(*primals, **params)
             return self.dual(out, ZERO) if primitive.view else out
-        raw = None if len(args) == 1 and primitive.kind == LINEAR else _raw_arguments(primals, tangents, recording)
+        on_tensors = kind == CLOSURE or (kind == LINEAR and len(args) == 1)
+        raw = None if on_tensors else _raw_arguments(primals, tangents, recording)
         if raw is not None:
             out, out_dot = _pushed_raw(primitive, raw[0], raw[1], params)
         else:
@@ -138,8 +140,10 @@ class ForwardTrace(Trace):
         value = _raw_of(primal, recording)
         dot, batch = _raw_tangent(tangent, recording)
         if value is not None and dot is not None:
+            pushed = native.pushed(primitive, (value,), (dot,)) if native.engaged and batch is None else None
             try:
-                pushed = primitive.push(value, dot) if batch is None else primitive.push(value, dot, (batch.size,))
+                if pushed is None:
+                    pushed = primitive.push(value, dot) if batch is None else primitive.push(value, dot, (batch.size,))
             except Exception:
                 return None  # the general path meets the error again, and explains it
             return self._boxed(pushed, batch)
@@ -154,8 +158,11 @@ class ForwardTrace(Trace):
         first, second = self._raw_dual(x, recording), self._raw_dual(y, recording)
         if first is None or second is None:
             return self._quick_on_tensors(primitive, x, y, recording)
+        pushed = None
+        if native.engaged:
+            pushed = native.pushed(primitive, (first[0], second[0]), (first[1], second[1]))
         try:
-            out, out_dot = primitive.push(first[0], second[0], first[1], second[1])
+            out, out_dot = pushed or primitive.push(first[0], second[0], first[1], second[1])
         except Exception:
             return None
         return None if out_dot is ZERO else self.dual(boxing.box(out), boxing.box(out_dot), _QUICK)

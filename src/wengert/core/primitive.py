@@ -17,6 +17,7 @@ LINEAR = "linear"
 BILINEAR = "bilinear"
 REDUCTION = "reduction"
 OPAQUE = "opaque"
+CLOSURE = "closure"  # it may use Tensors that it is not given
 NONDIFFERENTIABLE = "nondifferentiable"
 
 

@@ -1,0 +1,218 @@
+"""Compiled functions inside of other transforms: the zoo in every pair and some triples, and that no Python is run."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wengert as wg
+from tests.transforms import test_zoo
+from tests.transforms.zoo import FACES, OPERATORS, ZOO, Operator, W, direction_of
+from wengert.compile.backends import CompileWarning
+from wengert.core.tracing import open_traces
+from wengert.errors import MappedValueError
+from wengert.testing.numeric import demand_close, rounding
+
+# A compiled function refuses to write a tracked value into its argument, and to differentiate twice on the ground
+# through a loop that keeps checkpoints; both errors are told elsewhere.
+REFUSED = ("writes_to_the_argument", "looped")
+ANIMALS = [name for name in ZOO if name not in REFUSED]
+COMPILED = {name: wg.compile(ZOO[name].function) for name in ANIMALS}
+STACKED = test_zoo.stacked
+TRIPLES = 12
+
+
+def stacked(name: str, ways: Any) -> Any:
+    f, v = COMPILED[name], direction_of(ZOO[name].at)
+    for way in reversed(ways):
+        f = way(f, v)
+    return f
+
+
+def check(name: str, operators: tuple[Operator, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (ZOO[name].branches and any([operator.maps for operator in operators])):
+        test_zoo.expected(name, tuple([operator.trusted for operator in operators]))
+    with monkeypatch.context() as patch:
+        patch.setattr(test_zoo, "stacked", stacked)
+        test_zoo.check(name, operators)
+
+
+@pytest.mark.parametrize("name", ANIMALS)
+def test_pairs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(list(name.encode()))
+    triples = list(itertools.product(OPERATORS, repeat=3))
+    chosen = [triples[k] for k in rng.choice(len(triples), TRIPLES, replace=False)]
+    for operators in [*[(operator,) for operator in (*OPERATORS, *FACES)], *test_zoo.PAIRS, *chosen]:
+        check(name, operators, monkeypatch)
+
+
+@pytest.mark.parametrize("pair", test_zoo.PAIRS, ids=lambda pair: " of ".join([o.name for o in pair]))
+def test_what_is_closed_over_sees_through_every_pair(pair: tuple[Operator, ...]) -> None:
+    def slope(stacked: Any, ways: Any) -> np.ndarray:
+        with wg.GradientTape():
+            out = stacked("closed_over", ways)(test_zoo.argument("closed_over"))
+        out.backward()
+        bar, W.grad = W.grad.numpy().copy(), None
+        return bar
+
+    wanted = slope(STACKED, [operator.trusted for operator in pair])
+    size = (
+        float(np.abs(wanted).max())
+        + test_zoo.expected("closed_over", tuple([o.trusted for o in pair]))[1] / np.finfo(np.float64).eps
+    )
+    got = slope(stacked, [operator.apply for operator in pair])
+    demand_close("closed_over", "the derivative by W", got, wanted, rounding(np.float64, size))
+
+
+X = wg.tensor([0.1, -0.4, 0.7], dtype=wg.float64)
+V = wg.tensor([1.0, 2.0, -0.5], dtype=wg.float64)
+SCALE = wg.tensor([1.0, 2.0, 3.0], dtype=wg.float64)
+
+
+def energy(x: Any) -> Any:
+    return wg.sum(wg.sin(x) * SCALE * x**2)
+
+
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "jvp": lambda f: wg.jvp(f, (X,), (V,))[1],
+    "vmap": lambda f: wg.vmap(f)(wg.stack([X, V])),
+    "vmap of grad": lambda f: wg.vmap(wg.grad(f))(wg.stack([X, V])),
+    "hvp": lambda f: wg.hvp(f, (X,), (V,))[0],
+    "hessian": lambda f: wg.hessian(f)(X),
+    "jvp of hessian": lambda f: wg.jvp(wg.hessian(f), (X,), (V,))[1],
+    "vmap of hessian": lambda f: wg.vmap(wg.hessian(f))(wg.stack([X, V])),
+    "vmap along another axis": lambda f: wg.vmap(f, in_axes=1)(wg.stack([X, V], axis=1)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_nothing_of_the_function_is_run_again(name: str) -> None:
+    transform, compiled = TRANSFORMS[name], wg.compile(energy)
+    wanted = transform(energy)
+    runs: list[str] = []
+
+    def listen(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is energy.__code__:
+            runs.append(name)
+
+    for _ in range(2):
+        transform(compiled)
+    sys.setprofile(listen)
+    try:
+        got = transform(compiled)
+    finally:
+        sys.setprofile(None)
+    assert not runs
+    demand_close(name, "compiled", got.numpy(), wanted.numpy(), rounding(np.float64, 64 * np.abs(wanted.numpy()).max()))
+
+
+def test_values_that_change_between_calls_are_seen() -> None:
+    scale = wg.tensor(2.0, dtype=wg.float64)
+    compiled = wg.compile(lambda x: scale * x * x)
+    for k in range(4):
+        scale.copy_(wg.tensor(float(k), dtype=wg.float64))
+        _, slope = wg.jvp(compiled, (wg.tensor(3.0, dtype=wg.float64),), (wg.tensor(1.0, dtype=wg.float64),))
+        assert slope.item() == 6.0 * k
+
+
+def test_a_value_of_the_transform_that_is_closed_over() -> None:
+    """It is no argument, so that only the function as it was written can follow it."""
+    held: dict[str, Any] = {}
+    compiled = wg.compile(lambda x: x * held["w"])
+
+    def function(w: Any) -> Any:
+        held["w"] = w
+        result = compiled(w * 2.0)
+        held.clear()
+        return result
+
+    for w in (3.0, 5.0):
+        value, slope = wg.jvp(function, (wg.tensor(w),), (wg.tensor(1.0),))
+        assert (value.item(), slope.item()) == (2 * w * w, 4 * w)
+
+
+def test_a_value_of_the_transform_that_a_branch_asks() -> None:
+    held: dict[str, Any] = {}
+
+    def branch(x: Any) -> Any:
+        return x if held["w"] > 0 else -x
+
+    compiled = wg.compile(branch)
+
+    def function(w: Any) -> Any:
+        held["w"] = w
+        result = compiled(w * 1.0)
+        held.clear()
+        return result
+
+    assert [wg.jvp(function, (wg.tensor(w),), (wg.tensor(1.0),))[1].item() for w in (2.0, -2.0, 3.0)] == [1, -1, 1]
+
+
+def test_what_does_more_than_to_compute_runs_as_it_was_written() -> None:
+    running = wg.tensor(0.0)
+
+    def function(x: Any) -> Any:
+        with wg.no_grad():
+            running.copy_(running + 1.0)
+        return x * x
+
+    compiled = wg.compile(function)
+    for k in range(6):
+        assert wg.jvp(compiled, (wg.tensor(3.0),), (wg.tensor(1.0),))[1].item() == 6.0
+        assert running.item() == k + 1
+
+
+def test_random_numbers_are_those_of_the_function_as_it_was_written() -> None:
+    compiled = wg.compile(lambda x: x * wg.random.normal(size=(2,)))
+
+    def drawn(f: Any) -> Any:
+        wg.random.seed(7)
+        mapped = wg.vmap(f, randomness="different")
+        return [mapped(wg.ones((3, 2))).tolist() for _ in range(3)]
+
+    assert drawn(compiled) == drawn(compiled.function)
+
+
+def test_errors_are_those_of_the_function_as_it_was_written() -> None:
+    compiled = wg.compile(lambda x: x if x.sum() > 0 else -x)
+    for _ in range(5):
+        with pytest.raises(MappedValueError, match=r"branch of Python's.*test_compile_inside"):
+            wg.vmap(compiled)(wg.ones((3, 2)))
+    assert open_traces() == ()
+    # Other transforms are as they were.
+    assert wg.jvp(compiled, (wg.ones(2),), (wg.ones(2),))[1].tolist() == [1.0, 1.0]
+
+
+def test_nested_arguments_integers_and_static_values() -> None:
+    def function(parts: Any, *, power: int, names: tuple[str, ...]) -> Any:
+        total = sum([wg.sum(parts[name] ** power) for name in names])
+        return {"total": total, "count": wg.argmax(parts["a"]), "power": power}
+
+    compiled = wg.compile(function)
+    parts = {"a": wg.stack([X, V]), "b": (wg.stack([V, X]))}
+    for f in (function, compiled):
+        got = wg.vmap(lambda p, f=f: f(p, power=3, names=("a", "b"))["total"])(parts)
+        expected = (X.numpy() ** 3 + V.numpy() ** 3).sum()
+        demand_close("nested", "total", got.numpy(), np.full(2, expected), rounding(np.float64, 100.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CompileWarning)
+        result, dots = wg.jvp(lambda a: compiled({"a": a, "b": V}, power=2, names=("a",))["total"], (X,), (V,))
+    demand_close("nested", "value", result.numpy(), (X.numpy() ** 2).sum(), rounding(np.float64, 10.0))
+    demand_close("nested", "slope", dots.numpy(), (2 * X.numpy() * V.numpy()).sum(), rounding(np.float64, 10.0))
+
+
+def test_a_module_inside_of_per_sample_gradients() -> None:
+    wg.random.seed(0)
+    model = wg.nn.Sequential(wg.nn.Linear(3, 4), wg.nn.Tanh(), wg.nn.Linear(4, 1)).to("float64")
+    compiled = wg.compile(lambda x: wg.sum(model(x) ** 2))
+    batch = wg.stack([X, V, X + V])
+    wanted = wg.vmap(wg.grad(lambda x: wg.sum(model(x) ** 2)))(batch).detach().numpy()
+    for _ in range(3):
+        got = wg.vmap(wg.grad(compiled))(batch).detach().numpy()
+        demand_close("model", "gradients", got, wanted, rounding(np.float64, 64 * np.abs(wanted).max()))
