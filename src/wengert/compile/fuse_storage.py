@@ -134,11 +134,12 @@ class Storage:
         """Have an operand in memory in a form that an equation can read: as a view of something, where that goes."""
         chain = self.layouts.chain_of(value)
         for place in range(len(chain)):
-            known = set(self.stored)
+            was_stored = chain[place] in self.stored
             self._store([chain[place]])
             if self._is_at_hand(equation, value) and self.layouts.of(chain[0] if place == 0 else value) is not None:
                 return
-            self.stored = known
+            if not was_stored:
+                self.stored.discard(chain[place])
         self._store([value])
 
     def _place_products(self) -> None:

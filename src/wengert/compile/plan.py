@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
+
+import numpy as np
 
 from .graph import Value
 from .lower import Step
 
 ALIGNMENT = 64
+NOWHERE = 1 << 62
 
 
 class Lifetime(NamedTuple):
@@ -54,13 +56,13 @@ def plan_memory(
     lent = _with_parts(lifetimes, parts)
     joined = _joined(steps, lifetimes, lent)
     offsets: dict[Value, int] = {}
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+    taken = _Taken(len(joined))
     size = 0
     for lives in sorted(joined, key=_by_size):
         first, last = min([life.first for life in lives]), max([life.last for life in lives])
         extent = max([life.size for life in lives])
-        offset = _best_gap(placed, first, last, extent)
-        insort(placed, (offset, offset + extent, first, last))
+        offset = taken.best_gap(first, last, extent)
+        taken.add(offset, offset + extent, first, last)
         size = max(size, offset + extent)
         offsets.update({life.value: offset for life in lives})
     offsets.update({value: offsets[part.whole] + part.offset for value, part in lent.items()})
@@ -115,17 +117,32 @@ def _by_size(lives: list[Lifetime]) -> tuple[int, int]:
     return -max([life.size for life in lives]), min([life.first for life in lives])
 
 
-def _best_gap(placed: list[tuple[int, int, int, int]], first: int, last: int, extent: int) -> int:
-    """Return the offset of the tightest gap among arrays, in order of offsets, that are needed at the same time."""
-    best, tightest, edge = -1, 0, 0
-    for begin, end, born, dead in placed:
-        if born > last or first > dead:
-            continue
-        gap = begin - edge
-        if gap >= extent and (best < 0 or gap < tightest):
-            if gap == extent:
-                return edge
-            best, tightest = edge, gap
-        if end > edge:
-            edge = end
-    return edge if best < 0 else best
+class _Taken:
+    """Parts of the arena that are taken, in order of their offsets, and from which step to which."""
+
+    def __init__(self, most: int) -> None:
+        self._parts = np.zeros((4, most), np.int64)
+        self._count = 0
+
+    def add(self, begin: int, end: int, first: int, last: int) -> None:
+        """Add a part."""
+        parts, count = self._parts, self._count
+        place = int(parts[0, :count].searchsorted(begin))
+        parts[:, place + 1 : count + 1] = parts[:, place:count].copy()
+        parts[:, place] = begin, end, first, last
+        self._count += 1
+
+    def best_gap(self, first: int, last: int, extent: int) -> int:
+        """Return the offset of the tightest gap among the parts that are taken between two steps."""
+        begin, end, born, dead = self._parts[:, : self._count]
+        busy = ((born <= last) & (dead >= first)).nonzero()[0]
+        if not busy.size:
+            return 0
+        edges = np.maximum.accumulate(end[busy])
+        gaps = begin[busy]
+        gaps[1:] -= edges[:-1]
+        gaps[gaps < extent] = NOWHERE
+        place = int(gaps.argmin())
+        if gaps[place] == NOWHERE:
+            return int(edges[-1])
+        return int(edges[place - 1]) if place else 0
