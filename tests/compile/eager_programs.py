@@ -11,6 +11,7 @@ from wengert.compile import (
     eager_chains,
     eager_derivatives,
     eager_operations,
+    eager_pushes,
     eager_sweeps,
     eager_updates,
 )
@@ -19,7 +20,15 @@ from wengert.core import native
 
 def forget() -> None:
     """Forget all programs of eager code."""
-    for module in (eager_boxed, eager_chains, eager_derivatives, eager_operations, eager_sweeps, eager_updates):
+    for module in (
+        eager_boxed,
+        eager_chains,
+        eager_derivatives,
+        eager_operations,
+        eager_pushes,
+        eager_sweeps,
+        eager_updates,
+    ):
         module.accounts.clear()
 
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 SMALLEST = 1 << 14
 """Elements of an operand from which on it is considered whether native code pays."""
 SMALLEST_MATRIX = 1 << 12
@@ -21,6 +23,9 @@ _WAIT = 1 << 23
 
 _STEPS = 16
 """How many arrays of its size lead to a matrix of derivatives, at a guess."""
+
+_PASSES = 4
+"""How many passes over memory NumPy makes for a value and its tangent: so many times fewer elements pay."""
 
 _ARITHMETIC, _FUNCTION, _OTHER, _NEVER = 1 << 19, 1 << 17, 1 << 15, 1 << 62
 FROM: dict[str, int] = {
@@ -109,6 +114,19 @@ def chained(x: Any, form: Any, others: Sequence[Any], flags: Any) -> Any:
     if outs is not None:
         met += len(outs)
     return outs
+
+
+def pushed(primitive: Any, values: Sequence[Any], dots: Sequence[Any]) -> Any:
+    """Return (the value, the tangent) of an elementwise operation on raw arrays; None where it is not natively done."""
+    global met
+    largest = 0
+    for value in (*values, *dots):
+        if type(value) is np.ndarray and value.size > largest:
+            largest = value.size
+    if largest < smallest or largest * _PASSES < least_of(primitive.name):
+        return None
+    met += 1
+    return _provider.pushed(primitive, values, dots) if _provider or _is_time((*values, *dots)) else None
 
 
 def swept(
