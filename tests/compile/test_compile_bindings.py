@@ -96,6 +96,23 @@ def test_arrays_as_arguments_are_read_in_every_run_by_one_program() -> None:
     assert repr(double).endswith(": 1 program>")
 
 
+def test_a_tensor_that_is_closed_over_and_given_too_is_told_from_others() -> None:
+    w, other = wg.tensor([1.0, 2.0]), wg.tensor([3.0, 4.0])
+
+    def step(x: Any, y: Any) -> Any:
+        with wg.no_grad():
+            w.copy_(w + y)
+        return x * 2.0 + w
+
+    compiled = wg.compile(step)
+    for x, y in [(w, other)] * 4 + [(other, other)] * 3 + [(w, other), (other, w), (w, w), (w, other)]:
+        before = w.tolist()
+        found, after = compiled(x, y).tolist(), w.tolist()
+        w.copy_(wg.tensor(before))
+        assert found == step(x, y).tolist()
+        assert w.tolist() == after
+
+
 def test_a_script_that_assigns_globals_in_every_step_stays_bound() -> None:
     _, compiled, x = _settled()
     for _ in range(5):

@@ -116,6 +116,9 @@ class Binding:
                 return UNBOUND
         if not self._is_as_it_was():
             return UNBOUND
+        for place, tensor in path.same:
+            if arguments[place] is not tensor:
+                return UNBOUND
         if path.families is not None and not path.families.fit(arguments):
             return UNBOUND
         program, brief = self._program, self._brief
@@ -198,7 +201,6 @@ def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:
         and not any(path.checking)
         and not path.reports
         and not path.absent
-        and not path.same
         and not path.cuts
         and not any([hooks for _, _, hooks in path.tracking])
         and all([isinstance(s, (*_PERSISTENT, ArgumentSource, DrawSource)) for s in path.sources])
