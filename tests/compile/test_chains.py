@@ -197,9 +197,10 @@ def test_what_is_not_known_or_not_in_the_arena_is_waited_for() -> None:
     assert groups(Job(one, (first, Place(1, 0))), Job(one, (Place(1, 0), second))) == [[0], [1]]
     assert groups(Job(one, (Place(1, 0), first)), Job(one, (first, second))) == [[0, 1]], "reading is no harm"
     pair = Job(one, (first, second)), Job(one, (second, third))
-    assert linked(pair, [2, 1], [1, 1]) == [[0], [1]], "the second one is not divided"
+    assert linked(pair, [1, 2], [1, 1]) == [[0], [1]], "the first one is not divided"
+    assert linked(pair, [3, 1], [1, 1]) == [[0, 1]], "the second one would not be divided, but costs nothing so"
     assert linked(pair, [2, 2], [1, 4]) == [[0], [1]], "the second one is done in pieces"
-    assert linked(pair, [2, 3], [1, 1]) == [[0], [1]], "they are divided otherwise"
+    assert linked(pair, [2, 3], [1, 1]) == [[0], [1]], "the second one is worth more threads"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

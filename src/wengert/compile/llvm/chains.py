@@ -86,18 +86,19 @@ def linked(jobs: Sequence[Job], shares: Sequence[int], pieces: Sequence[int]) ->
 
     Args:
         jobs: in the order in which they run.
-        shares: among how many threads each is divided.
+        shares: among how many threads each is worth dividing; a chain, among as many as its first job.
         pieces: in how many pieces each of these would be done; in chains, it is one.
     """
     groups: list[list[int]] = []
     chain: Chain | None = None
     for number, job in enumerate(jobs):
-        is_fit = shares[number] > 1 and pieces[number] == 1 and job.kernel.units > 0
-        if is_fit and chain is not None and chain.shares == shares[number] and chain.admits(job):
+        is_fit = pieces[number] == 1 and job.kernel.units > 0
+        # A job that is not worth so many threads is divided all the same: nobody waits for its parts.
+        if is_fit and chain is not None and chain.shares >= shares[number] and chain.admits(job):
             groups[-1].append(number)
             continue
         groups.append([number])
-        chain = Chain(shares[number]) if is_fit else None
+        chain = Chain(shares[number]) if is_fit and shares[number] > 1 else None
         if chain is not None and not chain.admits(job):
             chain = None
     return groups
