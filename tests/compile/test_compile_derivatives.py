@@ -200,3 +200,24 @@ def test_a_condition_gets_no_gradient_where_only_another_result_depends_on_its_o
         return see(x, w)
 
     play(scenario)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_higher_derivatives_are_the_same_when_they_are_compiled(order: int) -> None:
+    """Pullbacks are replayed at first, and compiled once they have been differentiated often."""
+
+    def function(x: Any) -> Any:
+        return wg.sum(wg.sin(x) * x**2)
+
+    def slope(f: Any) -> Any:
+        return lambda x: wg.sum(wg.grad(f)(x) * 2.0)
+
+    compiled: Any = wg.compile(function)
+    plain: Any = function
+    for _ in range(order):
+        compiled, plain = slope(compiled), slope(plain)
+    for k in range(6):
+        x = wg.tensor([0.1, 0.2, 0.3 + k], dtype=wg.float64)
+        # Each order multiplies by two, and no derivative of the function is larger than twelve times 1 + x ** 2.
+        size = 2.0**order * 12 * float(np.sum(1 + x.numpy() ** 2))
+        assert abs(compiled(x).item() - plain(x).item()) <= 64 * np.finfo(np.float64).eps * size

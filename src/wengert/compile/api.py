@@ -29,18 +29,18 @@ from .backends import CompileWarning, load, warm_up
 from .binding import UNBOUND
 from .capture import CaptureTrace
 from .collector import waiting_collector
-from .derivative import derive
+from .derivative import Again, derive
 from .effects import survey, undo
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
-from .inside import Inside, Unfit
+from .inside import Inside
 from .outside import Outside
 from .paths import Path
 from .precision import is_narrow
 from .reach import Reach
 from .repeat import Repeat, repeat_of
 from .results import Result
-from .sources import ArgumentSource, Changed, CompileError, Unsure
+from .sources import ArgumentSource, Changed, CompileError, Unfit, Unsure
 from .ties import broken
 from .variants import Variants
 
@@ -165,6 +165,10 @@ class Compiled:
             raise Unfit
         return self.function(*args, **kwargs)
 
+    def _compiled(self, function: Callable[..., Any]) -> Compiled:
+        """Compile a part of what this function is asked for, in its manner."""
+        return Compiled(function, fastmath=self._fastmath, narrow=self._narrow, pure=True)
+
     def _called_inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run inside of a transform: as one operation, of which the transform has its own program."""
         traced = any([type(leaf) is boxing.Tracer for leaf in flatten((args, kwargs))[0]])
@@ -172,8 +176,7 @@ class Compiled:
             with outside_of_traces():
                 return self(*args, **kwargs)
         if self._inside is None:
-            make = functools.partial(Compiled, fastmath=self._fastmath, narrow=self._narrow, pure=True)
-            self._inside = Inside(self.function, make)
+            self._inside = Inside(self.function, self._compiled)
         try:
             return self._inside.call(args, kwargs)
         except Unfit:
@@ -218,7 +221,7 @@ class Compiled:
         plans = [_copied_if_fresh(plan, reach) for plan in plans]
         used = [b.tensor for b in trace.brought if not b.fresh]
         del result, passed
-        path = Path(trace, plans, form, effects, derivative)
+        path = Path(trace, plans, form, effects, derivative, Again(self._compiled))
         if self._pure and (path.draws or path.reports or any(effects)):
             rewind(past)
             raise Unfit
@@ -428,7 +431,8 @@ def compile(
     same shapes, dtypes and Python values. Tensors that it closes over are inputs: parameters, gradients and
     optimisers' state are read and written in every run, and random numbers drawn. A branch on a boolean or an integer
     that it computes is a path of its own. What cannot be compiled faithfully is refused, or run as it is after one
-    warning. Inside of another transform, and of another compiled function, the function runs as it was written.
+    warning. Inside of another transform it is one operation, with programs for its tangents, cotangents and examples, if
+    it does nothing but compute; inside of another compiled function it is a part of that.
 
     Args:
         function: any function of Tensors, arrays and other objects, in any nesting; a method; a Module. Without it, a

@@ -10,7 +10,7 @@ again, the function's graph is replayed, operation by operation, on Tensors: any
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +33,13 @@ from ..core.tape import (
     make_node,
     projection,
 )
-from ..core.tracing import Several
+from ..core.tracing import Several, snapshot
 from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
 from .graph import Equation, Graph, Value
 from .results import shared_bases, viewed_in
-from .sources import SeedSource, Source, Unsure
+from .sources import SeedSource, Source, Unfit, Unsure
 
 _CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
 """Operations that the pullback rather does again than have their results kept."""
@@ -191,6 +191,37 @@ def _parted(
     return list(kept), [*[equation for equation in forward if equation in again], *backward]
 
 
+class Again:
+    """How the pullback of a function is differentiated: natively, once it has been done often enough to pay.
+
+    Args:
+        compiled: compiles a function that does nothing but compute.
+    """
+
+    __slots__ = ("_compiled", "_count", "_native")
+
+    def __init__(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
+        self._compiled = compiled
+        self._count = 0
+        self._native: Any = None
+
+    def run(self, pullback: Callable[..., Any], *args: Any) -> Any:
+        """Call a pullback that is made of operations, always the same one."""
+        self._count += 1
+        if self._count <= _FEW:
+            return pullback(*args)
+        if self._native is None:
+            self._native = self._compiled(pullback)
+        try:
+            return self._native(*args)
+        except Unfit:
+            return pullback(*args)
+
+
+_FEW = 2
+"""How often operations are replayed before they are compiled."""
+
+
 class Call:
     """What the tape keeps of one call of a compiled function: arrays that went in, residuals, and the programs.
 
@@ -198,10 +229,17 @@ class Call:
         places: which of the graph's inputs the Nodes of the call stand for, in order.
     """
 
-    __slots__ = ("arrays", "derivative", "graph", "places", "program", "residuals")
+    __slots__ = ("again", "arrays", "derivative", "graph", "places", "program", "residuals")
 
     def __init__(
-        self, graph: Graph, derivative: Derivative, places: list[int], program: Any, arrays: Any, residuals: Any
+        self,
+        graph: Graph,
+        derivative: Derivative,
+        places: list[int],
+        program: Any,
+        arrays: Any,
+        residuals: Any,
+        again: Again,
     ) -> None:
         self.graph = graph
         self.derivative = derivative
@@ -209,6 +247,7 @@ class Call:
         self.program = program
         self.arrays = arrays
         self.residuals = residuals
+        self.again = again
 
     def seeds(self, out_bar: Any) -> list[Any]:
         """Return the cotangents of all outputs, None where there is none."""
@@ -246,30 +285,45 @@ def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
             "that"
         )
     tensors = [boxing.box(array) for array in call.arrays]
-    entered: list[Any] = []
-    # What is not wanted now may be asked about when the gradient is differentiated.
-    for place, parent in zip(call.places, node.whole.inputs):
-        entry = argument_node(parent if node.recorded else None, call.arrays[place])
-        tensors[place] = boxing.box(call.arrays[place], entry)
-        entered.append(entry)
-    before = set_recording(True)
-    try:
-        renewed = {value: entered[place] for value, place in call.derivative.renewed.items()}
-        outs = replay(call.graph, tensors, call.derivative.outputs, untaped, renewed)
-        set_recording(True)
-        # What depends on the inputs only as a choice does (where's condition) is on the tape, and leads nowhere.
-        pairs = [(out, bar) for out, bar in zip(outs, call.seeds(out_bar)) if bar is not None and out._node is not None]
-        found = gradients_of(
-            [out for out, _ in pairs],
-            entered,
-            [bar for _, bar in pairs],
-            retain_graph=True,
-            create_graph=node.recorded,
-            name="the pullback of a compiled function",
-        )
-    finally:
-        set_recording(before)
-    return tuple(found)
+    if node.recorded:
+        for place, parent in zip(call.places, node.whole.inputs):
+            tensors[place]._node = parent
+    bars = [bar if bar is None or isinstance(bar, boxing.Tensor) else boxing.box(bar) for bar in call.seeds(out_bar)]
+    return tuple(call.again.run(_pullback_of(call.graph, call.derivative, call.places, untaped), tensors, bars))
+
+
+def _pullback_of(
+    graph: Graph, derivative: Derivative, places: Sequence[int], untaped: frozenset[Value]
+) -> Callable[..., Any]:
+    """Return the pullback of a graph, made of operations: it takes the inputs, and cotangents of the outputs."""
+
+    def pullback(tensors: list[Any], bars: list[Any]) -> list[Any]:
+        tensors, bars = [snapshot(x) for x in tensors], [snapshot(bar) for bar in bars]
+        tracked = any([x is not None and x._node is not None for x in (*tensors, *bars)])
+        entered: list[Any] = []
+        # What is not wanted now may be asked about when the gradient is differentiated.
+        for place in places:
+            entered.append(argument_node(tensors[place]._node, tensors[place]))
+            tensors[place]._node = entered[-1]
+        before = set_recording(True)
+        try:
+            renewed = {value: entered[place] for value, place in derivative.renewed.items()}
+            outs = replay(graph, tensors, derivative.outputs, untaped, renewed)
+            set_recording(True)
+            # What depends on the inputs only as a choice does (where's condition) is on the tape, and leads nowhere.
+            pairs = [(out, bar) for out, bar in zip(outs, bars) if bar is not None and out._node is not None]
+            return gradients_of(
+                [out for out, _ in pairs],
+                entered,
+                [bar for _, bar in pairs],
+                retain_graph=True,
+                create_graph=tracked,
+                name="the pullback of a compiled function",
+            )
+        finally:
+            set_recording(before)
+
+    return pullback
 
 
 COMPILED = Primitive("compiled", OPAQUE, _pull)

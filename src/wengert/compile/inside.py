@@ -29,13 +29,10 @@ from ..core.vspace import OutputBars
 from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..declare.residuals import boxed_residuals
 from ..typing import Params
+from .sources import Unfit
 
 Make = Callable[[Callable[..., Any]], Any]
 """Compiles a function for calls inside of transforms: it raises Unfit instead of doing more than to compute."""
-
-
-class Unfit(Exception):
-    """A function cannot be called as one operation inside of a transform; it must be run as it was written."""
 
 
 class Unknown(Unfit):
@@ -189,13 +186,16 @@ def _pair(out: Any, trace: ForwardTrace) -> tuple[Any, Any]:
 
 def _pulled(function: Callable[..., Any], structure: Structure) -> Callable[..., Any]:
     def pull(leaves: list[Any], wanted: list[bool], bars: list[Any]) -> Any:
-        behind = [getattr(x, "_node", None) for x in (*leaves, *bars)]
-        tracked = any([node is not None for node in behind])
-        nodes = [argument_node(node, x) if want else None for x, want, node in zip(leaves, wanted, behind)]
+        # A Tensor of outside has its Node of here once it has been brought in, as taking its value does.
+        leaves, bars = [snapshot(x) for x in leaves], [snapshot(bar) for bar in bars]
+        tracked = any([getattr(x, "_node", None) is not None for x in (*leaves, *bars)])
+        nodes = [argument_node(x._node, x) if want else None for x, want in zip(leaves, wanted)]
+        for x, node in zip(leaves, nodes):
+            if node is not None:
+                x._node = node
         before = set_recording(True)
         try:
-            entered = [x if node is None else boxing.with_node(x, node) for x, node in zip(leaves, nodes)]
-            args, kwargs = structure.unflatten(entered)
+            args, kwargs = structure.unflatten(leaves)
             outs = [out for out in flatten(function(*args, **kwargs))[0] if isinstance(out, boxing.Tensor)]
             pairs = [(out, bar) for out, bar in zip(outs, bars) if bar is not None and out._node is not None]
             return gradients_of(
@@ -297,4 +297,4 @@ CALLED.batch = _batch
 CALLED.call = _call
 
 
-__all__ = ["Inside", "Unfit"]
+__all__ = ["Inside"]

@@ -21,7 +21,7 @@ from ..core.updating import open_buffer
 from .backends import Interpreted, prepare
 from .binding import UNBOUND, Binding, bind
 from .capture import Captured, CaptureTrace
-from .derivative import Call, Derivative, put_on_tape
+from .derivative import Again, Call, Derivative, put_on_tape
 from .effects import Effects
 from .executable import Executable
 from .families import Families
@@ -75,6 +75,7 @@ class Path:
         structure: Structure,
         effects: Effects,
         derivative: Derivative | None,
+        again: Again,
     ) -> None:
         self.structure = structure
         self.operations = len(trace.equations)
@@ -82,6 +83,7 @@ class Path:
         self.plans = plans
         self.effects = effects
         self.derivative = derivative
+        self.again = again
         self.numbers = trace.numbers
         self.afterwards = trace.afterwards
         self.sources = list(trace.inputs.values())
@@ -339,7 +341,7 @@ class Path:
             else array.copy()
             for array, owns, source in zip(arrays, self.owned, self.sources)
         ]
-        call = Call(self.graph, self.derivative, self.tracked, self.pulling, owned, residuals)
+        call = Call(self.graph, self.derivative, self.tracked, self.pulling, owned, residuals, self.again)
         ordered = [None] * len(self.derivative.outputs)
         for place, made in zip(self.on_tape, boxes):
             if place is not None:

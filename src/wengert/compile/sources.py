@@ -53,6 +53,10 @@ class Unsure(Exception):
     """A program has met values that it was not made for, and has changed nothing; the function itself must be run."""
 
 
+class Unfit(Exception):
+    """A function cannot be called as one operation inside of a transform; it must be run as it was written."""
+
+
 def array_of(tensor: Any) -> np.ndarray:
     """Return the raw array of a Tensor that no transform follows, as an array even where it is a number of NumPy's."""
     kind: Any = type(tensor)
