@@ -431,8 +431,8 @@ def compile(
     same shapes, dtypes and Python values. Tensors that it closes over are inputs: parameters, gradients and
     optimisers' state are read and written in every run, and random numbers drawn. A branch on a boolean or an integer
     that it computes is a path of its own. What cannot be compiled faithfully is refused, or run as it is after one
-    warning. Inside of another transform it is one operation, with programs for its tangents, cotangents and examples, if
-    it does nothing but compute; inside of another compiled function it is a part of that.
+    warning. Inside of another transform it is one operation, with programs for its tangents, cotangents and examples,
+    if it does nothing but compute; inside of another compiled function it is a part of that.
 
     Args:
         function: any function of Tensors, arrays and other objects, in any nesting; a method; a Module. Without it, a
