@@ -19,6 +19,7 @@ from wengert.compile import eager, eager_operations, eager_sweeps, eager_updates
 from wengert.errors import GradientError, NativeCodeError, ShapeError
 
 Function = Callable[..., Any]
+EPS = float(np.finfo(float).eps)
 
 
 def value_and_gradients(function: Function, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -89,6 +90,32 @@ def test_values_and_gradients_are_those_of_numpy(at_once: None, name: str, dtype
         assert got.dtype == dtype
         bound = length * np.finfo(dtype).eps * np.abs(want).max()
         np.testing.assert_allclose(got, want, rtol=0, atol=bound)
+
+
+def written(x: Any) -> Any:
+    y = x * x
+    y[1:4] = wg.sin(y[:3])
+    y.reshape((2, 5))[1, ::2] *= x[:3]
+    return y
+
+
+def test_sweeps_go_through_writes(at_once: None) -> None:
+    x = drawn((10,))[0]
+    (_, got), (_, want) = value_and_gradients(written, [x]), without_kernels(lambda: value_and_gradients(written, [x]))
+    np.testing.assert_allclose(got, want, rtol=16 * np.finfo(float).eps)
+    (program,) = eager_sweeps.accounts.programs()
+    assert program.failures == 0
+
+
+def test_gradients_of_recorded_gradients(at_once: None) -> None:
+    x, v = drawn((40,), (40,))
+    for _ in range(3):
+        point = wg.tensor(x, requires_grad=True)
+        (first,) = wg.autograd.grad(((point[1:] - point[:-1]) ** 4).sum(), [point], create_graph=True)
+        (product,) = wg.autograd.grad((first * wg.tensor(v)).sum(), [point])
+    curvature = 12 * np.diff(x) ** 2 * np.diff(v)
+    np.testing.assert_allclose(product.numpy(), -np.diff(curvature, prepend=0, append=0), rtol=0, atol=16 * 48 * EPS)
+    assert len(eager_sweeps.accounts.programs()) == 1
 
 
 def test_operations_are_compiled_and_results_own_their_memory(at_once: None) -> None:

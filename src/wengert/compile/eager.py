@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core import native
+from ..core.primitive import Primitive
 from ..errors import NativeCodeError
 from .executable import Executable, build
 from .graph import Graph
@@ -141,6 +142,8 @@ def frozen(value: Any) -> Hashable:
         return (kind, frozen(value.start), frozen(value.stop), frozen(value.step))
     if kind is dict:
         return (kind, *[(name, frozen(item)) for name, item in value.items()])
+    if kind is Primitive:  # a step that a write takes to its region
+        return value
     raise Unkeyed
 
 
