@@ -173,6 +173,51 @@ def test_lists_are_watched(change: Callable[[list[Any]], Any]) -> None:
     assert watched.changed() == [empty, held]
 
 
+@pytest.mark.parametrize("name", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_is_called_where_one_was_taken_away_before(name: str) -> None:
+    w = wg.tensor([1.0, 2.0], requires_grad=True)
+    register = getattr(w, name)
+    register(lambda _: None).remove()
+
+    def step() -> Any:
+        w.grad = None
+        loss = wg.sum(w * w)
+        loss.backward()
+        return loss
+
+    compiled = wg.compile(step)
+    for _ in range(4):
+        compiled()
+    (paths,) = compiled._paths.values()
+    assert paths[0].binding is not None
+    is_early = name == "register_hook"
+    register((lambda gradient: gradient * 10.0) if is_early else (lambda tensor: tensor.grad.copy_(tensor.grad * 10.0)))
+    compiled()
+    assert w.grad.tolist() == [20.0, 40.0]
+
+
+def test_what_lists_and_cells_hold_stays_where_it_is() -> None:
+    """Else something new could come to be in the place of what is gone, and nobody would see a change."""
+
+    def cell_of(content: Any) -> Any:
+        return (lambda: content).__closure__[0]  # type: ignore[index]
+
+    for make, put in (
+        (lambda content: [content], lambda held, content: held.__setitem__(0, content)),
+        (cell_of, lambda held, content: setattr(held, "cell_contents", content)),
+    ):
+        held = make(float("0.5"))
+        watched = Watch()
+        assert watched.containers([held])
+        holds = watched.begin()
+        assert holds()
+        put(held, None)
+        others = [float("1.5") for _ in range(1000)]  # one of them where the first one was, were that free
+        for other in others:
+            put(held, other)
+            assert not holds()
+
+
 def test_without_versions_dicts_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_VERSIONED", ())
     version_offset.cache_clear()

@@ -11,6 +11,7 @@ it says so, and `Path.run` goes the long way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .paths import Path
 
 _PERSISTENT = (TensorSource, ArraySource, NumberSource)
+_WATCHED = (dict, list, CellType)
 _SMALL = 256
 """Bytes up to which a result is computed in memory that stays, and copied: to ask for an address takes longer."""
 UNBOUND = object()
@@ -64,11 +66,16 @@ class Binding:
         watch = Watch()
         tensors = [tensor for _, tensor in closed_over]
         cleared = [source.holder(()) for source, value in path.effects.gradients if value is None]
+        leaves = [tensor._node for tensor in tensors if type(tensor._node) is Leaf]
+        hooks = [held for leaf in leaves for held in (leaf.hooks, leaf.after_accumulate) if held is not None]
+        # Kept, so that nothing new comes to be at their addresses.
+        self._linked = [(tensor._node, getattr(tensor, "_alias", None)) for tensor in (*tensors, *self._gradients)]
         self.is_possible = (
             watch.slots(tensors, boxing.Tensor, ("_data", "_node"))
             and watch.slots([t for p, t in closed_over if p in written], boxing.Tensor, ("_alias",))
             and watch.slots([*self._owners, *cleared], boxing.Tensor, ("_grad",))
-            and watch.slots([t._node for t in tensors if type(t._node) is Leaf], Leaf, ("hooks", "after_accumulate"))
+            and watch.slots(leaves, Leaf, ("hooks", "after_accumulate"))
+            and (not hooks or watch.containers(hooks))
             and watch.slots(self._gradients, boxing.Tensor, ("_data", "_node", "_alias"))
         )
         # An array is held by its Tensor, by `_kept`, and twice by the program; a gradient by its owner and here.
@@ -90,11 +97,11 @@ class Binding:
             program.addresses[program.first_fresh + results + place] = address_of(buffer)
 
     def _all_but_watched(self, path: Path) -> list[Callable[[], bool]]:
-        """Watch dicts and lists that must not change, and return the conditions that remain to be asked for.
+        """Watch what ties are about: dicts, lists, cells; return the conditions that remain to be asked for.
 
         Those that something else has changed in, such as the globals of a script, are asked about what matters.
         """
-        containers = {id(tie.container): tie.container for tie in path.ties if type(tie.container) in (dict, list)}
+        containers = {id(tie.container): tie.container for tie in path.ties if type(tie.container) in _WATCHED}
         watched = {place: held for place, held in containers.items() if place not in path.restless}
         if not watched or not self._watch.containers(list(watched.values())):
             return list(path.conditions)

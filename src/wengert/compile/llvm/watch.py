@@ -13,6 +13,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import CellType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _WORD = 8
 _COUNT = 0xFFFF_FFFF
 """The bits of the first word that count references; newer interpreters keep flags in the others."""
 
+_CONTENT = 2 * _WORD
+"""How far from its address a cell, a variable of an enclosing function, has the address of what it holds."""
 _LENGTH = 2 * _WORD
 """How far from its address a list has its length, which is followed by the address of its objects' addresses."""
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
@@ -143,21 +146,37 @@ def _versions_tell_changes(offset: int) -> bool:
 
 
 @cache
-def lists_are_known() -> bool:
-    """Return whether a list is laid out as it has been for decades: its length, and where its objects are noted."""
+def layouts_are_known() -> bool:
+    """Return whether lists and cells are laid out as they have been for decades."""
     sample = [object(), object(), object()]
     length, begin = _read(id(sample) + _LENGTH, 2)
-    return length == len(sample) and are_possible() and _read(begin, length) == [id(item) for item in sample]
+    cell = CellType(sample)
+    return (
+        are_possible()
+        and length == len(sample)
+        and _read(begin, length) == [id(item) for item in sample]
+        and _read(id(cell) + _CONTENT, 1)[0] == id(sample)
+    )
+
+
+def _content_of(held: Any) -> Any:
+    """Return what a cell holds; None for an empty one, and for all else."""
+    try:
+        return held.cell_contents if type(held) is CellType else None
+    except ValueError:
+        return None
 
 
 def _words_of(held: Any) -> list[tuple[int, int, int]]:
-    """Return what is to be watched of a dict or a list.
+    """Return what is to be watched of a dict, a list or a cell.
 
     What comes first tells whether the addresses that come later are still the list's: a look ends where it differs.
     """
     if isinstance(held, dict):
         address = id(held) + (version_offset() or 0)
         return [(address, _ALL, _read(address, 1)[0])]
+    if isinstance(held, CellType):
+        return [(id(held) + _CONTENT, _ALL, _read(id(held) + _CONTENT, 1)[0])]
     length, begin = _read(id(held) + _LENGTH, 2)
     places = [
         (begin + _WORD * number, _ALL, word) for number, word in enumerate(_read(begin, length) if length else [])
@@ -182,6 +201,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._words: list[tuple[int, int, int]] = []
+        self._kept: list[Any] = []
         self._containers: list[tuple[Any, int, int]] = []
 
     def slots(self, holders: Sequence[Any], kind: type, names: Sequence[str]) -> bool:
@@ -198,12 +218,16 @@ class Watch:
         self._words += [(id(thing), _COUNT, expected) for thing in objects]
 
     def containers(self, containers: Sequence[Any]) -> bool:
-        """Watch that dicts and lists hold the very objects that they hold; return False if that cannot be done here."""
-        if version_offset() is None or not lists_are_known():
+        """Watch that dicts, lists and cells hold the very objects that they do; return False if that is not possible.
+
+        What lists and cells hold is kept alive, so that nothing else comes to be where it was.
+        """
+        if version_offset() is None or not layouts_are_known():
             return False
         for held in containers:
             first = len(self._words)
             self._words += _words_of(held)
+            self._kept.append(tuple(held) if isinstance(held, list) else _content_of(held))
             self._containers.append((held, first, len(self._words)))
         return True
 
