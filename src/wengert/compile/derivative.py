@@ -33,7 +33,7 @@ from ..core.tape import (
     make_node,
     projection,
 )
-from ..core.tracing import Several, snapshot
+from ..core.tracing import Several, innermost_trace, is_at_the_innermost_level, snapshot
 from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
@@ -191,6 +191,22 @@ def _parted(
     return list(kept), [*[equation for equation in forward if equation in again], *backward]
 
 
+def is_taped_here(x: Any) -> bool:
+    """Return whether a value is a Tensor on the tape of the innermost level."""
+    return isinstance(x, boxing.Tensor) and x._node is not None and is_at_the_innermost_level(x)
+
+
+def entered_here(tensor: Any) -> Any:
+    """Return a Tensor as an argument of what a tape of the innermost level follows.
+
+    One of outside of a capture has its Node of inside only when it has been brought in, as `snapshot` does.
+    """
+    tensor = snapshot(tensor)
+    node = argument_node(tensor._node if is_at_the_innermost_level(tensor) else None, tensor)
+    trace = innermost_trace()
+    return boxing.with_node(tensor, node) if trace is None else trace.lift(tensor, node)
+
+
 class Again:
     """How the pullback of a function is differentiated: natively, once it has been done often enough to pay.
 
@@ -299,12 +315,11 @@ def _pullback_of(
 
     def pullback(tensors: list[Any], bars: list[Any]) -> list[Any]:
         tensors, bars = [snapshot(x) for x in tensors], [snapshot(bar) for bar in bars]
-        tracked = any([x is not None and x._node is not None for x in (*tensors, *bars)])
-        entered: list[Any] = []
+        tracked = any(map(is_taped_here, (*tensors, *bars)))
         # What is not wanted now may be asked about when the gradient is differentiated.
         for place in places:
-            entered.append(argument_node(tensors[place]._node, tensors[place]))
-            tensors[place]._node = entered[-1]
+            tensors[place] = entered_here(tensors[place])
+        entered = [tensors[place]._node for place in places]
         before = set_recording(True)
         try:
             renewed = {value: entered[place] for value, place in derivative.renewed.items()}

@@ -23,12 +23,12 @@ from ..core.forward import ForwardTrace
 from ..core.primitive import CLOSURE, Primitive
 from ..core.pytree import Structure, flatten
 from ..core.recording import set_recording
-from ..core.tape import argument_node
 from ..core.tracing import Trace, snapshot
 from ..core.vspace import OutputBars
 from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..declare.residuals import boxed_residuals
 from ..typing import Params
+from .derivative import entered_here, is_taped_here
 from .sources import Unfit
 
 Make = Callable[[Callable[..., Any]], Any]
@@ -186,13 +186,10 @@ def _pair(out: Any, trace: ForwardTrace) -> tuple[Any, Any]:
 
 def _pulled(function: Callable[..., Any], structure: Structure) -> Callable[..., Any]:
     def pull(leaves: list[Any], wanted: list[bool], bars: list[Any]) -> Any:
-        # A Tensor of outside has its Node of here once it has been brought in, as taking its value does.
         leaves, bars = [snapshot(x) for x in leaves], [snapshot(bar) for bar in bars]
-        tracked = any([getattr(x, "_node", None) is not None for x in (*leaves, *bars)])
-        nodes = [argument_node(x._node, x) if want else None for x, want in zip(leaves, wanted)]
-        for x, node in zip(leaves, nodes):
-            if node is not None:
-                x._node = node
+        tracked = any(map(is_taped_here, (*leaves, *bars)))
+        leaves = [entered_here(x) if want else x for x, want in zip(leaves, wanted)]
+        nodes = [x._node if want else None for x, want in zip(leaves, wanted)]
         before = set_recording(True)
         try:
             args, kwargs = structure.unflatten(leaves)
