@@ -7,7 +7,7 @@ Coefficients: tests/compile/minimax.py, "arctangent" and "arcsine".
 
 from __future__ import annotations
 
-from ..scalar_ir import FLOAT32, FLOAT64, Scalar, constant
+from ..scalar_ir import BOOL, FLOAT32, FLOAT64, Scalar, constant
 from .machine import (
     INFINITY,
     absolute,
@@ -93,7 +93,9 @@ def arctan2(y: Scalar, x: Scalar) -> Scalar:
     shrink = where((height > 1) | (width > 1), constant(0.25, x.dtype), 1)  # so that their sum does not overflow
     height = where(diagonal, 1, height * shrink)
     width = where(diagonal, 1, width * shrink)
-    return copysign(_angle(height, width, bits_of(x) < 0), y)
+    # Of a truth value LLVM would find the sign, too; some versions of it end the process over that.
+    is_truth = x.op == "convert" and x.operands[0].dtype == BOOL
+    return copysign(_angle(height, width, None if is_truth else bits_of(x) < 0), y)
 
 
 def _halved(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
