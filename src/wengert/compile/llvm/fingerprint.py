@@ -21,50 +21,79 @@ from .compiling import compile_kernels
 BLOCK = 256
 """Bytes that are taken in at a time."""
 
-_LANES = 32
+_WIDTH, _VECTORS = 8, 4
+_LANES = _WIDTH * _VECTORS
 _ODD = 0x9E37_79B9_7F4A_7C15  # 2**64 over the golden ratio, which is odd
 _SIGNED = _ODD - (1 << 64)
+_KIND = f"<{_WIDTH} x i64>"
+
+
+def _each(values: list[int]) -> str:
+    return f"<{', '.join([f'i64 {value}' for value in values])}>"
 
 
 def _source() -> str:
-    kind = f"<{_LANES} x i64>"
-    odd = f"<{', '.join([f'i64 {_SIGNED}'] * _LANES)}>"
-    begin = f"<{', '.join([f'i64 {lane + 1}' for lane in range(_LANES)])}>"
-    far = f"<{', '.join(['i64 32'] * _LANES)}>"
-    lines = [
+    begins = [_each(list(range(_WIDTH * v + 1, _WIDTH * (v + 1) + 1))) for v in range(_VECTORS)]
+    head = [
         "define void @NAME(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {",
         "entry:",
+        f"  %lanes = alloca [{_LANES} x i64]",
         "  %slot = getelementptr ptr, ptr %operands, i64 1",
         "  %data = load ptr, ptr %operands",
         "  %out = load ptr, ptr %slot",
         "  br label %loop",
         "loop:",
         "  %i = phi i64 [ %begin, %entry ], [ %next, %take ]",
-        f"  %h = phi {kind} [ {begin}, %entry ], [ %mixed, %take ]",
+        *[f"  %h{v} = phi {_KIND} [ {begins[v]}, %entry ], [ %mixed{v}, %take ]" for v in range(_VECTORS)],
         "  %more = icmp slt i64 %i, %end",
-        "  br i1 %more, label %take, label %join",
+        "  br i1 %more, label %take, label %kept",
         "take:",
-        f"  %at = getelementptr {kind}, ptr %data, i64 %i",
-        f"  %word = load {kind}, ptr %at, align 1",
-        f"  %x = xor {kind} %h, %word",
-        f"  %m = mul {kind} %x, {odd}",
-        f"  %s = lshr {kind} %m, {far}",
-        f"  %mixed = xor {kind} %m, %s",
+        f"  %block = getelementptr [{BLOCK} x i8], ptr %data, i64 %i",
+    ]
+    body = [line for v in range(_VECTORS) for line in _taken_in(v)]
+    tail = [
         "  %next = add i64 %i, 1",
         "  br label %loop",
+        "kept:",
+        *[line for v in range(_VECTORS) for line in _stored(v)],
+        "  br label %join",
         "join:",
+        "  %k = phi i64 [ 0, %kept ], [ %after, %join ]",
+        "  %total = phi i64 [ 0, %kept ], [ %t, %join ]",
+        "  %lane = getelementptr i64, ptr %lanes, i64 %k",
+        "  %l = load i64, ptr %lane",
+        "  %x = xor i64 %total, %l",
+        f"  %m = mul i64 %x, {_SIGNED}",
+        "  %s = lshr i64 %m, 32",
+        "  %t = xor i64 %m, %s",
+        "  %after = add i64 %k, 1",
+        f"  %done = icmp eq i64 %after, {_LANES}",
+        "  br i1 %done, label %end_, label %join",
+        "end_:",
+        "  store i64 %t, ptr %out",
+        "  ret void",
+        "}",
+        "",
     ]
-    total = "0"
-    for lane in range(_LANES):
-        lines += [
-            f"  %l{lane} = extractelement {kind} %h, i64 {lane}",
-            f"  %x{lane} = xor i64 {total}, %l{lane}",
-            f"  %m{lane} = mul i64 %x{lane}, {_SIGNED}",
-            f"  %s{lane} = lshr i64 %m{lane}, 32",
-            f"  %t{lane} = xor i64 %m{lane}, %s{lane}",
-        ]
-        total = f"%t{lane}"
-    return "\n".join([*lines, f"  store i64 {total}, ptr %out", "  ret void", "}", ""])
+    return "\n".join([*head, *body, *tail])
+
+
+def _taken_in(v: int) -> list[str]:
+    return [
+        f"  %at{v} = getelementptr {_KIND}, ptr %block, i64 {v}",
+        f"  %word{v} = load {_KIND}, ptr %at{v}, align 1",
+        f"  %x{v} = xor {_KIND} %h{v}, %word{v}",
+        f"  %m{v} = mul {_KIND} %x{v}, {_each([_SIGNED] * _WIDTH)}",
+        f"  %s{v} = lshr {_KIND} %m{v}, {_each([32] * _WIDTH)}",
+        f"  %mixed{v} = xor {_KIND} %m{v}, %s{v}",
+    ]
+
+
+def _stored(v: int) -> list[str]:
+    return [
+        f"  %home{v} = getelementptr i64, ptr %lanes, i64 {_WIDTH * v}",
+        f"  store {_KIND} %h{v}, ptr %home{v}, align 8",
+    ]
 
 
 @cache
