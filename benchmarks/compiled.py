@@ -66,7 +66,7 @@ SLOW_REPETITIONS = 1
 STEPS_NOTE = """\
 Ratio: Wengert's median over that of the best rival, which is in bold. Spread: the quartiles of the ratios of the
 rounds. Target: the limit times the best rival's median. All engines run in turn in one process, in repetitions of at
-least 20 ms, with default threads, the cycle collector on, from the same weights and data. Before anything is timed, the
+least 40 ms, with default threads, the cycle collector on, from the same weights and data. Before anything is timed, the
 losses of 10 steps are compared with those of a run in float64, and gradients with PyTorch's; `benchmarks/agreement.py`
 derives how far rounding may take them. Where a library has several ways to write a piece of work, all are timed, and
 the table has the fastest. JAX's state is donated. Compilation is not in these figures."""

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # A repetition is a loop at least this long, in seconds: far above the clock's resolution and a scheduler's slice.
-REPETITION = 0.02
+REPETITION = 0.04
+# The share of a repetition that runs before the clock: caches, the clock rate and the other cores are another engine's
+# until then, and a training loop that runs for hours meets none of that.
+UNTIMED = 0.25
 WARM_UP = 0.2
 # Idle workers of a thread pool spin for a while before they sleep (OpenBLAS's for tens of milliseconds), on the cores
 # that the next measurement needs. Waiting them out is part of measuring one library beside another.
@@ -61,7 +64,8 @@ class Loop:
         """
         gc.collect()
         time.sleep(SETTLE)
-        self.run()
+        for _ in range(max(1, round(UNTIMED * self.count))):
+            self.run()
         start = time.perf_counter()
         for _ in range(self.count):
             self.run()

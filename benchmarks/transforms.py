@@ -48,7 +48,7 @@ COMMAND = "python -m benchmarks.transforms"
 EAGER_NOTE = """\
 Ratio: the median of Wengert, uncompiled, over that of torch.func, PyTorch's transforms, in bold. Spread: the quartiles
 of the ratios of the rounds. Target: the limit times torch.func's median. All engines, those of the next table too, run
-in turn in one process, in repetitions of at least 20 ms, with default threads, the cycle collector on. Where a library
+in turn in one process, in repetitions of at least 40 ms, with default threads, the cycle collector on. Where a library
 has several ways to write a piece of work, all are timed, and the table has the fastest; the ways are listed at the end.
 The column PyTorch has its fastest way of all, those that are no transforms of functions included. Each result is
 checked against PyTorch's before anything is timed."""
