@@ -1,0 +1,250 @@
+"""Wide random programs: grown by trial, called with arguments of several kinds, in one of several ways."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import wengert as wg
+from tests.compile.twins import as_it_is, check_same, see
+from tests.compile.wide_steps import NAMES, UNARY, Step, resolved, take
+from tests.compile.wide_world import Scope, World
+from wengert.core.pytree import flatten
+
+LIMIT = 50.0
+"""Results beyond are not kept: they would drown what they are added to."""
+LARGEST = 4000
+"""Elements of a result."""
+CALLS = 9
+AMPLIFIED = 20.0
+"""How much more than `LIMIT` rounding may amount to if nothing is wrong in double precision."""
+ERRORS = (wg.errors.WengertError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError)
+USES = ["plain"] * 12 + ["wrapped", "pushed", "mapped", "differentiated"]
+
+
+def begin(scope: Scope, given: Any) -> list[Any]:
+    """Return the values that a program begins with: every Tensor and number that it is given or closes over."""
+    found: list[Any] = []
+    _look(scope, given, found)
+    return [*found, *scope.leaves, *scope.buffers]
+
+
+def _look(scope: Scope, item: Any, found: list[Any]) -> None:
+    if isinstance(item, (wg.Tensor, np.ndarray, np.generic)):
+        found.append(item if isinstance(item, wg.Tensor) else wg.asarray(item))
+    elif isinstance(item, dict):
+        for part in item.values():
+            _look(scope, part, found)
+    elif isinstance(item, (list, tuple)):
+        for part in item:
+            _look(scope, part, found)
+    elif isinstance(item, str):
+        found.append(wg.sin(scope.leaves[0]) if item == "sin" else wg.cos(scope.leaves[0]))
+    elif item is not None:
+        found.append(scope.leaves[1] * item if item else wg.cos(scope.leaves[1]))
+
+
+def grow(seed: int, length: int = 12) -> list[Step]:
+    """Return a program whose steps all work with the arguments of the first calls, of both kinds."""
+    choices = random.Random(seed)
+    steps: list[Step] = []
+
+    def fresh(call: int) -> tuple[World, list[Any]]:
+        world = World(seed, as_it_is)
+        wg.random.seed(seed)
+        values = begin(world.scope, world.arguments(call))
+        for taken in steps:
+            take(world.scope, values, resolved(taken))
+        return world, values
+
+    trials = [fresh(0), fresh(2)]
+    for _ in range(3 * length):
+        step = (choices.choice(NAMES), *[choices.randrange(1 << 20) for _ in range(8)])
+        try:
+            fits = True
+            for world, values in trials:
+                take(world.scope, values, resolved(step))
+                everything = [*values, *world.scope.leaves, *world.scope.buffers]
+                fits = fits and all([is_tame(value, world) for value in everything])
+        except ERRORS:
+            fits = False
+        if not fits:
+            trials = [fresh(0), fresh(2)]  # the trial may have written
+            continue
+        steps.append(step)
+        if len(steps) == length:
+            break
+    return steps
+
+
+def is_tame(value: Any, world: World) -> bool:
+    data = np.asarray(value.detach().numpy())
+    if data.size > LARGEST or data.ndim > 5:
+        return False
+    finite = np.isfinite(data)
+    return bool(world.is_special or finite.all()) and (not finite.any() or float(np.abs(data[finite]).max()) < LIMIT)
+
+
+# ---------------------------------------------------------------------- runs
+
+
+def program_of(scope: Scope, steps: list[Step], returned: list[int]) -> Callable[..., Any]:
+    resolutions = [resolved(step) for step in steps]
+
+    def program(*arguments: Any, **keywords: Any) -> Any:
+        values = begin(scope, (arguments, keywords))
+        for step in resolutions:
+            take(scope, values, step)
+        chosen = [values[place % len(values)] for place in returned]
+        return {"chosen": chosen, "last": (values[-1], None)}, values[-1].sum() * 1
+
+    return program
+
+
+def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return what is called: the compiled program, one of it inside of a transform, or a compiled transform of it."""
+    if use == "plain":
+        return compiler(program)
+    if use == "wrapped":
+        return compiler(lambda x, *rest, **keywords: wg.grad(lambda y: program(y, *rest, **keywords)[1])(x))
+    compiled = compiler(program)
+    if use == "pushed":
+        return lambda x, *rest, **k: wg.jvp(lambda y: compiled(y, *rest, **k)[1], (x,), (wg.ones_like(x),))
+    if use == "mapped":
+        return lambda x, *rest, **k: wg.vmap(lambda y: compiled(y, *rest, **k)[1])(x)
+    return lambda x, *rest, **k: wg.grad(lambda y: compiled(y, *rest, **k)[1])(x)
+
+
+def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], dtype: str | None = None) -> list[Any]:
+    """Run a program several times in a world of its own; return what is seen of every call, and at the end."""
+    world = World(seed, compiler, dtype)
+    wg.random.seed(seed)
+    choices = random.Random(-seed - 1)
+    returned = [choices.randrange(100) for _ in range(2)]
+    program = used(choices.choice(USES), program_of(world.scope, steps, returned), compiler)
+    seen: list[Any] = []
+    held: list[Any] = []
+    for call in range(CALLS):
+        arguments, keywords = world.arguments(call)
+        # An array that is an argument is a Tensor inside of a compiled function.
+        given = as_tensors((arguments, keywords)) if compiler is as_it_is else (arguments, keywords)
+        with wg.no_grad() if call == CALLS - 1 else contextlib.nullcontext():
+            try:
+                result = program(*given[0], **given[1])
+                # An array that is an argument is returned as it is.
+                arrays = (wg.Tensor, np.ndarray)
+                outs = [wg.asarray(out) for out in flatten(result)[0] if isinstance(out, arrays)]
+                held += outs
+                seen.append(see(*[out.detach() for out in outs]))
+                sweep(world, outs, call)
+            except ERRORS as error:
+                return [*seen, ("raised", type(error).__name__, str(error))]
+        scope = world.scope
+        seen.append(see(arguments, keywords, scope.leaves, scope.buffers, scope.array, wg.random.rand(1)))
+        seen.append(see(*scope.module.parameters(), *scope.module.buffers()))
+        world.change(call, held)
+    seen.append(see(*[one.detach() for one in held]))
+    return seen
+
+
+def as_tensors(given: Any) -> Any:
+    """Return arguments with Tensors of their own in the place of arrays."""
+    if isinstance(given, dict):
+        return {key: as_tensors(value) for key, value in given.items()}
+    if isinstance(given, (list, tuple)):
+        return type(given)([as_tensors(value) for value in given])
+    return wg.asarray(given) if isinstance(given, np.ndarray) else given
+
+
+def sweep(world: World, outs: list[Any], call: int) -> None:
+    """Go backward through results: one of them, all of them, or twice."""
+    tracked = [out for out in outs if out.requires_grad and not out.is_leaf]
+    if not tracked or call % 4 == 0:
+        return
+    if call % 4 == 1:
+        tracked[-1].sum().backward()
+    elif call % 4 == 2:
+        total: Any = sum([wg.tanh(out).sum() for out in tracked])
+        wanted = [leaf for leaf in world.scope.leaves if leaf.requires_grad]
+        if wanted:
+            found = wg.autograd.grad(total, wanted, create_graph=True, allow_unused=True)
+            second = [wg.tanh(g).sum() for g in found if g is not None and g.requires_grad]
+            if second:
+                again: Any = sum(second)
+                again.backward()
+    else:
+        all_of_them: Any = sum([out.sum() for out in tracked])
+        all_of_them.backward()
+
+
+REFUSALS = (
+    "inside of a transform or a compiled function",
+    "is compiled, and has something in it",
+    "while a transform follows",
+)
+"""What else than a CompileError says that only the function itself can do it."""
+
+
+def outcome(steps: list[Step], seed: int, dtype: str | None = None) -> str:
+    """Run a program both ways and compare; return "same", "as it is", "raises", "refused" or "rounded"."""
+    with warnings.catch_warnings(record=True) as warned, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        eager = play(steps, seed, as_it_is, dtype)
+        warned.clear()
+        compiled = play(steps, seed, wg.compile, dtype)
+        given_up = any(["run as it is from now on" in str(warning.message) for warning in warned])
+    ends = [ends_of(eager), ends_of(compiled)]
+    count = min(len(eager) - bool(ends[0]), len(compiled) - bool(ends[1]))
+    is_single = (dtype or World(seed, as_it_is).scope.dtype) == "float32" or any([narrows(step) for step in steps])
+    try:
+        check_same(compiled[:count], eager[:count], LIMIT, least=np.dtype("float32" if is_single else "float64"))
+    except AssertionError:
+        # Is it more than rounding, amplified (by a normalisation of nearly equal rows, say)?
+        check_same(compiled[:count], eager[:count], AMPLIFIED * LIMIT, least=np.dtype("float32"))
+        if dtype == "float64":
+            return "rounded"
+        return "rounded" if outcome(steps, seed, "float64") in ("same", "rounded") else "differs"
+    if ends[1] and (ends[1][1] == "CompileError" or any([words in ends[1][2] for words in REFUSALS])):
+        return "refused"
+    assert bool(ends[0]) == bool(ends[1]) and len(eager) == len(compiled), f"eager {ends[0]}, compiled {ends[1]}"
+    if ends[0]:
+        assert ends[0][1] == ends[1][1], f"eager {ends[0]}, compiled {ends[1]}"
+        return "raises"
+    return "as it is" if given_up else "same"
+
+
+def narrows(step: Step) -> bool:
+    """Return whether a step rounds to float32."""
+    operation = resolved(step)[1]
+    return "float32" in str(getattr(getattr(operation, "__code__", None), "co_consts", ""))
+
+
+def ends_of(seen: list[Any]) -> Any:
+    return seen[-1] if seen and isinstance(seen[-1], tuple) else None
+
+
+NOTHING: Step = ("unary", UNARY.index(wg.asarray), 1, 0)
+"""A step that adds one of the values again, so that later steps find theirs where they were."""
+
+
+def shrunk(steps: list[Step], fails: Callable[[list[Step]], bool]) -> list[Step]:
+    """Return as few of the steps as still fail."""
+    place = len(steps) - 1
+    while place >= 0:
+        without = [*steps[:place], *steps[place + 1 :]]
+        idle = [*steps[:place], NOTHING, *steps[place + 1 :]]
+        for fewer in (without, idle):
+            if fewer != steps and fails(fewer):
+                steps = fewer
+                place = len(steps)
+                break
+        place -= 1
+    return steps
+
+
+__all__ = ["grow", "outcome", "play", "shrunk"]
