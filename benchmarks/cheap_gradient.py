@@ -54,7 +54,7 @@ HEADS = (
 NOTE = f"""\
 Medians of float64 runs. The function is evaluated on Tensors that nobody differentiates; the gradient is `wg.grad`,
 and its time has the function's own run in it; the product is `wg.hvp`, with the gradient's run in it. Each pair of a
-ratio is run in turn, in repetitions of at least 20 ms, with default threads, the cycle collector on. ✓ and ✗: under
+ratio is run in turn, in repetitions of at least 40 ms, with default threads, the cycle collector on. ✓ and ✗: under
 {LIMIT:g} or not. Forward mode is one `wg.jvp` for each input, all of them run once. Where it begins with ≈ it was not
 run: it is the time of one jvp, measured, times the number of inputs."""
 NOTES = {

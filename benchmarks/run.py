@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NOTE = """\
 Ratio: Wengert's median over PyTorch's (over NumPy's for `import`). Spread: the quartiles of the ratios of the pairs.
-The two are run in turn in one process, in repetitions of at least 20 ms, with default threads, the cycle collector on.
+The two are run in turn in one process, in repetitions of at least 40 ms, with default threads, the cycle collector on.
 An import is timed in a fresh process, from its start to its end. Peak memory is what a fresh process adds, over a few
 steps, to what is resident once the library is loaded and has trained a tiny model. Other columns are medians."""
 
