@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from tests.compile.twins import Compiler, play, see
 from tests.transforms import test_zoo
 from tests.transforms.zoo import FACES, OPERATORS, ZOO, Operator, W, direction_of
 from wengert.compile.backends import CompileWarning
@@ -252,3 +253,18 @@ def test_arguments_that_a_transform_leaves_alone(name: str) -> None:
         for got, expected in zip(flatten(transform(compiled))[0], wanted, strict=True):
             limit = rounding(np.float64, 64 * np.abs(expected.numpy()).max())
             demand_close(name, "compiled", got.numpy(), expected.numpy(), limit)
+
+
+def test_what_was_drawn_before_a_function_turned_out_not_to_be_one_operation_is_drawn_again() -> None:
+    def scenario(c: Compiler) -> Any:
+        @c
+        def function(x: Any) -> Any:
+            y = wg.nn.functional.dropout(x, 0.4)
+            return y * 2 if float(y.sum()) > 100 else y  # a float cannot be asked for in a program
+
+        x, seen = wg.tensor([1.0, 2.0]), []
+        for _ in range(2):
+            seen += see(*wg.jvp(function, (x,), (wg.ones(2),)), wg.random.rand(1))
+        return seen
+
+    play(scenario)

@@ -177,9 +177,11 @@ class Compiled:
                 return self(*args, **kwargs)
         if self._inside is None:
             self._inside = Inside(self.function, self._compiled)
+        past = states()
         try:
             return self._inside.call(args, kwargs)
         except Unfit:
+            rewind(past)  # what was drawn is drawn again
             if self._pure:
                 raise
             return self.function(*args, **kwargs)
