@@ -136,6 +136,22 @@ def test_a_leaf_that_is_returned_twice_is_the_same_object() -> None:
         assert first is second
 
 
+@pytest.mark.parametrize(
+    "made", [lambda x: x.T * 1, lambda x: x.T.clone(), lambda x: x.T.astype("float64"), lambda x: x[..., :2] * 1]
+)
+def test_a_reshape_of_what_lies_transposed_is_a_copy(made: Callable[[Any], Any]) -> None:
+    def function(x: Any) -> Any:
+        y = made(x)
+        z = y.reshape(-1)
+        y *= 2
+        return z * 1, y * 1
+
+    x = wg.tensor(np.arange(12.0).reshape(3, 4))
+    compiled = wg.compile(function)
+    for _ in range(2):
+        assert [result.tolist() for result in compiled(x)] == [result.tolist() for result in function(x)]
+
+
 def test_views_in_a_nesting_share_memory_and_the_tape() -> None:
     def function(w: Any) -> Any:
         y = w * w

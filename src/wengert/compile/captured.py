@@ -54,6 +54,11 @@ class Captured(State):
             self._raw = self.trace.compute(self.value)
         return self._raw
 
+    @property
+    def example(self) -> np.ndarray | None:
+        """What the value was in the captured run, if that is known: other runs are taken to lay arrays out alike."""
+        return self._raw
+
     def concrete(self, what: str) -> Any:
         """Return the value of this run where a later one can be asked whether it has the same; refuse elsewhere."""
         trace = self.trace

@@ -187,8 +187,9 @@ def _own_or_shared(data: Array, base: Any) -> Array:
 
 def _is_copy(source: Any, base: Any, steps: Steps) -> bool:
     if type(source) is boxing.Tracer:
-        # What a reshape of a view copies depends on strides, which a tracer lacks: as if the base were contiguous.
-        return not _shares_memory(np.zeros(base.shape, np.bool_), steps)
+        # What a reshape copies depends on strides: where those are not known, as if the base were contiguous.
+        example = base._state.example if type(base) is boxing.Tracer else None
+        return not _shares_memory(np.zeros(base.shape, np.bool_) if example is None else example, steps)
     return boxing.data_of(source).base is not boxing.data_of(base) and not _shares_memory(boxing.data_of(base), steps)
 
 

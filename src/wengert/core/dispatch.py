@@ -168,9 +168,17 @@ def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], para
     out = trace.process(primitive, args, params)
     if taped and is_recording() and primitive.kind != NONDIFFERENTIABLE:
         out = record(trace, primitive, args, out, params)
-    if primitive.view and type(args[0]) is boxing.Tracer:
+    if primitive.view and type(args[0]) is boxing.Tracer and not _is_copied(out, args[0]):
         register(out, args[0], primitive, params)
     return out
+
+
+def _is_copied(out: Any, source: Any) -> bool:
+    """Return whether a view operation has made a copy of a tracer, as a reshape does of what lies transposed."""
+    made, data = out._state.example if type(out) is boxing.Tracer else None, source._state.example
+    if made is None or data is None or made is data:
+        return False
+    return made.base is None or not (made.base is data or made.base is data.base)
 
 
 def _as_tensor(value: Any, name: str) -> Any:

@@ -78,6 +78,11 @@ class State:
         raise NotImplementedError
 
     @property
+    def example(self) -> Any:
+        """A raw array that lies in memory as the value would without a transform; None if there is none to be had."""
+        return None
+
+    @property
     def varies(self) -> bool:
         """Whether the transform has something to lose if the value is taken out of its sight."""
         raise NotImplementedError
