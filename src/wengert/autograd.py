@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from .core import boxing, pytree
+from .core import boxing, capturing, pytree
 from .core.backward import accumulate_gradients, gradients_of, input_node, seed_of, zeros_for
 from .core.node_hooks import RemovableHandle, per_sweep
 from .core.recording import is_observed
@@ -188,7 +188,7 @@ def backward(
 
 
 def _input_node(x: Any, structure: pytree.Structure, i: int, name: str) -> Node:
-    if isinstance(x, boxing.Tensor) and x._node is not None:
+    if isinstance(x, boxing.Tensor) and x._node is not None and not capturing.engaged:
         return x._node
     return input_node(x, name, structure.paths("inputs")[i])
 

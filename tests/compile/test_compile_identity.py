@@ -59,9 +59,13 @@ def test_a_view_of_an_argument_that_is_a_view_of_a_buffer_in_some_calls(order: s
     play(scenario)
 
 
-def outcome(order: str, argument: Callable[[Any], Any], c: Compiler) -> list[Any]:
+def gradient_of_the_argument(w: Any) -> Callable[[Any], Any]:
+    return lambda x: wg.autograd.grad((x * x).sum(), [w], allow_unused=True)[0]
+
+
+def outcome(order: str, argument: Callable[[Any], Any], make: Any, c: Compiler) -> list[Any]:
     given = {"w": leaf(1.0, 2.0), "o": leaf(3.0, 4.0)}
-    function = c(gradient(given["w"]))
+    function = c(make(given["w"]))
     seen: list[Any] = []
     for name in order:
         try:
@@ -73,8 +77,9 @@ def outcome(order: str, argument: Callable[[Any], Any], c: Compiler) -> list[Any
 
 @pytest.mark.parametrize("argument", [lambda x: x * 1, lambda x: x[:]])
 @pytest.mark.parametrize("order", ORDERS)
-def test_what_was_computed_from_a_target_outside_is_refused(order: str, argument: Any) -> None:
-    eager, compiled = outcome(order, argument, as_it_is), outcome(order, argument, wg.compile)
+@pytest.mark.parametrize("make", [gradient, gradient_of_the_argument])
+def test_what_was_computed_from_a_target_outside_is_refused(make: Any, order: str, argument: Any) -> None:
+    eager, compiled = outcome(order, argument, make, as_it_is), outcome(order, argument, make, wg.compile)
     for name, one, other in zip(order, compiled, eager):
         if name == "w":
             assert "was computed from one of them before" in one

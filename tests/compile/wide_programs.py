@@ -191,7 +191,7 @@ REFUSALS = (
 
 
 def outcome(steps: list[Step], seed: int, dtype: str | None = None) -> str:
-    """Run a program both ways and compare; return "same", "as it is", "raises", "refused" or "rounded"."""
+    """Run a program both ways and compare; return "same", or in a word what else there is to say."""
     with warnings.catch_warnings(record=True) as warned, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         eager = play(steps, seed, as_it_is, dtype)
@@ -203,7 +203,9 @@ def outcome(steps: list[Step], seed: int, dtype: str | None = None) -> str:
     is_single = (dtype or World(seed, as_it_is).scope.dtype) == "float32" or any([narrows(step) for step in steps])
     try:
         check_same(compiled[:count], eager[:count], LIMIT, least=np.dtype("float32" if is_single else "float64"))
-    except AssertionError:
+    except AssertionError as error:
+        if "nan location mismatch" in str(error) and "['grad']" in str(error) and World(seed, as_it_is).is_special:
+            return "guarded"  # compiled sweeps always let an exact zero win, eager ones from the first mask on
         # Is it more than rounding, amplified (by a normalisation of nearly equal rows, say)?
         check_same(compiled[:count], eager[:count], AMPLIFIED * LIMIT, least=np.dtype("float32"))
         if dtype == "float64":

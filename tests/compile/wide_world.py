@@ -7,6 +7,7 @@ are kept and looked at again at the end, and written to.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import types
 from collections.abc import Callable
@@ -235,7 +236,7 @@ class World:
     def _write_to_a_result(self, held: list[Any]) -> None:
         results = [result for result in held if isinstance(result, wg.Tensor) and result.dtype.kind == "f"]
         if results and self.writes_to_results:
-            with wg.no_grad():
+            with wg.no_grad(), contextlib.suppress(ValueError):  # what is stretched cannot be written to
                 results[self.choices.randrange(len(results))][...] = 0.125
 
 
