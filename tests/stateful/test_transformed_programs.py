@@ -55,7 +55,7 @@ VIEWS: list[Callable[[Any], Any]] = [
     lambda t: t[..., 1:] if t.ndim else t,
     lambda t: t[None],
 ]
-KEYS: list[Any] = [..., 0, -1, slice(None, None, 2), (..., 0), (..., slice(None, None, -1)), [0, 0], (..., [1, 0])]
+KEYS: list[Any] = [..., 0, -1, slice(None, None, 2), (..., 0), (..., slice(None, None, -1)), [0, 0], (..., [-1, 0])]
 
 PLACE = st.integers(0, 7)
 INSTRUCTIONS = st.one_of(
