@@ -85,18 +85,21 @@ def _choose(
     """Take one element where conditions hold, and another (or zero) where they don't."""
     left = elements.holding(conditions)
     if left is None:
-        return constant(0, dtype) if otherwise is None else (yield otherwise)
-    first = yield Demand(then.operand, then.index, (*inside, *left))
+        return constant(0, dtype) if otherwise is None else _of(dtype, (yield otherwise))
+    first = _of(dtype, (yield Demand(then.operand, then.index, (*inside, *left))))
     if not left:
         return first
-    first = convert(first, dtype) if isinstance(first, Scalar) else constant(first, dtype)
     if otherwise is None:
         if elements.is_zero_outside(first, left):
             return first
         return apply("where", elements.condition(left), first, constant(0, dtype))
-    second = yield otherwise
-    second = convert(second, dtype) if isinstance(second, Scalar) else constant(second, dtype)
+    second = _of(dtype, (yield otherwise))
     return apply("where", elements.condition(left), first, second)
+
+
+def _of(dtype: Any, element: Any) -> Scalar:
+    """Return an element, or a number, in a dtype: what is written to an array may have another."""
+    return convert(element, dtype) if isinstance(element, Scalar) else constant(element, dtype)
 
 
 def _without_picks(index: Map) -> None:
