@@ -127,7 +127,7 @@ def test_masked_elements_contribute_zero(at_once: None) -> None:
     assert program.failures == 3
     for _ in range(eager_sweeps.MOST_FAILURES):
         gradients()
-    assert [account.program for account in eager_boxed.accounts.all()] == ["off"]
+    assert [account.is_retired for account in eager_boxed.accounts.all()] == [True]
 
 
 def test_leaves_in_a_transform_get_their_gradients(at_once: None) -> None:

@@ -49,15 +49,43 @@ class Tariff:
 tariff = Tariff()
 
 
+_NEVER = 1 << 64
+
+
 class Account:
     """What is known of one key: seconds that would have been saved so far, and the program once there is one."""
 
-    __slots__ = ("program", "saved", "saving")
+    __slots__ = ("_born", "_retired", "program", "saved", "saving")
 
     def __init__(self, saving: float) -> None:
         self.saving = saving
         self.saved = 0.0
         self.program: Any = None
+        self._born = self._retired = _NEVER
+
+    def usable(self, cost: float, make: Callable[[], Any]) -> Any:
+        """Return the program if it is to be used now, else None; make it when it is time (None: it could not be told).
+
+        Of what may be run again (see `native.as_of`), the whole is computed as it was in the beginning.
+        """
+        if self.program is None:
+            if not self.matures(cost):
+                return None
+            self.program = make()
+            self._born = native.number_of_program()
+        program = self.program
+        if program is None or program is OFF or not native.may_be_used(self._born, self._retired):
+            return None
+        return None if raises_floating_point_errors() else program
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the program is not used any more, but for what was begun before."""
+        return self._retired < _NEVER
+
+    def retire(self) -> None:
+        """Use the program no more."""
+        self._retired = native.number_of_program()
 
     def matures(self, cost: float) -> bool:
         """Take note of one more occurrence; return whether the program is to be made now."""
@@ -96,8 +124,8 @@ class Accounts:
         return list(self._accounts.values())
 
     def programs(self) -> list[Any]:
-        """Return the programs that there are."""
-        return [account.program for account in self._accounts.values() if isinstance(account.program, Program)]
+        """Return the programs that there are, and are still in use."""
+        return [a.program for a in self._accounts.values() if isinstance(a.program, Program) and not a.is_retired]
 
 
 class Program:

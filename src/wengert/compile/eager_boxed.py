@@ -24,7 +24,7 @@ from ..core.tape import Leaf, Node, Swept, sweep
 from ..core.tracing import Trace, open_traces
 from ..core.vspace import densify
 from .capture import CaptureTrace
-from .eager import OFF, Accounts, Unkeyed, attempt, frozen, raises_floating_point_errors, tariff
+from .eager import OFF, Accounts, Unkeyed, attempt, frozen, tariff
 from .eager_sweeps import (
     ELEMENT,
     MOST_FAILURES,
@@ -156,18 +156,17 @@ def swept(seeds: Sequence[Any], retain: bool, targets: frozenset[Node], route: R
     except Unkeyed:
         return None
     account = accounts.of(survey.key, lambda: survey.work * ELEMENT * _SWEEPS)
-    program = account.program
+    program = account.usable(
+        tariff.node * len(survey.nodes) * _SWEEPS,
+        lambda: attempt(lambda machine: _made(machine, survey, seeds, targets, route)),
+    )
     if program is None:
-        if not account.matures(tariff.node * len(survey.nodes) * _SWEEPS):
-            return None
-        program = account.program = attempt(lambda machine: _made(machine, survey, seeds, targets, route))
-    if program is OFF or raises_floating_point_errors():
         return None
     sweep_program, forms = program
     arrays = sweep_program.finite(survey)
     if arrays is None:
         if sweep_program.failures >= MOST_FAILURES:
-            account.program = OFF
+            account.retire()
         return None
     order = [*survey.nodes, *survey.ends]
     found = Swept()

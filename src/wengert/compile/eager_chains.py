@@ -13,7 +13,7 @@ import numpy as np
 from ..core.chains import Flags, Form, Link, kept
 from ..core.primitive import REGISTRY
 from .abstract import kind_of
-from .eager import OFF, Accounts, Program, Unkeyed, attempt, frozen, raises_floating_point_errors, tariff
+from .eager import OFF, Accounts, Program, Unkeyed, attempt, frozen, tariff
 from .eager_operations import saving_of
 from .graph import Equation, Graph, Value
 from .llvm.machine import Machine
@@ -90,15 +90,9 @@ def chained(x: Any, form: Form, others: Arrays, flags: Flags) -> list[Any] | Non
         if not array.flags.c_contiguous:
             return None  # it decides how results lie in memory, too
     account = accounts.of(key, lambda: _saving(x, form, others))
-    program = account.program
-    if program is None:
-        # No later than any operation by itself, so that none of them is compiled in vain.
-        if not account.matures(tariff.operation):
-            return None
-        program = account.program = _made(x, form, others, flags)
-    if program is OFF or raises_floating_point_errors():
-        return None
-    return program(x, others)
+    # No later than any operation by itself, so that none of them is compiled in vain.
+    program = account.usable(tariff.operation, lambda: _made(x, form, others, flags))
+    return None if program is None else program(x, others)
 
 
 def _key_of(x: Any, form: Form, others: Arrays, flags: Flags) -> _Key:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.tape import Node
 from .capture import CaptureTrace
-from .eager import OFF, Accounts, Unkeyed, attempt, raises_floating_point_errors, tariff
+from .eager import OFF, Accounts, Unkeyed, attempt, tariff
 from .eager_sweeps import ELEMENT, MOST_FAILURES, Route, Survey, captured, tracer_of, twins_of
 from .llvm.machine import Machine
 
@@ -61,18 +61,16 @@ def derived(
     key = (rule, survey.key, tuple([None if node is None else places.get(node) for node in nodes]), tuple(numbers))
     count = len(survey.nodes)
     account = accounts.of(key, lambda: survey.work * rows * ELEMENT + count * _NODE)
-    program = account.program
+    program = account.usable(
+        tariff.node * count * _SWEEPS,
+        lambda: attempt(_Task(survey, outputs, nodes, extras, route, derive).program),
+    )
     if program is None:
-        if not account.matures(tariff.node * count * _SWEEPS):
-            return None
-        task = _Task(survey, outputs, nodes, extras, route, derive)
-        program = account.program = attempt(task.program)
-    if program is OFF or raises_floating_point_errors():
         return None
     found = program.finite(survey)
     if found is None:
         if program.failures >= MOST_FAILURES:
-            account.program = OFF
+            account.retire()
         return None
     results: list[np.ndarray | None] = [None] * (max(program.ends, default=-1) + 1)
     for place, array in zip(program.ends, found):

@@ -23,7 +23,6 @@ from .eager import (
     frozen,
     inverse,
     order_of,
-    raises_floating_point_errors,
     settled,
     tariff,
 )
@@ -105,14 +104,9 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     except Unkeyed:
         return None
     account = accounts.of(key, lambda: saving_of(primitive, operands))
-    program = account.program
-    if program is None:
-        if not account.matures(tariff.operation * _parts_of(primitive, operands)):
-            return None
-        program = account.program = _made(primitive, operands, params)
-    if program is None or program is OFF or raises_floating_point_errors():
-        return None
-    return program(operands)
+    cost = tariff.operation * _parts_of(primitive, operands)
+    program = account.usable(cost, lambda: _made(primitive, operands, params))
+    return None if program is None else program(operands)
 
 
 def _key_of(operand: Any, copies: bool) -> Any:

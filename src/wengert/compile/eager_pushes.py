@@ -15,7 +15,7 @@ from ..core import boxing
 from ..core.primitive import REGISTRY
 from ..core.zeros import ZERO
 from .capture import CaptureTrace
-from .eager import OFF, Accounts, Unkeyed, attempt, frozen, raises_floating_point_errors, tariff
+from .eager import OFF, Accounts, Unkeyed, attempt, frozen, tariff
 from .eager_sweeps import MOST_FAILURES, Arrays, captured, tracer_of
 from .llvm.machine import Machine
 
@@ -38,17 +38,15 @@ def pushed(primitive: Any, values: Sequence[Any], dots: Sequence[Any]) -> tuple[
     except Unkeyed:
         return None
     account = accounts.of(key, lambda: _saving(arrays))
-    program = account.program
+    program = account.usable(
+        tariff.operation, lambda: attempt(lambda machine: _made(machine, primitive, arrays, values, dots))
+    )
     if program is None:
-        if not account.matures(tariff.operation):
-            return None
-        program = account.program = attempt(lambda machine: _made(machine, primitive, arrays, values, dots))
-    if program is OFF or raises_floating_point_errors():
         return None
     found = program.finite(arrays)
     if found is None:
         if program.failures >= MOST_FAILURES:
-            account.program = OFF
+            account.retire()
         return None
     return found[0], found[1]
 

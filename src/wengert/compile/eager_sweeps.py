@@ -38,7 +38,6 @@ from .eager import (
     frozen,
     inverse,
     order_of,
-    raises_floating_point_errors,
     settled,
     tariff,
 )
@@ -289,17 +288,16 @@ def swept(
     except Unkeyed:
         return None
     account = accounts.of(survey.key, lambda: survey.work * ELEMENT)
-    program = account.program
+    program = account.usable(
+        tariff.node * len(survey.nodes),
+        lambda: attempt(lambda machine: _captured(machine, survey, seeds, targets, route)),
+    )
     if program is None:
-        if not account.matures(tariff.node * len(survey.nodes)):
-            return None
-        program = account.program = attempt(lambda machine: _captured(machine, survey, seeds, targets, route))
-    if program is OFF or raises_floating_point_errors():
         return None
     bars = program.finite(survey)
     if bars is None:
         if program.failures >= MOST_FAILURES:
-            account.program = OFF
+            account.retire()
         return None
     return _delivered(survey, program, bars, retain, targets, masked)
 

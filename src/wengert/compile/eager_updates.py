@@ -36,12 +36,8 @@ def updated(rule: Hashable, record: Record, arrays: Sequence[np.ndarray]) -> boo
     """
     key = (rule, *[(array.shape, array.dtype) for array in arrays])
     account = accounts.of(key, lambda: arrays[0].size * _ELEMENT)
-    program = account.program
+    program = account.usable(tariff.operation, lambda: attempt(lambda machine: _captured(machine, record, arrays)))
     if program is None:
-        if not account.matures(tariff.operation):
-            return False
-        program = account.program = attempt(lambda machine: _captured(machine, record, arrays))
-    if program is OFF:
         return False
     program.run(arrays)
     return True

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,11 @@ met = 0
 """Operations on large arrays since the last sweep."""
 engaged = False
 """Whether a large array has been met in this process."""
+
+_made = 0
+"""How many programs have been made."""
+_until: ContextVar[int] = ContextVar("wengert_programs_until", default=sys.maxsize)
+"""How many of them may be used."""
 
 load: Callable[[], Any] | None = None
 """Returns the compiler's part in this (see `compile.eager`); set by the package when it is imported."""
@@ -83,6 +90,61 @@ def set_eager_kernels(on: bool) -> bool:
     return before
 
 
+def mark() -> int:
+    """Return a mark of which programs may be used now, for `as_of`."""
+    return min(_until.get(), _made)
+
+
+@contextmanager
+def as_of(moment: int) -> Generator[None]:
+    """Let the programs be used that there were at a mark: what is run again later shall compute the same bits.
+
+    Nor are operations done together, in chains and sweeps: whether they are depends on what is tracked and recorded.
+    """
+    token = _until.set(min(moment, _until.get()))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def leave_to_numpy() -> int:
+    """Let no program be used from here on in what may be run again; return what `go_on` takes.
+
+    Transforms have quick ways on raw arrays, which are not taken where operations are recorded.
+    """
+    before = _until.get()
+    if before != sys.maxsize:
+        _until.set(0)
+    return before
+
+
+def go_on(before: int) -> None:
+    """End what `leave_to_numpy` has begun."""
+    if before != sys.maxsize:
+        _until.set(before)
+
+
+_as_ever = nullcontext()
+
+
+def sweeping(boxed: bool) -> AbstractContextManager[None]:
+    """Leave a sweep over boxes to NumPy where it may be run again: it may have been one over raw arrays."""
+    return as_of(0) if boxed and _until.get() != sys.maxsize else _as_ever
+
+
+def number_of_program() -> int:
+    """Return the number of a program that has just been made, or put out of use."""
+    global _made
+    _made += 1
+    return _made
+
+
+def may_be_used(born: int, retired: int) -> bool:
+    """Return whether a program may be used: if it had been made by now, or the mark, and not put out of use."""
+    return born <= _until.get() < retired
+
+
 def least_of(name: str) -> int:
     """Return from how many elements on an elementwise operation is considered for native code."""
     return FROM.get(name, _OTHER)
@@ -108,7 +170,7 @@ def computed(primitive: Any, operands: Sequence[Any], params: Any) -> Any:
 def chained(x: Any, form: Any, others: Sequence[Any], flags: Any) -> Any:
     """Return what native code makes of raw operands of a chain (see `core.chains`); None where it is not its turn."""
     global met
-    if not _provider and not _is_time((x,)):
+    if _until.get() != sys.maxsize or (not _provider and not _is_time((x,))):
         return None
     outs = _provider.chained(x, form, others, flags)
     if outs is not None:
@@ -123,7 +185,7 @@ def pushed(primitive: Any, values: Sequence[Any], dots: Sequence[Any]) -> Any:
     for value in (*values, *dots):
         if type(value) is np.ndarray and value.size > largest:
             largest = value.size
-    if largest < smallest or largest * _PASSES < least_of(primitive.name):
+    if largest < smallest or largest * _PASSES < least_of(primitive.name) or _until.get() != sys.maxsize:
         return None
     met += 1
     return _provider.pushed(primitive, values, dots) if _provider or _is_time((*values, *dots)) else None
@@ -142,6 +204,8 @@ def swept(
         met = 0
     seeds = list(seeds)
     begun: Any = None
+    if _until.get() != sys.maxsize:
+        return found, seeds, masked
     if _provider and boxed:
         done = _provider.swept_boxed(seeds, retain, targets, route)
         begun = done and (done, [], masked)
@@ -160,6 +224,8 @@ def derived(
         elements: how many there are in an array of what is computed on the way.
     """
     global met, _waited
+    if _until.get() != sys.maxsize:
+        return None
     if not _provider:
         _waited += elements * _STEPS
         if not _is_loaded():

@@ -389,7 +389,7 @@ def sweep(
     leaves, pending, heap = found.leaves, dict[Node, Any](), list[tuple[int, Node]]()
     for node, bar in seeds:
         _accumulate(node, bar, leaves, pending, heap)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), native.sweeping(boxed):
         while heap:
             node = pulled = heappop(heap)[1]
             bar = pending.pop(node)

@@ -27,7 +27,7 @@ from typing import Any
 
 from ..errors import LeakedTracerError
 from ..typing import Params
-from . import boxing, capturing
+from . import boxing, capturing, native
 from .primitive import Primitive
 from .tape import Node, location, make_node, projection, user_frame
 
@@ -117,7 +117,7 @@ class Trace:
         self.level = _next_level()
         self.name = name
         self.described = described
-        self._before: list[tuple[Trace, ...]] = []
+        self._before: list[tuple[tuple[Trace, ...], int]] = []
         self._converted: list[tuple[weakref.ref[Any], Any]] = []
 
     @property
@@ -127,12 +127,14 @@ class Trace:
 
     def __enter__(self) -> Any:
         before = _open.get()
-        self._before.append(before)
+        self._before.append((before, native.leave_to_numpy()))
         _open.set((*before, self))
         return self
 
     def __exit__(self, kind: object = None, *_exception: object) -> None:
-        _open.set(self._before.pop())
+        before, programs = self._before.pop()
+        _open.set(before)
+        native.go_on(programs)
         converted, self._converted = self._converted, []
         refusal: LeakedTracerError | None = None
         for reference, former in converted:

@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..core import boxing, streams
+from ..core import boxing, native, streams
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import is_recording, observers
 from ..core.staging import LinearTrace
@@ -57,6 +57,7 @@ class Course:
         observed: whether somebody watched.
         steps: how many steps it took.
         kept: the states that are kept, by number.
+        programs: which native programs of eager code there were; none but these compute a step.
         final: the last state, which a run that is repeated must come to again.
         closures: Nodes of what the function closes over.
         x_tracked: which parts of what is read are tracked.
@@ -74,6 +75,7 @@ class Course:
         self.level: int | None = None
         self.traces = open_traces()
         self.observed = bool(observers())
+        self.programs = 0 if self.traces else native.mark()
         self.steps = 0
         self.kept: dict[int, Stage] = {}
         self.closures: dict[Node, None] = {}
@@ -346,7 +348,9 @@ def run(loop: Loop) -> tuple[list[Any], list[Any]]:
         if not any([isinstance(trace, LinearTrace) for trace in open_traces()]):
             before = streams.states()
             try:
-                return Course(loop).run()
+                course = Course(loop)
+                with native.as_of(course.programs):
+                    return course.run()
             except Unfit:
                 streams.rewind(before)
     return unrolled(loop, loop.init, loop.xs)[:2]

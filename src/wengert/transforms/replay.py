@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import boxing, streams
+from ..core import boxing, native, streams
 from ..core.backward import zeros_for
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import UNTAPED, is_recording, observers, set_observers, set_recording
@@ -110,7 +110,7 @@ def _scene(course: Course, recording: Any) -> Generator[None]:
     set_observers((course,) if course.observed else ())
     set_recording(recording)
     try:
-        with at_work(course.traces):
+        with at_work(course.traces), native.as_of(course.programs):
             yield
     finally:
         set_recording(before)

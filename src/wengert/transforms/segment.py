@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing, capturing, pytree, streams
+from ..core import boxing, capturing, native, pytree, streams
 from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
@@ -196,6 +196,7 @@ class Segment(Packer):
         self._run = run
         self._check = check
         self._states = streams.states([*generators, *run.generators()]) if preserve else None
+        self._programs = 0 if open_traces() else native.mark()
         self._primitives: list[Any] = []
         self._slots: list[weakref.ref[Placeholder] | None] = []
         self._full: list[int] = []
@@ -216,7 +217,8 @@ class Segment(Packer):
         """Run the function for the first time."""
         packing.enter(self)
         try:
-            out = self._run.function(*args, **kwargs)
+            with native.as_of(self._programs):
+                out = self._run.function(*args, **kwargs)
         finally:
             packing.leave()
         self._close()
@@ -325,7 +327,7 @@ class Segment(Packer):
             set_recording(True)
             packing.enter(recorder)
             try:
-                with np.errstate(all="ignore"), _traces_reopened():
+                with np.errstate(all="ignore"), _traces_reopened(), native.as_of(self._programs):
                     self._run.function(*args, **kwargs)
             finally:
                 packing.leave()
