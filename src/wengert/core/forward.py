@@ -140,7 +140,9 @@ class ForwardTrace(Trace):
         value = _raw_of(primal, recording)
         dot, batch = _raw_tangent(tangent, recording)
         if value is not None and dot is not None:
-            pushed = native.pushed(primitive, (value,), (dot,)) if native.engaged and batch is None else None
+            pushed = None
+            if native.engaged and batch is None and value.size >= native.smallest:
+                pushed = native.pushed(primitive, (value,), (dot,))
             try:
                 if pushed is None:
                     pushed = primitive.push(value, dot) if batch is None else primitive.push(value, dot, (batch.size,))
@@ -159,7 +161,7 @@ class ForwardTrace(Trace):
         if first is None or second is None:
             return self._quick_on_tensors(primitive, x, y, recording)
         pushed = None
-        if native.engaged:
+        if native.engaged and (_is_large(first[0]) or _is_large(second[0])):
             pushed = native.pushed(primitive, (first[0], second[0]), (first[1], second[1]))
         try:
             out, out_dot = pushed or primitive.push(first[0], second[0], first[1], second[1])
@@ -224,6 +226,10 @@ class ForwardTrace(Trace):
     def release(self, tensor: Any, former: Any) -> None:
         """Leave the value to a Tensor that outlives the transform; the tangent means nothing outside."""
         boxing.become(tensor, tensor._state.primal)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) is np.ndarray and value.size >= native.smallest
 
 
 def _raw_of(value: Any, recording: Any) -> Any:
