@@ -147,3 +147,59 @@ def test_each_of_some_contents_has_its_program() -> None:
     programs = compiled.explain().programs
     assert len(programs) == 3
     assert "a NumPy array of shape (2,)" in programs[1].reason
+
+
+class Corpus:
+    """Holds arrays, of which some have names that the library has, too."""
+
+    def __init__(self) -> None:
+        self.weight = np.ones(LARGE)
+        self.scale = np.ones(LARGE)
+        self.classes = 3.0
+
+
+def tied_sizes(compiled: object) -> list[int]:
+    paths = [path for paths in compiled._paths.values() for path in paths]  # type: ignore[attr-defined]
+    return sorted([tie.container.size for path in paths for tie in path.ties if tie.kind == "array"])
+
+
+def test_arrays_whose_names_only_the_library_has_are_left_alone() -> None:
+    corpus, layer = Corpus(), wg.nn.Linear(2, 1)
+    compiled = wg.compile(lambda x: layer(x).sum() * corpus.classes)  # Linear names `weight`
+    before = compiled(wg.ones(2)).item()
+    assert tied_sizes(compiled) == []
+    corpus.weight[0] = 7.0
+    assert compiled(wg.ones(2)).item() == before
+    corpus.classes = 6.0
+    assert compiled(wg.ones(2)).item() == 2 * before
+
+
+class Masked(wg.nn.Module):
+    """Reads an array with NumPy in its forward pass, which the library calls."""
+
+    def __init__(self) -> None:
+        self.mask = np.ones(LARGE)
+        self.inner = Corpus()
+
+    def forward(self, x: wg.Tensor) -> wg.Tensor:
+        return x * float(self.mask[3]) + float(self.inner.scale[-1])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_arrays_that_a_users_method_reads_are_tied(wrapped: bool) -> None:
+    module = Masked()
+    model = wg.nn.Sequential(module) if wrapped else module
+    compiled = wg.compile(lambda x: model(x))
+    assert compiled(wg.ones(1)).tolist() == [2.0]
+    module.mask[3] = 5.0
+    assert compiled(wg.ones(1)).tolist() == [6.0]
+    module.inner.scale[-1] = 10.0
+    assert compiled(wg.ones(1)).tolist() == [15.0]
+
+
+def test_an_array_whose_name_is_computed_is_tied() -> None:
+    corpus = Corpus()
+    compiled = wg.compile(lambda x: x * float(getattr(corpus, "sca" + "le")[2]))
+    assert compiled(wg.ones(1)).tolist() == [1.0]
+    corpus.scale[2] = 4.0
+    assert compiled(wg.ones(1)).tolist() == [4.0]

@@ -77,6 +77,7 @@ class Reach:
         self._wholes: dict[int, Tie] = {}
         self._codes: dict[int, types.CodeType] = {}
         self._closed: set[int] = set()
+        self._users: set[int] = set()
         self._modules: list[types.ModuleType] = []
         self._alive: list[Any] = []
         self._queue: deque[Any] = deque()
@@ -88,7 +89,8 @@ class Reach:
         self._named, self._named_ties = self._follow_names()
         own = [code for place, code in self._codes.items() if place in self._named and place not in self._closed]
         self.names = frozenset([name for code in own for name in _names_in(code)])
-        self._contents = {place: contents_of(array) for place, array in self.arrays.items() if place in self._named}
+        read = self._read_by_user()
+        self._contents = {place: contents_of(array) for place, array in self.arrays.items() if place in read}
 
     def _walk(self) -> None:
         names: set[str] = set()
@@ -218,6 +220,8 @@ class Reach:
         if _home_of(kind.__module__) in _SETTLED and kind not in (types.SimpleNamespace, Namespace):
             return
         parent = id(value)
+        if not (getattr(sys.modules.get(kind.__module__), "__file__", None) or "").startswith(PACKAGE):
+            self._users.add(parent)
         held = getattr(value, "__dict__", None)
         if isinstance(held, dict):
             self._wholes[parent] = Tie("size", held, None, len(held))
@@ -304,6 +308,27 @@ class Reach:
                 continue
             waiting += self._edges.get(child, ())
         return met, ties
+
+    def _read_by_user(self) -> set[int]:
+        """Return what code may read as data: of objects of the user's, what the user's own code names.
+
+        The library names attributes, too (`parameters`, `weight`), but not those of objects that it does not know.
+        """
+        if not _OPEN.isdisjoint(self.names):
+            return self._named
+        met: set[int] = set()
+        waiting = [(0, edge) for edge in self._edges.get(0, ())]
+        while waiting:
+            parent, edge = waiting.pop()
+            child = edge.child
+            if child is None or child in met or child not in self._named:
+                continue
+            if edge.name is not None and edge.name not in self.names and parent in self._users:
+                continue
+            met.add(child)
+            if child in self._codes or child not in self._closed:
+                waiting += [(child, edge) for edge in self._edges.get(child, ())]
+        return met
 
     def unsteady(self) -> str | None:
         """Return what the function has drawn from, or changed, since the search, that no program could do again."""
