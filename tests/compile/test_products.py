@@ -21,6 +21,7 @@ from tests.compile.product_samples import (
     nearest_bfloat16,
     sample,
 )
+from wengert.compile.llvm import products_units
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.llvm.products_layout import normalised
@@ -54,6 +55,20 @@ def test_random_products_are_what_numpy_says(machine: Machine, epilogue: Epilogu
         m, n, k = (int(rng.choice([1, 2, 5, 10, 16, 17, 32, 33, 40])) for _ in range(3))
         cases.append(sample(rng, batch, m, n, k, dtype, epilogue))
     run(cases, machine, 1)
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_what_an_epilogue_reads_from_afar_is_fetched_beforehand(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(machine.vector_bytes)
+    cases = [sample(rng, (), 33, 40, 17, "f4", epilogue) for epilogue in EPILOGUES.values()]
+    near = [product_kernel(case.product, machine).source for case in cases]
+    assert not any(["prefetch" in source for source in near])
+    monkeypatch.setattr(products_units, "FAR", 0)
+    far = [product_kernel(case.product, machine).source for case in cases]
+    assert any(["prefetch" in source for source in far])
+    run(cases, machine, 2)
 
 
 def arrays(a: Array, b: Array, machine: Machine, narrow: bool = False) -> tuple[Plan, Array]:

@@ -18,11 +18,15 @@ from .products_packing import MARGIN, Packed, Source, pack_function, packing
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
 from .spans import merged, span_of
-from .vectors import SYMBOL, TYPES
+from .vectors import STORED, SYMBOL, TYPES
 
 DEEP = 32
 """From so many steps of k on, a unit that only calls functions of tiles is compiled fast: it takes a quarter off the
 time to compile a product, and what is not spent in the tiles is too little to be measured."""
+
+
+FAR = 8
+"""How many times as large as the second cache what an epilogue reads and writes is, to be fetched beforehand."""
 
 
 class _Scratch(NamedTuple):
@@ -225,6 +229,7 @@ class Generator:
         if not plan.parts:
             left = self._left(at, 0, self.steps)
             for tile, place in self._tiles(at, epilogue):
+                self._fetch(place, epilogue)
                 self._part(tile, place, self._below(left, tile, at), 0, self.steps)
                 self._finish(place, epilogue)
             return
@@ -313,6 +318,34 @@ class Generator:
             right = code.element(self.kind, at.right, (column, 1), (start, product.b.strides[-2]))
         given = f"ptr {left}, ptr {right}, ptr {place.target}, i64 {place.stride}, i64 {depth}, i64 {start}"
         self._calls(at, place.panel, given)
+
+    def _fetch(self, place: _Place, epilogue: Epilogue) -> None:
+        """Write prefetches of what the epilogue of a tile works on, where that comes from memory.
+
+        A tile touches a few lines in many rows, more than a processor follows by itself; while k runs they can arrive.
+        """
+        product = self.product
+        written = {store.target for store in epilogue.stores}
+        far = [
+            access
+            for access in dict.fromkeys([*epilogue.inputs.values(), *written])
+            if isinstance(access, Access) and access.strides[-1] == 1 and access.strides[-2] != 0
+        ]
+        elements = _count(product.batch) * product.m * product.n
+        size = sum([elements * product.operands[access.operand].itemsize for access in far])
+        if place.through != "true" or size < FAR * self.machine.level2:
+            return
+        code = self.code
+        self.declarations["declare void @llvm.prefetch.p0(ptr, i32 immarg, i32 immarg, i32 immarg)"] = None
+        for access in far:
+            kind = STORED[product.operands[access.operand]]
+            terms = [(index, stride) for index, stride in zip(place.corner.indices, access.strides) if stride]
+            base = code.element(kind, epilogue.addresses[access.operand], (1, access.offset), *terms)
+            lanes = 64 // SIZES[kind]
+            with code.loop(0, place.rows) as row:
+                for column in range(0, self.width * self.lanes, lanes):
+                    at = code.element(kind, base, (row, access.strides[-2]), (column, 1))
+                    code.write(f"call void @llvm.prefetch.p0(ptr {at}, i32 {int(access in written)}, i32 3, i32 1)")
 
     def _finish(self, place: _Place, epilogue: Epilogue) -> None:
         """Write the epilogue of a tile that is in scratch."""
