@@ -1,6 +1,6 @@
 """Measure `wg.compile` beside PyTorch eager, `torch.compile` and `jax.jit`: `python -m benchmarks.compiled`.
 
-A full run keeps its tables in `benchmarks/results/compiled.md`, row by row. It takes half an hour or more, most of
+A full run keeps its tables in `benchmarks/results/compiled.md`, row by row. It takes twenty minutes or more, most of
 which goes to `torch.compile`; `--without pytorch_compile` leaves that out, `--section` and `--only` choose parts.
 """
 
