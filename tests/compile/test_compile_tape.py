@@ -10,6 +10,9 @@ import pytest
 import wengert as wg
 from tests.compile.twins import Compiler, leaf, play, see
 from wengert import optim
+from wengert.compile.sources import CompileError
+from wengert.core.pytree import flatten
+from wengert.errors import GradientError
 
 SCENARIOS: list[Any] = []
 
@@ -398,3 +401,61 @@ def out_arg(c: Compiler) -> Any:
 @pytest.mark.parametrize("played", SCENARIOS, ids=lambda played: played.__name__)
 def test_compiled_and_eager_agree(played: Any) -> None:
     play(played)
+
+
+def detached_leaf(x: Any) -> Any:
+    y = x.detach().requires_grad_()
+    (y**3 * x).sum().backward()
+    return y.grad
+
+
+def detached_leaf_written(x: Any) -> Any:
+    y = x.detach().requires_grad_()
+    (y * y).sum().backward()
+    with wg.no_grad():
+        y -= 0.25 * y.grad
+    return x * 1.0, y.grad
+
+
+def detached_leaf_of_a_result(x: Any) -> Any:
+    y = (x * 2.0).detach().requires_grad_()
+    return wg.autograd.grad((y * y * x).sum(), [y])[0]
+
+
+def detached_leaf_in_vmap(x: Any) -> Any:
+    def inner(row: Any) -> Any:
+        y = row.detach().requires_grad_()
+        return wg.autograd.grad((y * y * row).sum(), [y])[0]
+
+    return wg.vmap(inner)(wg.stack([x, x * 2.0]))
+
+
+@pytest.mark.parametrize(
+    "function", [detached_leaf, detached_leaf_written, detached_leaf_of_a_result, detached_leaf_in_vmap]
+)
+def test_a_leaf_made_inside_of_what_is_detached(function: Any) -> None:
+    """`x.detach().requires_grad_()` shares memory with its source, and has a history of its own."""
+    compiled = wg.compile(function)
+    for k in range(3):
+        plain, twin = (wg.tensor([1.0 + k, 2.0], dtype="float64") for _ in range(2))
+        wanted, got = flatten(function(plain))[0], flatten(compiled(twin))[0]
+        for one, other in zip(wanted, got, strict=True):
+            np.testing.assert_allclose(other.detach().numpy(), one.detach().numpy(), rtol=8 * np.finfo(np.float64).eps)
+        np.testing.assert_array_equal(twin.numpy(), plain.numpy())
+
+
+def test_a_leaf_with_views_is_refused_inside() -> None:
+    def function(x: Any) -> Any:
+        y = x.detach()
+        part = y[:1]
+        y.requires_grad_()
+        return (y * part).sum()
+
+    with pytest.raises(GradientError, match=r"take a clone\(\)"):
+        wg.compile(function)(wg.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("make", [lambda x: x.clone().requires_grad_(), lambda x: x.detach().requires_grad_()])
+def test_a_leaf_that_was_made_inside_is_not_returned(make: Any) -> None:
+    with pytest.raises(CompileError, match=r"made a leaf, at .*test_compile_tape.*outside"):
+        wg.compile(make)(wg.tensor([1.0, 2.0]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.pytree import Structure, flatten
+from ..core.tape import Leaf, location
 from ..core.tracing import leaked
 from .capture import Brought, CaptureTrace
 from .graph import Value
@@ -70,6 +71,12 @@ def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought], places: dict
     if type(leaf) is boxing.Tracer:
         if leaf._state.trace is not trace:
             raise leaked(leaf._state)
+        if isinstance(leaf._node, Leaf):
+            raise CompileError(
+                f"wg.compile({trace.described}): it returns a Tensor that it has made a leaf, at "
+                f"{location(leaf._node)}, whose gradients nobody would find in later runs. Call requires_grad_() on "
+                "what it returns, outside, or return detach() of it"
+            )
         view = _view_plan(leaf, held, places)
         return Result("output", leaf._state.value) if view is None else view
     if (place := trace.place_of(leaf)) is not None:

@@ -313,7 +313,7 @@ def begin_history(tensor: Any) -> None:
     if alias is None:
         return
     if type(tensor) is boxing.Tracer:
-        if is_alone(tensor):
+        if is_alone(tensor) or _is_root_alone(tensor, alias):
             return
         raise GradientError(
             "requires_grad of a Tensor that shares memory with others cannot be changed inside of a transform or a "
@@ -332,6 +332,14 @@ def begin_history(tensor: Any) -> None:
                 view.become_owner()
             place.root, place.origin = tensor, len(steps)
             view._node = _recorded_view(place)
+
+
+def _is_root_alone(tensor: Any, alias: View | Viewed) -> bool:
+    """Return whether a view has a history of its own (as what was detached has), which no other view shares."""
+    if type(alias) is not View or alias.root is not None:
+        return False
+    viewed: Any = alias_of(alias.base)
+    return not any([place_of(view).root is tensor for view in viewed.live()])
 
 
 def _starts_with(steps: Steps, beginning: Steps) -> bool:
