@@ -187,3 +187,18 @@ def test_views_of_results_and_of_parameters_are_on_the_tape() -> None:
         gradients.append(w.grad.tolist())
     # By hand: x + 2 w x^2 (but for the first element), and one for each of the first two.
     assert gradients == [[2.0, 2 + 2 * 2 * 4 + 1.0, 3 + 2 * 3 * 9.0]] * 3
+
+
+@pytest.mark.parametrize(
+    "of_row", [lambda row: row[:1], lambda row: row[:1].detach(), lambda row: row.T], ids=["part", "detached", "whole"]
+)
+def test_a_view_of_a_view_whose_base_is_not_touched(of_row: Any) -> None:
+    """What is returned shares memory with the base, which the function has nothing to do with."""
+    base = wg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    row = base[1]
+    compiled = wg.compile(lambda x: (of_row(row), row * x))
+    for k in range(3):
+        part, _ = compiled(wg.tensor(1.0))
+        with wg.no_grad():
+            part[0] = 10.0 + k
+        assert base.tolist() == [[1.0, 2.0], [10.0 + k, 4.0]]

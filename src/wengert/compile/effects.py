@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import boxing
+from ..core.aliasing import family, starts_with
 from ..core.pytree import Structure, flatten
 from ..core.tape import Leaf, location
 from ..core.tracing import leaked
@@ -95,7 +96,22 @@ def _view_plan(leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> R
     if brought is not None and brought.source is not None:
         return Result("view", viewed._replace(base=brought.source))
     place = places.get(id(base))
-    return None if place is None else Result("view", viewed._replace(base=place))
+    if place is not None:
+        return Result("view", viewed._replace(base=place))
+    # The base may be one of outside that the function has nothing to do with: then a view of it was brought in.
+    nearest: tuple[int, Brought] | None = None
+    for brought in held.values():
+        origin, steps = family(brought.tensor)
+        if brought.source is not None and origin is base and starts_with(viewed.steps, steps):
+            nearest = max(nearest or (-1, brought), (len(steps), brought), key=_first)
+    if nearest is None:
+        return None
+    depth, brought = nearest
+    return Result("view", viewed._replace(base=brought.source, steps=viewed.steps[depth:]))
+
+
+def _first(pair: tuple[int, Brought]) -> int:
+    return pair[0]
 
 
 def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:

@@ -327,7 +327,7 @@ def begin_history(tensor: Any) -> None:
     viewed.has_roots |= base is not tensor
     for view in viewed.live():
         place = place_of(view)
-        if place.root is former and view is not tensor and _starts_with(place.steps, steps):
+        if place.root is former and view is not tensor and starts_with(place.steps, steps):
             if type(view) is boxing.BorrowedTensor:
                 view.become_owner()
             place.root, place.origin = tensor, len(steps)
@@ -342,7 +342,8 @@ def _is_root_alone(tensor: Any, alias: View | Viewed) -> bool:
     return not any([place_of(view).root is tensor for view in viewed.live()])
 
 
-def _starts_with(steps: Steps, beginning: Steps) -> bool:
+def starts_with(steps: Steps, beginning: Steps) -> bool:
+    """Return whether some steps begin with others: the very same ones."""
     return len(steps) >= len(beginning) and all([one is other for one, other in zip(steps, beginning)])
 
 
