@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
+from ..core.aliasing import is_alone
 from ..core.dispatch import bind
 from ..declare import Sample, composite, linear
 from ..errors import ShapeError
@@ -335,7 +336,12 @@ def tile(x: ArrayLike, reps: Any) -> Any:
     shape = (1,) * (rank - tensor.ndim) + tensor.shape
     pairs = [(1, n) for n in shape]
     stretched = broadcast_to(reshape(tensor, sum(pairs, ())), sum(zip(counts, shape), ()))
-    return reshape(stretched, tuple([r * n for r, n in zip(counts, shape)]))
+    return _own(reshape(stretched, tuple([r * n for r, n in zip(counts, shape)])))
+
+
+def _own(x: Any) -> Any:
+    """Return an array in memory of its own: a reshape of axes of one element would be a view, where NumPy copies."""
+    return x if is_alone(x) else boxing.operations.clone(x)
 
 
 @composite(
@@ -369,7 +375,7 @@ def repeat(x: ArrayLike, repeats: Any, axis: int | None = None) -> Any:
         shape = tensor.shape
         spaced = reshape(tensor, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
         stretched = broadcast_to(spaced, (*shape[: axis + 1], count, *shape[axis + 1 :]))
-        return reshape(stretched, (*shape[:axis], extent * count, *shape[axis + 1 :]))
+        return _own(reshape(stretched, (*shape[:axis], extent * count, *shape[axis + 1 :])))
     if counts.shape != (extent,):
         raise ShapeError(f"repeat: {counts.size} numbers of repeats do not fit the extent {extent} of axis {axis}")
     return boxing.operations.take(tensor, np.repeat(np.arange(extent), counts), axis=axis)
