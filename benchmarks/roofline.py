@@ -1,7 +1,7 @@
 """Measure what large kernels reach of what the machine can do: `python -m benchmarks.roofline`.
 
 The roofline of Williams, Waterman and Patterson (2009): a kernel takes at least the time of its operations at the peak
-rate, and that of its bytes at the peak bandwidth. A full run takes about a minute, and keeps its table in
+rate, and that of its bytes at the peak bandwidth. A full run takes half a minute, and keeps its table in
 `benchmarks/results/roofline.md` and its picture in `docs/pictures/roofline.png`.
 """
 

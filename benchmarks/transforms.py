@@ -1,7 +1,7 @@
 """Measure Wengert's transforms beside PyTorch's: `python -m benchmarks.transforms`.
 
 Eagerly they are set beside `torch.func`; through `wg.compile`, beside the fastest that PyTorch has, `torch.compile`
-included. A full run takes a quarter of an hour, most of which goes to `torch.compile`, and keeps its tables in
+included. A full run takes ten minutes, most of which goes to `torch.compile`, and keeps its tables in
 `benchmarks/results/transforms.md`, row by row.
 """
 

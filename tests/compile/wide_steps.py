@@ -98,6 +98,8 @@ UNARY: list[Callable[[Any], Any]] = [
         lambda x: wg.exp2(-x * x),
     ),
     *(lambda x: x**2, lambda x: x**3, lambda x: x**-1.0, lambda x: wg.abs(x) ** 0.5, lambda x: x**0, lambda x: 2.0**x),
+    # nan_to_num is an operation that programs are made of, with a mask in its gradient; results are compared as they
+    # come, NaN for NaN, and nothing is replaced in them.
     *(lambda x: wg.clip(x, -0.5, 0.75), lambda x: wg.clip(x, None, 0.5), lambda x: wg.clip(x, 0.1), wg.nan_to_num),
     *(lambda x: x.clone(), lambda x: x.detach(), wg.stop_gradient, lambda x: x - x, lambda x: x * 1),
     *(lambda x: x.astype("float32"), lambda x: x.astype("float64"), lambda x: x.astype("int64"), lambda x: x != 0),

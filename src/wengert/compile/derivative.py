@@ -207,6 +207,20 @@ def entered_here(tensor: Any) -> Any:
     return boxing.with_node(tensor, node) if trace is None else trace.lift(tensor, node)
 
 
+def pulled_back(outs: Sequence[Any], bars: Sequence[Any], nodes: Sequence[Node | None], tracked: bool) -> list[Any]:
+    """Pull cotangents of outputs (None: zero) back to Nodes; `tracked`, so that the result can be differentiated."""
+    # What depends on the inputs only as a choice does (where's condition) is on the tape, and leads nowhere.
+    pairs = [(out, bar) for out, bar in zip(outs, bars) if bar is not None and out._node is not None]
+    return gradients_of(
+        [out for out, _ in pairs],
+        nodes,
+        [bar for _, bar in pairs],
+        retain_graph=True,
+        create_graph=tracked,
+        name="the pullback of a compiled function",
+    )
+
+
 class Again:
     """How the pullback of a function is differentiated: natively, once it has been done often enough to pay.
 
@@ -325,16 +339,7 @@ def _pullback_of(
             renewed = {value: entered[place] for value, place in derivative.renewed.items()}
             outs = replay(graph, tensors, derivative.outputs, untaped, renewed)
             set_recording(True)
-            # What depends on the inputs only as a choice does (where's condition) is on the tape, and leads nowhere.
-            pairs = [(out, bar) for out, bar in zip(outs, bars) if bar is not None and out._node is not None]
-            return gradients_of(
-                [out for out, _ in pairs],
-                entered,
-                [bar for _, bar in pairs],
-                retain_graph=True,
-                create_graph=tracked,
-                name="the pullback of a compiled function",
-            )
+            return pulled_back(outs, bars, entered, tracked)
         finally:
             set_recording(before)
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core import boxing
-from ..core.backward import gradients_of
 from ..core.batching import BatchTrace
 from ..core.dispatch import bind
 from ..core.forward import ForwardTrace
@@ -28,7 +27,7 @@ from ..core.vspace import OutputBars
 from ..core.zeros import NO_TANGENT, ZERO, is_zero
 from ..declare.residuals import boxed_residuals
 from ..typing import Params
-from .derivative import entered_here, is_taped_here
+from .derivative import entered_here, is_taped_here, pulled_back
 from .sources import Unfit
 
 Make = Callable[[Callable[..., Any]], Any]
@@ -194,15 +193,7 @@ def _pulled(function: Callable[..., Any], structure: Structure) -> Callable[...,
         try:
             args, kwargs = structure.unflatten(leaves)
             outs = [out for out in flatten(function(*args, **kwargs))[0] if isinstance(out, boxing.Tensor)]
-            pairs = [(out, bar) for out, bar in zip(outs, bars) if bar is not None and out._node is not None]
-            return gradients_of(
-                [out for out, _ in pairs],
-                nodes,
-                [bar for _, bar in pairs],
-                retain_graph=tracked,
-                create_graph=tracked,
-                name="the pullback of a compiled function",
-            )
+            return pulled_back(outs, bars, nodes, tracked)
         finally:
             set_recording(before)
 

@@ -23,9 +23,9 @@ from .whole_tapes import native_product
 def hvp(function: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
     """Multiply the Hessian of a scalar-valued function by a vector, without forming it.
 
-    It costs two to three times as much as the gradient. Where no other transform is at work, the gradient is pulled
-    back once more, which is quickest there; elsewhere its tangent is pushed forward. The Hessian being symmetric, both
-    give the same.
+    It costs at most about three times as much as the gradient. Where no other transform is at work, the gradient is
+    pulled back once more, which is quickest there; elsewhere its tangent is pushed forward. The Hessian being
+    symmetric, both give the same.
 
     Args:
         function: takes arrays, Python floats, Tensors, or any nesting of them, and returns a Tensor of shape ().
