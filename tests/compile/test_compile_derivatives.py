@@ -221,3 +221,29 @@ def test_higher_derivatives_are_the_same_when_they_are_compiled(order: int) -> N
         # Each order multiplies by two, and no derivative of the function is larger than twelve times 1 + x ** 2.
         size = 2.0**order * 12 * float(np.sum(1 + x.numpy() ** 2))
         assert abs(compiled(x).item() - plain(x).item()) <= 64 * np.finfo(np.float64).eps * size
+
+
+@pytest.mark.parametrize("first", ["whole", "detached", "unlooped"])
+def test_one_value_that_is_returned_with_several_histories(first: str) -> None:
+    """A loop that is not entered returns the value that it was given, with a history of its own."""
+    w = wg.tensor([1.0, 2.0], requires_grad=True)
+
+    def function(x: Any) -> Any:
+        y = w * x
+        results = {
+            "whole": y,
+            "detached": y.detach(),
+            "unlooped": wg.while_loop(lambda c: c.sum() > 100.0, lambda c: c * 0.5, y),
+        }
+        return results.pop(first), *results.values()
+
+    compiled = wg.compile(function)
+    for called in (function, compiled, compiled):
+        results = called(wg.tensor([3.0, 5.0]))
+        assert sorted([result.requires_grad for result in results]) == [False, True, True]
+        for result in results:
+            if result.requires_grad:
+                w.grad = None
+                result.sum().backward(retain_graph=True)
+                assert w.grad is not None
+                assert w.grad.tolist() == [3.0, 5.0]

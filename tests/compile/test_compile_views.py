@@ -202,3 +202,16 @@ def test_a_view_of_a_view_whose_base_is_not_touched(of_row: Any) -> None:
         with wg.no_grad():
             part[0] = 10.0 + k
         assert base.tolist() == [[1.0, 2.0], [10.0 + k, 4.0]]
+
+
+def test_a_view_of_a_view_of_a_leaf_that_is_not_touched_is_on_the_tape() -> None:
+    w = wg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    row = w[1]
+    compiled = wg.compile(lambda x: (row[:1], row * x))
+    for _ in range(3):
+        w.grad = None
+        part, product = compiled(wg.tensor(2.0))
+        ((part * part).sum() + product.sum()).backward(retain_graph=True)
+        # By hand: 2 * 3 of the square, and 2 of each product.
+        assert w.grad is not None
+        assert w.grad.tolist() == [[0.0, 0.0], [8.0, 2.0]]

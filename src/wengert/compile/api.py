@@ -30,7 +30,7 @@ from .binding import UNBOUND
 from .capture import CaptureTrace
 from .collector import waiting_collector
 from .derivative import Again, derive
-from .effects import survey, undo
+from .effects import planned, survey, undo
 from .explanation import Explanation, ProgramReport, merged
 from .gate import gate
 from .inside import Inside
@@ -213,16 +213,16 @@ class Compiled:
         trace = CaptureTrace(self._name, arguments, self._fastmath)
         outside, past = Outside(reach.names), states()
         run = functools.partial(outside.run, _run, trace, self.function, passed, structure, given)
-        result, derivative = trace.run(run)
+        returned, derivative = trace.run(run)
         reason = _deed_in(trace) or outside.reason() or reach.unsteady()
         try:
-            plans, form, effects = survey(trace, result)
+            effects = survey(trace)
             _refuse_writes(effects.writes, leaves, self._name)
         finally:
             undo(trace)
-        plans = [_copied_if_fresh(plan, reach) for plan in plans]
+        form, plans = returned.structure, [_copied_if_fresh(plan, reach) for plan in returned.plans]
         used = [b.tensor for b in trace.brought if not b.fresh]
-        del result, passed
+        del returned, passed
         path = Path(trace, plans, form, effects, derivative, Again(self._compiled))
         if self._pure and (path.draws or path.reports or any(effects)):
             rewind(past)
@@ -351,7 +351,8 @@ def _run(trace: CaptureTrace, function: Callable[..., Any], leaves: Sequence[Any
     result = function(*args, **kwargs)
     if lends and (reason := _altered(leaves, structure, (args, kwargs))):
         raise CompileError(f"wg.compile({trace.described}): {reason}, or pass Tensors in place of NumPy's arrays")
-    return result, derive(trace, result)
+    returned = planned(trace, result)
+    return returned, derive(trace, returned)
 
 
 def _altered(leaves: Sequence[Any], structure: Any, given: Any) -> str:

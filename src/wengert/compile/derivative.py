@@ -18,7 +18,6 @@ import numpy as np
 from ..core import boxing
 from ..core.backward import cotangents, gradients_of
 from ..core.primitive import OPAQUE, Primitive
-from ..core.pytree import flatten
 from ..core.reach import route_between
 from ..core.recording import is_recording, set_recording
 from ..core.tape import (
@@ -37,8 +36,8 @@ from ..core.tracing import Several, innermost_trace, is_at_the_innermost_level, 
 from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
+from .effects import Returned
 from .graph import Equation, Graph, Value
-from .results import shared_bases, viewed_in
 from .sources import SeedSource, Source, Unfit, Unsure
 
 _CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
@@ -49,7 +48,8 @@ class Derivative(NamedTuple):
     """How the outputs of a function are pulled back.
 
     Attributes:
-        outputs: values of the results that are on the tape.
+        outputs: values of the results that are on the tape; one may be there twice, with histories of its own.
+        places: for each result that the program computes, which of `outputs` it is; None if it is off the tape.
         inputs: sources of the Tensors that a cotangent arrives at.
         residuals: values of the function that the pullback needs.
         pullback: takes seeds for the outputs, then the function's inputs, then residuals; returns cotangents.
@@ -61,6 +61,7 @@ class Derivative(NamedTuple):
     """
 
     outputs: list[Value]
+    places: list[int | None]
     inputs: list[Source]
     residuals: list[Value]
     pullback: Graph
@@ -70,14 +71,12 @@ class Derivative(NamedTuple):
     renewed: dict[Value, int]
 
 
-def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
+def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
     """Capture the pullback of what a function has returned; None if nothing of it is on the tape."""
     if not is_recording():
         return None
-    returned = flatten(result)[0]
-    returned += shared_bases(returned, trace.holds)
-    visible = {id(leaf) for leaf in returned}
-    leaves = list({id(leaf): leaf for leaf in returned if _is_tracked(leaf, trace, visible)}.values())
+    results = returned.outputs()
+    leaves = [leaf for leaf in results if _is_on_tape(leaf)]
     sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]
     if not leaves or not sources:
         return None
@@ -114,13 +113,27 @@ def derive(trace: CaptureTrace, result: Any) -> Derivative | None:
     outputs = [leaf._state.value for leaf in leaves]
     ways = _origins([node for node, _ in pairs])
     reaching = [ways.get(node, frozenset()) for node, bar in zip(nodes, bars) if bar is not None]
-    inputs_reached = [source for source, _ in reached]
     untaped = None
     if all([_is_one_operation(node, trace) for node in ways]):
         untaped = frozenset([e.outputs[0] for e in forward if trace.taped.isdisjoint(e.outputs)])
     kept = [node for node, bar in zip(nodes, bars) if bar is not None]
+    places = {id(leaf): place for place, leaf in enumerate(leaves)}
     renewed = {value: kept.index(leaf) for value, leaf in trace.renewed.items() if leaf in kept}
-    return Derivative(outputs, inputs_reached, residuals, pullback, reaching, condition is not None, untaped, renewed)
+    return Derivative(
+        outputs,
+        [places.get(id(leaf)) for leaf in results],
+        [source for source, _ in reached],
+        residuals,
+        pullback,
+        reaching,
+        condition is not None,
+        untaped,
+        renewed,
+    )
+
+
+def _is_on_tape(leaf: Any) -> bool:
+    return type(leaf) is boxing.Tracer and leaf._node is not None and not is_freed(leaf._node)
 
 
 def _is_one_operation(node: Any, trace: CaptureTrace) -> bool:
@@ -157,16 +170,6 @@ def _differentiated(node: Any) -> Sequence[Any]:
 
 def _by_sequence(node: Any) -> int:
     return -node.sequence
-
-
-def _is_tracked(leaf: Any, trace: CaptureTrace, visible: set[int]) -> bool:
-    """Return whether a leaf is a result on the tape, other than by being a view of something that is."""
-    if type(leaf) is not boxing.Tracer or leaf._state.trace is not trace or trace.holds(leaf):
-        return False
-    view = viewed_in(leaf)
-    if view is not None and (trace.holds(view[0]) or id(view[0]) in visible):
-        return False
-    return leaf._node is not None and not is_freed(leaf._node)
 
 
 def _parted(

@@ -34,8 +34,26 @@ class Effects(NamedTuple):
     states: list[tuple[np.ndarray, Value]]
 
 
-def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, Effects]:
-    """Return what a captured function has returned, leaf by leaf, in which structure, and what else it has done."""
+class Returned(NamedTuple):
+    """What a captured function has returned.
+
+    Attributes:
+        leaves: what the structure asks for, and beyond it what several of these are views of.
+        plans: for each leaf, where later runs have it from.
+        structure: how leaves are put together.
+    """
+
+    leaves: list[Any]
+    plans: list[Result]
+    structure: Structure
+
+    def outputs(self) -> list[Any]:
+        """Return the leaves that the program itself computes: no views, nothing of outside."""
+        return [leaf for leaf, plan in zip(self.leaves, self.plans) if plan.kind == "output"]
+
+
+def planned(trace: CaptureTrace, result: Any) -> Returned:
+    """Return where later runs have from what a captured function has returned."""
     leaves, structure = flatten(result)
     leaves += shared_bases(leaves, trace.holds)  # beyond what the structure asks for
     held = {id(brought.tensor): brought for brought in trace.brought}
@@ -47,6 +65,11 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
     for number, leaf in enumerate(leaves):
         first = places.get(id(leaf), number)
         plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, places))
+    return Returned(leaves, plans, structure)
+
+
+def survey(trace: CaptureTrace) -> Effects:
+    """Return what a captured function has done beside returning."""
     effects = Effects([], [], [])
     for brought in list(trace.brought):
         if brought.source is not None:
@@ -59,7 +82,7 @@ def survey(trace: CaptureTrace, result: Any) -> tuple[list[Result], Structure, E
         final = cell.tensor._state
         if final.value is not trace.array(array)._state.value:
             effects.states.append((array, final.value))
-    return plans, structure, effects
+    return effects
 
 
 def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result:
@@ -166,4 +189,4 @@ def undo(trace: CaptureTrace) -> None:
         brought.restore()
 
 
-__all__ = ["Effects", "survey", "undo"]
+__all__ = ["Effects", "Returned", "planned", "survey", "undo"]

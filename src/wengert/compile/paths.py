@@ -111,8 +111,7 @@ class Path:
         self.counts = (len(results), len(gradients), len(residuals))
         self.written = [(source, places[id(source)]) for source, _ in effects.writes]
         self.tracked = [] if derivative is None else [places[id(source)] for source in derivative.inputs]
-        on_tape = {} if derivative is None else {value: i for i, value in enumerate(derivative.outputs)}
-        self.on_tape = [on_tape.get(value) for value in results]
+        self.on_tape: list[int | None] = [] if derivative is None else derivative.places
         values = [*results, *gradients, *residuals, *shown]
         homes: list[int | None] = [None] * len(values)
         values += [value for _, value in (*effects.writes, *effects.states)]
