@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.compile.api import CompileWarning
 
 
 def doubled_and_its_part(x: Any) -> Any:
@@ -215,3 +217,41 @@ def test_a_view_of_a_view_of_a_leaf_that_is_not_touched_is_on_the_tape() -> None
         # By hand: 2 * 3 of the square, and 2 of each product.
         assert w.grad is not None
         assert w.grad.tolist() == [[0.0, 0.0], [8.0, 2.0]]
+
+
+BORROWING: list[Any] = [
+    lambda x, a: (x[:1], x[:2]),
+    lambda x, a: (x.astype("float64", copy=False), x[:1]),
+    lambda x, a: (x.ravel(), wg.asarray(x)),
+    lambda x, a: (wg.broadcast_to(x, (2, *x.shape)), x * 2),
+    lambda x, a: (wg.asarray(a)[:1], wg.asarray(a)),
+    lambda x, a: (wg.asarray(a[1:]), wg.broadcast_to(a[:1], (3, 3))),
+    lambda x, a: (wg.asarray(np.ones((2, 2)))[:1], x),
+]
+
+
+@pytest.mark.parametrize("function", BORROWING)
+def test_results_in_the_memory_of_an_array_share_it_and_are_copied_when_they_are_written(function: Any) -> None:
+    """A Tensor over an array's memory sees what is written there, until it is written itself: so do its views."""
+
+    def seen(compiler: Any) -> list[Any]:
+        a = np.arange(9.0).reshape(3, 3)
+        called = compiler(lambda x: function(x, a))
+        pictures: list[Any] = []
+        for k in range(3):
+            given = np.arange(9.0).reshape(3, 3)
+            x = wg.asarray(given)
+            results = called(x)
+            given[0] = 20.0 + k
+            a[0] = 30.0 + k
+            pictures.append([result.tolist() for result in results])
+            try:
+                results[0][...] = -1.0
+            except ValueError as error:
+                pictures.append(str(error))
+            pictures.append([result.tolist() for result in (*results, x)] + [given.tolist(), a.tolist()])
+        return pictures
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)  # arrays that change take a program each
+        assert seen(wg.compile) == seen(lambda function: function)

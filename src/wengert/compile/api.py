@@ -39,7 +39,7 @@ from .paths import Path
 from .precision import is_narrow
 from .reach import Reach
 from .repeat import Repeat, repeat_of
-from .results import Result
+from .results import Lent, Result
 from .sources import ArgumentSource, Changed, CompileError, Unfit, Unsure
 from .ties import broken
 from .variants import Variants
@@ -403,9 +403,24 @@ def _refuse_writes(writes: Sequence[Any], leaves: Sequence[Any], name: str) -> N
 
 
 def _copied_if_fresh(plan: Result, reach: Reach) -> Result:
-    """Let an array that the function has made be another one in every run."""
+    """Let an array that the function has made, and what lies in it, be another one in every run."""
+    lender = plan.what.base if plan.kind == "view" else plan.what
+    if type(lender) is Lent:
+        lender.is_shared = _is_of_outside(lender.array, reach)
     fresh = plan.kind == "object" and type(plan.what) is np.ndarray and id(plan.what) not in reach.arrays
     return Result("copy", plan.what) if fresh else plan
+
+
+def _is_of_outside(array: np.ndarray, reach: Reach) -> bool:
+    """Return whether an array lies in the memory of one that the function can reach."""
+    owner = _owner_of(array)
+    return any([_owner_of(known) is owner for known in reach.arrays.values()])
+
+
+def _owner_of(array: Any) -> Any:
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return array
 
 
 def _repeated(leaves: Sequence[Any]) -> Any:

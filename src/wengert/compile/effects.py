@@ -16,7 +16,7 @@ from ..core.tape import Leaf, location
 from ..core.tracing import leaked
 from .capture import Brought, CaptureTrace
 from .graph import Value
-from .results import Result, shared_bases, viewed_in
+from .results import Lent, Result, shared_bases, viewed_in
 from .sources import CompileError, Source
 
 
@@ -55,7 +55,8 @@ class Returned(NamedTuple):
 def planned(trace: CaptureTrace, result: Any) -> Returned:
     """Return where later runs have from what a captured function has returned."""
     leaves, structure = flatten(result)
-    leaves += shared_bases(leaves, trace.holds)  # beyond what the structure asks for
+    lent = trace.loans()
+    leaves += shared_bases(leaves, lambda base: trace.holds(base) or id(base) in lent)  # beyond what is asked for
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans: list[Result] = []
     places: dict[int, int] = {}
@@ -64,7 +65,7 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
             places.setdefault(id(leaf), number)
     for number, leaf in enumerate(leaves):
         first = places.get(id(leaf), number)
-        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, places))
+        plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, lent, places))
     return Returned(leaves, plans, structure)
 
 
@@ -85,31 +86,45 @@ def survey(trace: CaptureTrace) -> Effects:
     return effects
 
 
-def _plan(trace: CaptureTrace, leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result:
+def _plan(
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+) -> Result:
+    if (place := trace.place_of(leaf)) is not None and type(leaf) is not boxing.Tracer:
+        return Result("argument", place)
     if not isinstance(leaf, boxing.Tensor):
-        place = trace.place_of(leaf)
-        return Result("object", leaf) if place is None else Result("argument", place)
+        return Result("object", leaf)
     brought = held.get(id(leaf))
     if brought is not None and brought.source is not None:
         return Result("held", brought.source)
     if type(leaf) is boxing.Tracer:
-        if leaf._state.trace is not trace:
-            raise leaked(leaf._state)
-        if isinstance(leaf._node, Leaf):
-            raise CompileError(
-                f"wg.compile({trace.described}): it returns a Tensor that it has made a leaf, at "
-                f"{location(leaf._node)}, whose gradients nobody would find in later runs. Call requires_grad_() on "
-                "what it returns, outside, or return detach() of it"
-            )
-        view = _view_plan(leaf, held, places)
-        return Result("output", leaf._state.value) if view is None else view
-    if (place := trace.place_of(leaf)) is not None:
-        return Result("argument", place)
-    source = trace.source_of(leaf)
-    return Result("held", source) if source is not None else Result("output", trace.constant(leaf))
+        return _plan_of_tracer(trace, leaf, held, lent, places)
+    if (source := trace.source_of(leaf)) is not None:
+        return Result("held", source)
+    if type(leaf) is boxing.BorrowedTensor:
+        return Result("lent", Lent(boxing.data_of(leaf)))
+    return Result("output", trace.constant(leaf))
 
 
-def _view_plan(leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> Result | None:
+def _plan_of_tracer(
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+) -> Result:
+    if leaf._state.trace is not trace:
+        raise leaked(leaf._state)
+    if isinstance(leaf._node, Leaf):
+        raise CompileError(
+            f"wg.compile({trace.described}): it returns a Tensor that it has made a leaf, at "
+            f"{location(leaf._node)}, whose gradients nobody would find in later runs. Call requires_grad_() on "
+            "what it returns, outside, or return detach() of it"
+        )
+    if (lender := lent.get(id(leaf)) or trace.array_read_as(leaf)) is not None:
+        return Result("lent", lender)
+    view = _view_plan(trace, leaf, held, lent, places)
+    return Result("output", leaf._state.value) if view is None else view
+
+
+def _view_plan(
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+) -> Result | None:
     """Return how a leaf is a view of a Tensor of outside or of another leaf; None if it is neither."""
     found = viewed_in(leaf)
     if found is None:
@@ -121,6 +136,8 @@ def _view_plan(leaf: Any, held: dict[int, Brought], places: dict[int, int]) -> R
     place = places.get(id(base))
     if place is not None:
         return Result("view", viewed._replace(base=place))
+    if (lender := lent.get(id(base)) or trace.array_read_as(base)) is not None:
+        return Result("view", viewed._replace(base=lender))
     # The base may be one of outside that the function has nothing to do with: then a view of it was brought in.
     nearest: tuple[int, Brought] | None = None
     for brought in held.values():

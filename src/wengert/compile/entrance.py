@@ -21,6 +21,7 @@ from .captured import Brought, Captured
 from .cells import Cell
 from .cuts import Cut
 from .graph import Equation, Value
+from .results import Lent
 from .sources import (
     ArgumentSource,
     ArraySource,
@@ -175,6 +176,18 @@ class Entrance(Trace, capturing.Capture):
             tracer = self.array(borrowed._alias.array, borrowed)
             known = self.stand_ins[id(borrowed)] = (borrowed, tracer, tracer._state.value)
         return known[1]
+
+    def loans(self) -> dict[int, Source | Lent]:
+        """Return, by the ids of the tracers that stand for Tensors in memory of others, where later runs find these."""
+        return {
+            id(tracer): Lent(boxing.data_of(borrowed)) if self._is_fresh(borrowed) else self.inputs[value]
+            for borrowed, tracer, value in self.stand_ins.values()
+        }
+
+    def array_read_as(self, tensor: Any) -> Lent | None:
+        """Return the array of NumPy's that a tracer is the value of, if it is just that."""
+        source = self.inputs.get(tensor._state.value) if type(tensor) is boxing.Tracer else None
+        return Lent(source.array) if isinstance(source, ArraySource) else None
 
     def _constant(self, raw: np.ndarray) -> Any:
         return self.tracer(raw, Value(raw.shape, raw.dtype, raw))

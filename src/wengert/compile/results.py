@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..core import boxing
 from ..core.aliasing import Steps, View, alias_of
 from ..core.dispatch import bind
@@ -15,16 +17,30 @@ class Result(NamedTuple):
     """A leaf of what the function returns.
 
     An output of the program ("output", its Value), a Tensor of outside ("held", its Source), an argument ("argument",
-    its place), an earlier leaf ("same", its place), a view ("view", a Viewed), a copy of an array ("copy"), or any
-    other object ("object").
+    its place), a Tensor over memory of others ("lent", a Lent or a Source), an earlier leaf ("same", its place), a view
+    ("view", a Viewed), a copy of an array ("copy"), or any other object ("object").
     """
 
     kind: str
     what: Any
 
 
+class Lent:
+    """An array of NumPy's in whose memory leaves lie.
+
+    Attributes:
+        is_shared: whether anybody else has it, and may write to it.
+    """
+
+    __slots__ = ("array", "is_shared")
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.is_shared = True
+
+
 class Viewed(NamedTuple):
-    """How a leaf is a view of a Tensor of outside (its Source) or of another leaf (its place)."""
+    """How a leaf is a view: of a Tensor of outside (its Source), an array (a Lent) or another leaf (its place)."""
 
     base: Any
     steps: Steps
@@ -59,6 +75,7 @@ def shared_bases(leaves: Sequence[Any], is_outside: Callable[[Any], bool]) -> li
 def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     """Return the leaves of the result, given the outputs of the program in order, and the arguments."""
     made = iter(outputs)
+    lent: dict[int, Any] = {}
     leaves: list[Any] = []
     for kind, what in plans:
         if kind == "output":
@@ -67,6 +84,8 @@ def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequen
             leaves.append(arguments[what])
         elif kind == "held":
             leaves.append(what.holder(arguments))
+        elif kind == "lent":
+            leaves.append(_tensor_of(what, arguments, lent))
         elif kind == "copy":
             leaves.append(what.copy())
         else:
@@ -74,11 +93,23 @@ def assembled(plans: Sequence[Result], outputs: Sequence[Any], arguments: Sequen
     for place, (kind, what) in enumerate(plans):
         if kind == "view":
             is_leaf = isinstance(what.base, int)
-            leaves[place] = what.of(leaves[what.base] if is_leaf else what.base.holder(arguments))
+            leaves[place] = what.of(leaves[what.base] if is_leaf else _tensor_of(what.base, arguments, lent))
     for place, (kind, what) in enumerate(plans):
         if kind == "same":
             leaves[place] = leaves[what]
     return leaves
+
+
+def _tensor_of(lender: Any, arguments: Sequence[Any], lent: dict[int, Any]) -> Any:
+    """Return the Tensor whose memory a leaf lies in; where that is an array of NumPy's, one for each run."""
+    found = lender.array if type(lender) is Lent else lender.holder(arguments)
+    if type(found) is not np.ndarray:
+        return found
+    known = lent.get(id(lender))
+    if known is None:
+        is_own = type(lender) is Lent and not lender.is_shared
+        known = lent[id(lender)] = boxing.box(found.copy()) if is_own else boxing.borrow(found)
+    return known
 
 
 def joiner(structure: Structure) -> Callable[[list[Any]], Any]:
