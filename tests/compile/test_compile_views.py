@@ -255,3 +255,16 @@ def test_results_in_the_memory_of_an_array_share_it_and_are_copied_when_they_are
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompileWarning)  # arrays that change take a program each
         assert seen(wg.compile) == seen(lambda function: function)
+
+
+@pytest.mark.parametrize("made", [lambda: wg.tensor(1), lambda: np.array(1), lambda: np.int64(1), lambda: 1])
+def test_what_is_read_at_a_position_in_an_array_is_a_copy_as_in_numpy(made: Callable[[], Any]) -> None:
+    array = np.arange(6.0).reshape(2, 3)
+    position = made()
+    is_view = np.shares_memory(array, array[np.asarray(position) if isinstance(position, wg.Tensor) else position])
+    x = wg.tensor(array)
+    for called in (lambda i: x[i], wg.compile(lambda i: x[i]), wg.compile(lambda i: x[i, 1:])):
+        x[...] = array
+        called(position)[...] = 9.0
+        assert (x.numpy()[1, 1:] == 9.0).all() == is_view
+        assert x.numpy()[1, 2] == (9.0 if is_view else 5.0)

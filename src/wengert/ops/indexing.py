@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
-from ..core.aliasing import Steps, editable_region, family, region_of
+from ..core.aliasing import Steps, View, alias_of, editable_region, family, region_of
 from ..core.dispatch import bind
 from ..core.vspace import Accumulator, Scatter
 from ..declare import Sample, linear
@@ -411,7 +411,15 @@ def getitem(x: Any, key: Any) -> Any:
     if mapped_keys.holds_mapped(key):
         return mapped_keys.read(x, key)
     canonical, basic = canonical_key(key, x.shape)
-    return bind(index.primitive if basic else gather.primitive, (x,), {"key": canonical})
+    if not basic:
+        return bind(gather.primitive, (x,), {"key": canonical})
+    part = bind(index.primitive, (x,), {"key": canonical})
+    return part.clone() if _holds_position(key) and type(alias_of(part)) is View else part
+
+
+def _holds_position(key: Any) -> bool:
+    """Return whether a key holds an array without axes: an array, as NumPy sees it, though it is read as a number."""
+    return any([isinstance(part, (boxing.Tensor, np.ndarray)) for part in (key if isinstance(key, tuple) else (key,))])
 
 
 def is_plain_key(key: Any) -> bool:
