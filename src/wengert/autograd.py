@@ -8,7 +8,6 @@ from typing import Any, Literal
 from .core import boxing, capturing, pytree
 from .core.backward import accumulate_gradients, gradients_of, input_node, seed_of, zeros_for
 from .core.node_hooks import RemovableHandle, per_sweep
-from .core.recording import is_observed
 from .core.rows import batched_gradients_of, one_for_each_element, stacked_gradients
 from .core.tape import Leaf, Node, hooks_of, location
 from .errors import DTypeError, GradientError, StructureError
@@ -67,7 +66,7 @@ def grad(
     [[2.0, 0.0], [0.0, 4.0]]
     """
     name = "autograd.grad"
-    create_graph = is_observed() if create_graph is None else create_graph
+    create_graph = capturing.is_observed() if create_graph is None else create_graph
     tensors, seeds = _outputs_and_seeds(outputs, grad_outputs, name, "outputs", "grad_outputs")
     leaves, structure = pytree.flatten(inputs)
     if not leaves:
@@ -124,7 +123,7 @@ def jacobian(output: Any, inputs: PyTree, retain_graph: bool | None = None, crea
     [[2.0, 0.0], [0.0, 4.0]]
     """
     name = "autograd.jacobian"
-    create_graph = is_observed() if create_graph is None else create_graph
+    create_graph = capturing.is_observed() if create_graph is None else create_graph
     (tensor,), _ = _outputs_and_seeds(output, None, name, "output", "")
     if tensor._node is None:
         seed_of(None, None, tensor, name=name)
@@ -175,7 +174,7 @@ def backward(
     8.0
     """
     name = "autograd.backward"
-    create_graph = is_observed() if create_graph is None else create_graph
+    create_graph = capturing.is_observed() if create_graph is None else create_graph
     outputs, seeds = _outputs_and_seeds(tensors, grad_tensors, name, "tensors", "grad_tensors")
     accumulate_gradients(
         outputs,

@@ -216,7 +216,7 @@ class Compiled:
         returned, derivative = trace.run(run)
         reason = _deed_in(trace) or outside.reason() or reach.unsteady()
         try:
-            effects = survey(trace)
+            effects = survey(trace, returned)
             _refuse_writes(effects.writes, leaves, self._name)
         finally:
             undo(trace)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..core.tape import Leaf, location
 from ..core.tracing import leaked
 from .capture import Brought, CaptureTrace
 from .graph import Value
-from .results import Lent, Result, shared_bases, viewed_in
+from .results import Result, shared_bases, viewed_in
 from .sources import CompileError, Source
 
 
@@ -26,11 +27,13 @@ class Effects(NamedTuple):
     Attributes:
         writes: Tensors of outside that get new values.
         gradients: Tensors that get a new `.grad`, or lose the one they had.
+        kept: Tensors whose new `.grad` is one of the leaves of what is returned, with its place among them.
         states: arrays that are kept from run to run, with their new values.
     """
 
     writes: list[tuple[Source, Value]]
     gradients: list[tuple[Source, Value | None]]
+    kept: list[tuple[Source, int]]
     states: list[tuple[np.ndarray, Value]]
 
 
@@ -38,7 +41,8 @@ class Returned(NamedTuple):
     """What a captured function has returned.
 
     Attributes:
-        leaves: what the structure asks for, and beyond it what several of these are views of.
+        leaves: what the structure asks for; beyond it, gradients that are more than values, and what several leaves are
+            views of.
         plans: for each leaf, where later runs have it from.
         structure: how leaves are put together.
     """
@@ -56,6 +60,7 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
     """Return where later runs have from what a captured function has returned."""
     leaves, structure = flatten(result)
     lent = trace.loans()
+    leaves += _gradients_beside(trace, leaves)
     leaves += shared_bases(leaves, lambda base: trace.holds(base) or id(base) in lent)  # beyond what is asked for
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans: list[Result] = []
@@ -69,12 +74,36 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
     return Returned(leaves, plans, structure)
 
 
-def survey(trace: CaptureTrace) -> Effects:
+def _gradients_beside(trace: CaptureTrace, leaves: Sequence[Any]) -> list[Any]:
+    """Return new gradients that are more than values: on the tape, in memory of others, or of several Tensors."""
+    visible = {id(leaf) for leaf in leaves}
+    met: set[int] = set()
+    beside: dict[int, Any] = {}
+    for brought in trace.brought:
+        gradient = _new_gradient(brought)
+        if brought.source is None or gradient is None or id(gradient) in visible:
+            continue
+        is_traced = type(gradient) is boxing.Tracer
+        is_outside = trace.holds(gradient) if is_traced else trace.source_of(gradient) is not None
+        if is_outside or gradient._node is not None or viewed_in(gradient) is not None or id(gradient) in met:
+            beside[id(gradient)] = gradient
+        met.add(id(gradient))
+    return list(beside.values())
+
+
+def _new_gradient(brought: Brought) -> Any:
+    """Return the `.grad` that a Tensor of outside was given; None if it has none, or the one that it had."""
+    gradient = getattr(brought.tensor, "_grad", None)
+    return None if gradient is brought.gradient and not brought.gradient_was_set else gradient
+
+
+def survey(trace: CaptureTrace, returned: Returned) -> Effects:
     """Return what a captured function has done beside returning."""
-    effects = Effects([], [], [])
+    effects = Effects([], [], [], [])
+    places = {id(leaf): number for number, leaf in reversed(list(enumerate(returned.leaves)))}
     for brought in list(trace.brought):
         if brought.source is not None:
-            _note_gradient(trace, brought, effects)
+            _note_gradient(trace, brought, effects, places)
             _note_value(trace, brought, effects)
     for _, stand_in, value in trace.stand_ins.values():
         if stand_in._state.value is not value:
@@ -87,7 +116,7 @@ def survey(trace: CaptureTrace) -> Effects:
 
 
 def _plan(
-    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source], places: dict[int, int]
 ) -> Result:
     if (place := trace.place_of(leaf)) is not None and type(leaf) is not boxing.Tracer:
         return Result("argument", place)
@@ -98,15 +127,12 @@ def _plan(
         return Result("held", brought.source)
     if type(leaf) is boxing.Tracer:
         return _plan_of_tracer(trace, leaf, held, lent, places)
-    if (source := trace.source_of(leaf)) is not None:
-        return Result("held", source)
-    if type(leaf) is boxing.BorrowedTensor:
-        return Result("lent", Lent(boxing.data_of(leaf)))
-    return Result("output", trace.constant(leaf))
+    source = trace.source_of(leaf)
+    return Result("held", source) if source is not None else Result("output", trace.constant(leaf))
 
 
 def _plan_of_tracer(
-    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source], places: dict[int, int]
 ) -> Result:
     if leaf._state.trace is not trace:
         raise leaked(leaf._state)
@@ -123,7 +149,7 @@ def _plan_of_tracer(
 
 
 def _view_plan(
-    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source | Lent], places: dict[int, int]
+    trace: CaptureTrace, leaf: Any, held: dict[int, Brought], lent: dict[int, Source], places: dict[int, int]
 ) -> Result | None:
     """Return how a leaf is a view of a Tensor of outside or of another leaf; None if it is neither."""
     found = viewed_in(leaf)
@@ -154,7 +180,7 @@ def _first(pair: tuple[int, Brought]) -> int:
     return pair[0]
 
 
-def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
+def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects, places: dict[int, int]) -> None:
     gradient = getattr(brought.tensor, "_grad", None)
     if gradient is brought.gradient and not brought.gradient_was_set:
         return
@@ -166,6 +192,9 @@ def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects) -> N
         )
     if gradient is None:
         effects.gradients.append((brought.source, None))
+        return
+    if (place := places.get(id(gradient))) is not None:
+        effects.kept.append((brought.source, place))
         return
     if type(gradient) is not boxing.Tracer:
         trace.bring(gradient)

@@ -14,6 +14,7 @@ import numpy as np
 from ..core import boxing, capturing
 from ..core.aliasing import Steps, is_alone
 from ..core.dispatch import lift
+from ..core.recording import observers
 from ..core.tracing import Trace, calling_frame
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Shape
@@ -75,6 +76,7 @@ class Entrance(Trace, capturing.Capture):
         "_held",
         "_made",
         "_makers",
+        "_observed",
         "_products",
         "_unguarded",
         "afterwards",
@@ -120,6 +122,7 @@ class Entrance(Trace, capturing.Capture):
         self.renewed: dict[Value, Any] = {}
         self.expected: list[Value] = []
         self._unguarded: list[list[Value] | None] = []
+        self._observed = bool(observers())
         self._products: dict[Value, tuple[Value, int]] = {}
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[Any, Value]] = {}
@@ -177,12 +180,9 @@ class Entrance(Trace, capturing.Capture):
             known = self.stand_ins[id(borrowed)] = (borrowed, tracer, tracer._state.value)
         return known[1]
 
-    def loans(self) -> dict[int, Source | Lent]:
+    def loans(self) -> dict[int, Source]:
         """Return, by the ids of the tracers that stand for Tensors in memory of others, where later runs find these."""
-        return {
-            id(tracer): Lent(boxing.data_of(borrowed)) if self._is_fresh(borrowed) else self.inputs[value]
-            for borrowed, tracer, value in self.stand_ins.values()
-        }
+        return {id(tracer): self.inputs[value] for _, tracer, value in self.stand_ins.values()}
 
     def array_read_as(self, tensor: Any) -> Lent | None:
         """Return the array of NumPy's that a tracer is the value of, if it is just that."""
@@ -325,12 +325,28 @@ class Entrance(Trace, capturing.Capture):
         if brought is not None:
             brought.gradient_was_set = True
 
+    def note_observers(self) -> None:
+        """Take note that it matters whether somebody outside would differentiate what is computed."""
+        condition = is_observed if self._observed else is_unobserved
+        if condition not in self.conditions:
+            self.conditions.append(condition)
+
     def _brought(self, tensor: Any) -> Brought | None:
         if type(tensor) is not boxing.Tracer:
             self.bring(tensor)
         return self._held.get(id(tensor))
 
     # ------------------------------------------------------------------ what is done
+
+
+def is_observed() -> bool:
+    """Return whether a transform or a GradientTape outside would differentiate what is computed now."""
+    return bool(observers())
+
+
+def is_unobserved() -> bool:
+    """Return whether none would."""
+    return not observers()
 
 
 def _is_same_memory(one: np.ndarray, other: np.ndarray) -> bool:

@@ -179,7 +179,9 @@ class Path:
         closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
         same = {place for place, _ in self.same}
         others = [place for place in range(len(arguments)) if place not in same]
-        families = Families(places, closed_over, arguments, bool(self.effects.writes or self.effects.gradients))
+        effects = self.effects
+        writes = bool(effects.writes or effects.gradients or effects.kept)
+        families = Families(places, closed_over, arguments, writes)
         families.keep_apart(others, [*outside, *closed_over], arguments)
         if families.has_something_to_see:
             self.families = families
@@ -314,6 +316,8 @@ class Path:
         given = iter(outs[results:])
         for source, value in self.effects.gradients:
             source.holder(arguments)._grad = None if value is None else boxing.box(next(given))
+        for source, place in self.effects.kept:
+            source.holder(arguments)._grad = leaves[place]
         for action in self.afterwards:
             action()
         shown = iter(outs[sum(self.counts) :])

@@ -173,6 +173,8 @@ def accumulate_gradients(
         finish_sweep()
         _note_end(found)
         deliveries = _deliveries(found, wanted)
+        if not create_graph and capturing.engaged:
+            deliveries = [(node, x, _off_tape_of_capture(bar, outputs)) for node, x, bar in deliveries]
     finally:
         retained.reset(retaining)
         per_sweep.reset(gathering)
@@ -216,6 +218,14 @@ def _deliveries(found: Swept, wanted: dict[Node, Any]) -> list[tuple[Node, Any, 
             arrived.append((leaf, tensor, bar))
     arrived.extend([(node, wanted[node], bar) for node, bar in found.targets.items()])
     return [(node, tensor, _added(tensor.grad, bar)) for node, tensor, bar in arrived]
+
+
+def _off_tape_of_capture(gradient: Any, outputs: Sequence[Any]) -> Any:
+    """Return a gradient as a sweep on the ground leaves it, where a capture stands in for the ground."""
+    capture = capturing.current()
+    if capture is None or gradient._node is None or not all(map(capture.follows, (gradient, *outputs))):
+        return gradient
+    return boxing.with_node(gradient, None)
 
 
 def _added(existing: Any, bar: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..typing import Shape
-from . import boxing
+from . import boxing, recording
 
 
 class Capture:
@@ -51,6 +51,10 @@ class Capture:
 
     def set_gradient(self, tensor: Any) -> None:
         """Take note that the `.grad` of a Tensor is set."""
+        raise NotImplementedError
+
+    def note_observers(self) -> None:
+        """Take note that it matters who would differentiate what is computed."""
         raise NotImplementedError
 
     def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
@@ -178,6 +182,13 @@ def examine(tensor: Any, check: Callable[[np.ndarray], None], passes: Callable[[
         capture.check(innermost, check, passes)
     else:
         check(innermost)
+
+
+def is_observed() -> bool:
+    """Return whether somebody would differentiate what is computed now; a compiled function has a program for each."""
+    if engaged and (capture := _current.get()) is not None:
+        capture.note_observers()
+    return recording.is_observed()
 
 
 def any_holds(tensor: Any) -> bool:

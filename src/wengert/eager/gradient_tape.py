@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core import boxing, pytree
+from ..core import boxing, capturing, pytree
 from ..core.backward import gradients_of, seed_of, zeros_for
-from ..core.recording import is_observed, is_recording, observers, set_observers, set_recording
+from ..core.recording import is_recording, observers, set_observers, set_recording
 from ..core.rows import Basis, one_for_each_element, one_for_each_inner_element, stacked_gradients
 from ..core.tape import Leaf, Node, location, next_sequence
 from ..core.tracing import comes_of_something_tracked, is_tracer
@@ -342,7 +342,7 @@ class GradientTape:
 
     def _is_observed(self) -> bool:
         """Return whether somebody records what is computed now: the gradient is then recorded too."""
-        return is_observed()
+        return capturing.is_observed()
 
     def _retains(self, create_graph: bool) -> bool:
         """Return whether another tape, or a later gradient of this one, may need what was recorded."""

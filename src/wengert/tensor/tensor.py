@@ -13,7 +13,6 @@ from ..core import backward as core_backward
 from ..core import boxing, capturing, native
 from ..core.aliasing import NOWHERE, begin_history, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
-from ..core.recording import is_observed
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
 from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
@@ -212,7 +211,7 @@ class Tensor(ArrayMethods):
         >>> x.grad
         Tensor([2., 4.], dtype=float32)
         """
-        create_graph = is_observed() if create_graph is None else create_graph
+        create_graph = capturing.is_observed() if create_graph is None else create_graph
         core_backward.accumulate_gradients(
             (self,),
             (gradient,),

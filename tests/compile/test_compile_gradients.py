@@ -1,0 +1,196 @@
+"""The `.grad` that compiled functions leave: which Tensor it is, whether it is on the tape, and for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import wengert as wg
+from tests.compile.twins import Compiler, leaf, play
+
+SCENARIOS: list[Any] = []
+
+
+def scenario(function: Any) -> Any:
+    SCENARIOS.append(function)
+    return function
+
+
+@scenario
+def recorded_sweeps(c: Compiler) -> Any:
+    w, v = leaf(1.0, 2.0, 3.0), leaf(1.0, 1.0, 1.0)
+
+    @c
+    def f(x):
+        (w * w * v * x).sum().backward(create_graph=True)
+
+    seen: list[Any] = []
+    for _ in range(3):
+        w.grad = v.grad = None
+        f(wg.tensor(2.0))
+        found = w.grad
+        seen.append((found.tolist(), found.requires_grad))
+        w.grad = v.grad = None
+        (found * found).sum().backward()
+        seen.append((w.grad.tolist(), v.grad.tolist()))
+    return seen
+
+
+@scenario
+def a_sweep_after_a_recorded_one(c: Compiler) -> Any:
+    w = leaf(1.0, 2.0, 3.0)
+
+    @c
+    def f(x):
+        w.grad = None
+        (w * w * x).sum().backward(create_graph=True)
+        (w * x).sum().backward()
+
+    seen: list[Any] = []
+    for _ in range(3):
+        f(wg.tensor(2.0))
+        seen.append((w.grad.tolist(), w.grad.requires_grad))
+    return seen
+
+
+@scenario
+def a_hook_that_multiplies(c: Compiler) -> Any:
+    w = leaf(1.0, 2.0, 3.0)
+
+    @c
+    def f(x):
+        w.grad = None
+        z = w * 1
+        z.register_hook(lambda bar: bar * w)
+        (z * z * x).sum().backward()
+
+    seen: list[Any] = []
+    for _ in range(3):
+        f(wg.tensor(2.0))
+        seen.append((w.grad.tolist(), w.grad.requires_grad))
+    return seen
+
+
+@scenario
+def a_gradient_that_is_returned(c: Compiler) -> Any:
+    w = leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+        return w.grad, w.grad[:1]
+
+    seen: list[Any] = []
+    for _ in range(3):
+        whole, part = f(wg.tensor(2.0))
+        part[...] = 7.0
+        seen.append((whole is w.grad, w.grad.tolist()))
+    return seen
+
+
+@scenario
+def an_argument_for_a_gradient(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        v.grad = w.grad = x
+        return x * 1
+
+    seen: list[Any] = []
+    for k in range(3):
+        x = wg.tensor([1.0, float(k)])
+        f(x)
+        seen.append((v.grad is x, w.grad is x))
+    return seen
+
+
+@scenario
+def gradients_in_turn(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(1.0, 2.0)
+    v.grad, w.grad = first, second = wg.ones(2), wg.zeros(2)
+
+    @c
+    def f():
+        v.grad, w.grad = w.grad, v.grad
+
+    seen: list[Any] = []
+    for _ in range(3):
+        f()
+        seen.append((v.grad is first, w.grad is first, v.grad is second, w.grad is second))
+    return seen
+
+
+@scenario
+def one_gradient_of_two(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        v.grad = w.grad = x * 2
+
+    seen: list[Any] = []
+    for _ in range(3):
+        f(wg.ones(2))
+        seen.append((v.grad is w.grad, v.grad.tolist()))
+    return seen
+
+
+def differentiated(w: Any, sweep: Any, how: str, seen: list[Any]) -> None:
+    """Call a function that sweeps, alone or while others look on, and differentiate what it leaves."""
+    if how == "alone":
+        found = sweep()
+    elif how == "in grad":
+        seen.append(wg.grad(lambda y: (sweep() * y).sum())(wg.ones(2)).tolist())
+        found = sweep()
+    else:
+        with wg.GradientTape() as tape:
+            tape.watch(w)
+            found = sweep()
+            norm = (found**2).sum()
+        seen.append(tape.gradient(norm, w).tolist())
+    seen.append((found.requires_grad, found.tolist()))
+
+
+ORDER = ["alone", "in grad", "on a tape"] * 2 + ["alone"] * 3 + ["on a tape", "in grad"]
+"""Who looks on, from call to call: a gradient is recorded where somebody might differentiate it."""
+
+
+@scenario
+def sweeps_while_others_look_on(c: Compiler) -> Any:
+    w = leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        w.grad = None
+        (w * w * x).sum().backward()
+
+    def sweep() -> Any:
+        f(wg.tensor(2.0))
+        return w.grad
+
+    seen: list[Any] = []
+    for how in ORDER:
+        differentiated(w, sweep, how, seen)
+    return seen
+
+
+@scenario
+def gradients_asked_for_while_others_look_on(c: Compiler) -> Any:
+    w = leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        return wg.autograd.grad((w * w * x).sum(), [w])[0]
+
+    seen: list[Any] = []
+    for how in ORDER:
+        differentiated(w, lambda: f(wg.tensor(2.0)), how, seen)
+    return seen
+
+
+@pytest.mark.parametrize("function", SCENARIOS)
+def test_gradients_are_left_as_without_compilation(function: Any) -> None:
+    play(function)
