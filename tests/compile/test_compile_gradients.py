@@ -7,9 +7,21 @@ from typing import Any
 import pytest
 
 import wengert as wg
-from tests.compile.twins import Compiler, leaf, play
+from tests.compile.twins import Compiler, play
+from tests.compile.twins import leaf as typed_leaf
 
 SCENARIOS: list[Any] = []
+
+
+def leaf(*values: float) -> Any:
+    """Return a leaf whose `.grad` is not None."""
+    return typed_leaf(*values)
+
+
+def drop_gradients(*leaves: Any) -> None:
+    """Let Tensors have no gradients."""
+    for one in leaves:
+        one.grad = None
 
 
 def scenario(function: Any) -> Any:
@@ -27,11 +39,11 @@ def recorded_sweeps(c: Compiler) -> Any:
 
     seen: list[Any] = []
     for _ in range(3):
-        w.grad = v.grad = None
+        drop_gradients(v, w)
         f(wg.tensor(2.0))
         found = w.grad
         seen.append((found.tolist(), found.requires_grad))
-        w.grad = v.grad = None
+        drop_gradients(v, w)
         (found * found).sum().backward()
         seen.append((w.grad.tolist(), v.grad.tolist()))
     return seen
@@ -43,7 +55,7 @@ def a_sweep_after_a_recorded_one(c: Compiler) -> Any:
 
     @c
     def f(x):
-        w.grad = None
+        drop_gradients(w)
         (w * w * x).sum().backward(create_graph=True)
         (w * x).sum().backward()
 
@@ -60,7 +72,7 @@ def a_hook_that_multiplies(c: Compiler) -> Any:
 
     @c
     def f(x):
-        w.grad = None
+        drop_gradients(w)
         z = w * 1
         z.register_hook(lambda bar: bar * w)
         (z * z * x).sum().backward()
@@ -78,7 +90,7 @@ def a_gradient_that_is_returned(c: Compiler) -> Any:
 
     @c
     def f(x):
-        w.grad = None
+        drop_gradients(w)
         (w * x).sum().backward()
         return w.grad, w.grad[:1]
 
@@ -164,7 +176,7 @@ def sweeps_while_others_look_on(c: Compiler) -> Any:
 
     @c
     def f(x):
-        w.grad = None
+        drop_gradients(w)
         (w * w * x).sum().backward()
 
     def sweep() -> Any:
