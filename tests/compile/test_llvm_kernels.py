@@ -115,10 +115,12 @@ def test_types_are_stored_as_numpy_stores_them() -> None:
         assert result.dtype == want(*arrays).dtype
 
 
-def test_conversion_out_of_range_saturates() -> None:
+def test_conversion_out_of_range_gives_what_numpy_gives_on_this_machine() -> None:
     double = input_scalar("d", "float64")
-    (out,) = native(xp.astype(double, np.int32), inputs=(double,))(np.array([1e30, -1e30, np.nan, -2.9]))
-    np.testing.assert_array_equal(out, [2**31 - 1, -(2**31), 0, -2])
+    numbers = np.array([1e30, -1e30, np.nan, -2.9])
+    (out,) = native(xp.astype(double, np.int32), inputs=(double,))(numbers)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(out, numbers.astype(np.int32))
 
 
 def test_threads_compile_and_run_at_the_same_time() -> None:

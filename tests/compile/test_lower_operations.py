@@ -44,3 +44,17 @@ def test_special_points_are_computed_exactly_as_declared(name: str) -> None:
         operands = [np.asarray([x]) for x in special.point]
         with np.errstate(all="ignore"):
             assert_agrees(graph_of_call(primitive, operands, {}), operands)
+
+
+@pytest.mark.parametrize("target", ["int32", "int64"])
+@pytest.mark.parametrize("source", ["float32", "float64"])
+def test_floats_that_no_integer_equals_become_what_numpy_makes_of_them(source: str, target: str) -> None:
+    edges = [*(sign * 2.0**power for sign in (1, -1) for power in (31, 63)), 1e30, np.inf, -np.inf, np.nan]
+    near = [value + step for value in edges for step in (-1024.0, -1.0, -0.5, 0.5, 1.0, 1024.0)]
+    numbers = np.array([*edges, *near, 3.7, -3.7, -0.0] * 3, source)
+    compiled = wg.compile(lambda x: x.astype(target))
+    for length in (1, len(numbers)):  # one at a time, and in vectors
+        for start in range(0, len(numbers), length):
+            part = numbers[start : start + length]
+            with np.errstate(invalid="ignore"):
+                np.testing.assert_array_equal(compiled(wg.tensor(part)).numpy(), part.astype(target))

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from struct import pack
 
 from ..scalar_ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, Scalar
+from .target import host_target
 
 TYPES: dict[DType, str] = {BOOL: "i1", INT32: "i32", INT64: "i64", FLOAT32: "float", FLOAT64: "double"}
 STORED: dict[DType, str] = {**TYPES, BOOL: "i8"}
@@ -205,9 +206,8 @@ def write(region: Region, scalar: Scalar, operands: Sequence[str], lanes: int) -
 def _conversion(region: Region, scalar: Scalar, operand: str, lanes: int) -> str:
     source, target = scalar.operands[0].dtype, scalar.dtype
     kind, new = vector(TYPES[source], lanes), vector(TYPES[target], lanes)
-    if source.kind == "f" and target.kind == "i":  # saturating: out of range is a number, not undefined behaviour
-        name = f"fptosi.sat.{suffix(TYPES[target], lanes)}.{suffix(TYPES[source], lanes)}"
-        return region.call(name, new, [(kind, operand)])
+    if source.kind == "f" and target.kind == "i":
+        return _truncation(region, source, target, operand, lanes)
     if source.kind == "f":
         change = "fpext" if target.itemsize > source.itemsize else "fptrunc"
     elif target.kind == "f":
@@ -217,6 +217,24 @@ def _conversion(region: Region, scalar: Scalar, operand: str, lanes: int) -> str
     else:
         change = "sext" if target.itemsize > source.itemsize else "trunc"
     return region.value(f"{change} {kind} {operand} to {new}")
+
+
+def _truncation(region: Region, source: DType, target: DType, operand: str, lanes: int) -> str:
+    """Convert floats to integers; NaN, and what is out of range, to what NumPy makes of it on this machine.
+
+    C leaves that undefined, so that NumPy gives what the processor's instruction does: the lowest integer on x86-64,
+    the nearest one (and 0 for NaN) on ARM.
+    """
+    kind, new = vector(TYPES[source], lanes), vector(TYPES[target], lanes)
+    if host_target().architecture == "aarch64":
+        name = f"fptosi.sat.{suffix(TYPES[target], lanes)}.{suffix(TYPES[source], lanes)}"
+        return region.call(name, new, [(kind, operand)])
+    lowest = -(2 ** (8 * target.itemsize - 1))
+    size = region.call(f"fabs.{suffix(TYPES[source], lanes)}", kind, [(kind, operand)])
+    fits = region.value(f"fcmp olt {kind} {size}, {region.text.number(-float(lowest), source, lanes)}")
+    whole = region.value(f"fptosi {kind} {operand} to {new}")
+    otherwise = region.text.number(lowest, target, lanes)
+    return region.value(f"select {vector('i1', lanes)} {fits}, {new} {whole}, {new} {otherwise}")
 
 
 def _lookup(region: Region, scalar: Scalar, index: str, lanes: int) -> str:
