@@ -179,3 +179,73 @@ def test_an_array_that_is_an_operand_and_read_by_numpy() -> None:
     compiled(wg.tensor([1.0, 1.0]))
     array[0] = 5.0
     assert compiled(wg.tensor([1.0, 1.0])).tolist() == [10.0, 7.0]
+
+
+def to_stretched(x: Any) -> None:
+    wg.broadcast_to(x[:1], x.shape)[0] = 1.0
+
+
+def to_stretched_positions(x: Any) -> None:
+    wg.broadcast_to(x[:1], x.shape)[[0, 1]] = 1.0
+
+
+def all_of_stretched(x: Any) -> None:
+    wg.broadcast_to(x[:1], x.shape).fill_(1.0)
+
+
+def added_to_stretched(x: Any) -> None:
+    y = wg.broadcast_to(x[:1], x.shape)
+    y += 1.0
+
+
+def too_long_a_value(x: Any) -> None:
+    x[:2] = wg.ones(3)
+
+
+def too_long_a_value_for_positions(x: Any) -> None:
+    x[[0, 1]] = wg.ones(3)
+
+
+def another_length(x: Any) -> None:
+    x.copy_(wg.ones(7))
+
+
+def beyond_the_end(x: Any) -> None:
+    x[10**7] = 1.0
+
+
+def positions_beyond_the_end(x: Any) -> None:
+    x[[0, 10**7]] = 1.0
+
+
+def one_axis_for_another(x: Any) -> Any:
+    return wg.broadcast_to(x, (3, 4))
+
+
+MISTAKES = [
+    *(to_stretched, to_stretched_positions, all_of_stretched, added_to_stretched, too_long_a_value),
+    *(too_long_a_value_for_positions, another_length, beyond_the_end, positions_beyond_the_end, one_axis_for_another),
+]
+
+
+@pytest.mark.parametrize("size", [5, 10_000])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_as_without_compilation(mistake: Any, size: int) -> None:
+    """Large arrays are not computed when a function is captured: what does not fit is noticed all the same."""
+
+    def function(x: Any) -> Any:
+        y = x * 1
+        return mistake(y), y
+
+    def told(called: Any, x: Any) -> str:
+        with pytest.raises(Exception) as caught:
+            called(x)
+        return f"{caught.type.__name__}: {caught.value}"
+
+    x = wg.tensor(np.linspace(0.0, 1.0, size))
+    plain = told(function, x)
+    assert told(wg.compile(function), x) == plain
+    assert told(wg.compile(function), x.detach().clone().requires_grad_()) == plain
+    if mistake is not one_axis_for_another:
+        assert told(lambda x: wg.jvp(function, (x,), (x,)), x) == plain
+        assert told(wg.vmap(function), wg.stack([x, x])) == plain

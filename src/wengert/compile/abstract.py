@@ -158,7 +158,14 @@ def _cast(kinds: list[Kind], params: Params) -> Kind:
     return kinds[0][0], np.dtype(params["dtype"])
 
 
-def _stretch(kinds: list[Kind], params: Params) -> Kind:
+def _stretch(kinds: list[Kind], params: Params) -> Kind | None:
+    (shape, dtype), wanted = kinds[0], tuple(params["shape"])
+    pairs = zip(reversed(shape), reversed(wanted))
+    fits = len(shape) <= len(wanted) and all([extent in (1, new) for extent, new in pairs])
+    return (wanted, dtype) if fits else None
+
+
+def _embed(kinds: list[Kind], params: Params) -> Kind:
     return tuple(params["shape"]), kinds[0][1]
 
 
@@ -249,7 +256,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("std_over", "var_over"), _reduction(_averaged)),
     **dict.fromkeys(("cumsum_along", "cumprod_along"), _first_of_floats),
     **dict.fromkeys(("with_clipped_cotangent", "with_scaled_cotangent"), _first),
-    **{"cast": _cast, "stretch": _stretch, "embed": _stretch},
+    **{"cast": _cast, "stretch": _stretch, "embed": _embed},
     **{name: _view(name) for name in ("permute", "reshape_to", "index")},
     **{"matrix_product": _matrix_product, "row_map": _row_map, "affine": _row_map},
     **{"cross_entropy_of_rows": _cross_entropy, "convolve": _convolve},

@@ -35,7 +35,7 @@ from ..core.recording import is_recording
 from ..core.tape import Leaf, user_frame
 from ..core.traced_writing import write_traced
 from ..errors import DTypeError, ShapeError
-from ..typing import Array
+from ..typing import Array, Shape
 from . import mapped_keys
 from .indexing import Key, canonical_key, is_plain_key
 
@@ -93,6 +93,7 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
         if not isinstance(value, boxing.Tensor):
             value = boxing.borrow(np.asarray(value))
     if not _is_plain(value) or not _is_plain(target):
+        _check_region(target, key, value, name)
         write_traced(target, key, value, name)
         return
     _check_dtypes(target, value, name)
@@ -143,18 +144,37 @@ def _as_region(key: Key) -> Key:
     return key if any([part is Ellipsis for part in key]) else (*key, Ellipsis)
 
 
+def _check_region(target: Any, key: Key, value: Any, name: str) -> None:
+    """Raise what a write would raise whose target has memory: a tracer has none that would refuse it."""
+    base, steps = family(target)
+    region = region_of(np.empty(base.shape, np.bool_), steps)
+    if not region.flags.writeable:
+        raise _read_only(steps, name)
+    room = region[key if _holds_array(key) else _as_region(key)].shape
+    leading = max(0, len(value.shape) - len(room))  # axes of one element, which NumPy passes over
+    fits = all([extent == 1 for extent in value.shape[:leading]])
+    pairs = zip(reversed(value.shape[leading:]), reversed(room))
+    if not fits or not all([extent in (1, free) for extent, free in pairs]):
+        raise _too_large(value.shape, room, name)
+
+
+def _read_only(steps: Steps, name: str) -> ValueError:
+    made = " of ".join([primitive.name for primitive, _ in reversed(steps)])
+    return ValueError(
+        f"{name}: this Tensor is a read-only view ({made}): several of its elements are the same memory, so that "
+        "a write to one would change others. Write to a copy: x.clone()"
+    )
+
+
+def _too_large(shape: Shape, room: Shape, name: str) -> ShapeError:
+    return ShapeError(f"{name}: a value of shape {shape} does not fit the region of shape {room} that it is written to")
+
+
 def _explain_write(error: Exception, data: Any, region: Any, key: Key, steps: Steps, name: str) -> Exception:
     if not region.flags.writeable:
-        made = " of ".join([primitive.name for primitive, _ in reversed(steps)])
-        return ValueError(
-            f"{name}: this Tensor is a read-only view ({made}): several of its elements are the same memory, so that "
-            "a write to one would change others. Write to a copy: x.clone()"
-        )
+        return _read_only(steps, name)
     if isinstance(error, ValueError):
-        shape = np.broadcast_to(np.empty(()), region.shape)[key].shape
-        return ShapeError(
-            f"{name}: a value of shape {data.shape} does not fit the region of shape {shape} that it is written to"
-        )
+        return _too_large(data.shape, np.broadcast_to(np.empty(()), region.shape)[key].shape, name)
     if isinstance(error, TypeError):
         return DTypeError(
             f"{name}: a value of dtype {data.dtype} cannot be written to a Tensor of dtype {region.dtype}"
@@ -245,7 +265,9 @@ def compute_into(target: Any, operation: Any, inputs: Sequence[Any], name: str) 
         kernel(*raws, out=region)
     except Exception as error:
         lead_views(base, moved, NOWHERE)
-        raise _explain_update(region, raws, error, name) from None
+        raise (
+            _explain_update(region, raws, error, name) if region.flags.writeable else _read_only(steps, name)
+        ) from None
     _lead_views(base, moved, region, _EVERYTHING)
     return True
 
