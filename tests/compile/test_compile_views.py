@@ -11,6 +11,7 @@ import pytest
 
 import wengert as wg
 from wengert.compile.api import CompileWarning
+from wengert.compile.sources import CompileError
 
 
 def doubled_and_its_part(x: Any) -> Any:
@@ -268,3 +269,32 @@ def test_what_is_read_at_a_position_in_an_array_is_a_copy_as_in_numpy(made: Call
         called(position)[...] = 9.0
         assert (x.numpy()[1, 1:] == 9.0).all() == is_view
         assert x.numpy()[1, 2] == (9.0 if is_view else 5.0)
+
+
+def test_a_view_of_what_was_detached_is_detached() -> None:
+    w = wg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def function(x: Any) -> Any:
+        y = w * x
+        part = y.detach()[1:]
+        return y, part, w.detach()[:1]
+
+    compiled = wg.compile(function)
+    for called in (function, compiled, compiled):
+        y, part, of_leaf = called(wg.tensor(2.0))
+        assert [y.requires_grad, part.requires_grad, of_leaf.requires_grad] == [True, False, False]
+        with wg.no_grad():
+            y[1] = 7.0
+        assert part.tolist() == [7.0, 6.0]
+
+
+def test_a_detached_view_with_a_history_of_its_own_is_refused() -> None:
+    w = wg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def function(x: Any) -> Any:
+        y = x.detach()
+        y *= w
+        return y[1:]
+
+    with pytest.raises(CompileError, match=r"test_compile_views\.py:\d+ that shares memory with what it was detached"):
+        wg.compile(function)(wg.ones(3))

@@ -28,7 +28,6 @@ from ..core.tape import (
     StandIn,
     Unrecorded,
     argument_node,
-    is_freed,
     make_node,
     projection,
 )
@@ -36,7 +35,7 @@ from ..core.tracing import Several, innermost_trace, is_at_the_innermost_level, 
 from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
-from .effects import Returned
+from .effects import Returned, is_on_tape
 from .graph import Equation, Graph, Value
 from .sources import SeedSource, Source, Unfit, Unsure
 
@@ -76,7 +75,7 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
     if not is_recording():
         return None
     results = returned.outputs()
-    leaves = [leaf for leaf in results if _is_on_tape(leaf)]
+    leaves = [leaf for leaf in results if is_on_tape(leaf)]
     sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]
     if not leaves or not sources:
         return None
@@ -130,10 +129,6 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
         untaped,
         renewed,
     )
-
-
-def _is_on_tape(leaf: Any) -> bool:
-    return type(leaf) is boxing.Tracer and leaf._node is not None and not is_freed(leaf._node)
 
 
 def _is_one_operation(node: Any, trace: CaptureTrace) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from ..core import boxing
 from ..core.aliasing import family, starts_with
 from ..core.pytree import Structure, flatten
-from ..core.tape import Leaf, location
+from ..core.tape import Leaf, is_freed, location
 from ..core.tracing import leaked
 from .capture import Brought, CaptureTrace
 from .graph import Value
@@ -145,7 +145,19 @@ def _plan_of_tracer(
     if (lender := lent.get(id(leaf)) or trace.array_read_as(leaf)) is not None:
         return Result("lent", lender)
     view = _view_plan(trace, leaf, held, lent, places)
-    return Result("output", leaf._state.value) if view is None else view
+    if view is None:
+        return Result("output", leaf._state.value)
+    if view.what.detached and is_on_tape(leaf):
+        raise CompileError(
+            f"wg.compile({trace.described}): it returns a view made at {location(leaf._state)} that shares memory with "
+            "what it was detached from, and has a history of its own, from being written to. Return clone() of it"
+        )
+    return view
+
+
+def is_on_tape(leaf: Any) -> bool:
+    """Return whether a result is a tracer that gradients can still be pulled back from."""
+    return type(leaf) is boxing.Tracer and leaf._node is not None and not is_freed(leaf._node)
 
 
 def _view_plan(
@@ -235,4 +247,4 @@ def undo(trace: CaptureTrace) -> None:
         brought.restore()
 
 
-__all__ = ["Effects", "Returned", "planned", "survey", "undo"]
+__all__ = ["Effects", "Returned", "is_on_tape", "planned", "survey", "undo"]

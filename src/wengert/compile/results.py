@@ -40,7 +40,11 @@ class Lent:
 
 
 class Viewed(NamedTuple):
-    """How a leaf is a view: of a Tensor of outside (its Source), an array (a Lent) or another leaf (its place)."""
+    """How a leaf is a view: of a Tensor of outside (its Source), an array (a Lent) or another leaf (its place).
+
+    Attributes:
+        detached: whether it shares no more than memory.
+    """
 
     base: Any
     steps: Steps
@@ -58,7 +62,7 @@ def viewed_in(leaf: Any) -> tuple[Any, Viewed] | None:
     alias = alias_of(leaf)
     if type(alias) is not View:
         return None
-    return alias.base, Viewed(None, alias.steps, alias.root is None)
+    return alias.base, Viewed(None, alias.steps, alias.root is not alias.base)
 
 
 def shared_bases(leaves: Sequence[Any], is_outside: Callable[[Any], bool]) -> list[Any]:
