@@ -298,3 +298,19 @@ def test_a_detached_view_with_a_history_of_its_own_is_refused() -> None:
 
     with pytest.raises(CompileError, match=r"test_compile_views\.py:\d+ that shares memory with what it was detached"):
         wg.compile(function)(wg.ones(3))
+
+
+def test_views_of_what_is_written_follow_though_they_could_not_be_written() -> None:
+    def seen(compiler: Any) -> list[Any]:
+        base = wg.tensor([1.0, 2.0, 3.0])
+        part, stretched = base[1:], wg.broadcast_to(base, (2, 3))
+
+        def function(x: Any) -> Any:
+            before = part * 1, stretched.sum()
+            base.copy_(base * x)
+            return *before, wg.cumsum(base, 0)[1:] + before[0], part * 1, stretched * 1
+
+        called = compiler(function)
+        return [[value.tolist() for value in (*called(wg.tensor(2.0)), base, part, stretched)] for _ in range(3)]
+
+    assert seen(wg.compile) == seen(lambda function: function)

@@ -101,10 +101,11 @@ def survey(trace: CaptureTrace, returned: Returned) -> Effects:
     """Return what a captured function has done beside returning."""
     effects = Effects([], [], [], [])
     places = {id(leaf): number for number, leaf in reversed(list(enumerate(returned.leaves)))}
+    held = {id(brought.tensor): brought for brought in trace.brought}
     for brought in list(trace.brought):
         if brought.source is not None:
             _note_gradient(trace, brought, effects, places)
-            _note_value(trace, brought, effects)
+            _note_value(trace, brought, effects, held)
     for _, stand_in, value in trace.stand_ins.values():
         if stand_in._state.value is not value:
             effects.writes.append((trace.inputs[value], stand_in._state.value))
@@ -216,7 +217,7 @@ def _note_gradient(trace: CaptureTrace, brought: Brought, effects: Effects, plac
     effects.gradients.append((brought.source, state.value))
 
 
-def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None:
+def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects, held: dict[int, Brought]) -> None:
     tensor = brought.tensor
     state = tensor._state
     if state.value is brought.value:
@@ -238,7 +239,11 @@ def _note_value(trace: CaptureTrace, brought: Brought, effects: Effects) -> None
             "made there, so that its history would change. Pass the leaf, or detach() it, or return new values"
         )
     assert brought.source is not None
-    effects.writes.append((brought.source, state.value))
+    base, _ = family(tensor)
+    owner = held.get(id(base))
+    if base is tensor or owner is None or owner.source is None or base._state.value is owner.value:
+        effects.writes.append((brought.source, state.value))
+    # Else the base is written, and views of it follow: one in which elements come again could not be written.
 
 
 def undo(trace: CaptureTrace) -> None:
