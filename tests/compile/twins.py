@@ -50,24 +50,31 @@ def _picture(value: Any) -> Any:
 
 
 def check_same(
-    compiled: Any, eager: Any, scale: float = 0.0, where: str = "result", least: np.dtype[Any] | None = None
+    compiled: Any,
+    eager: Any,
+    scale: float = 0.0,
+    where: str = "result",
+    least: np.dtype[Any] | None = None,
+    moved: Any = None,
 ) -> None:
     """Make sure that two pictures agree: structure, dtypes, integers exactly; floats up to the order of rounding.
 
     `scale` is the size of what they were computed from, where that may be larger than what is left of it; `least` the
-    lowest precision on the way.
+    lowest precision on the way; `moved` how far rounding moves each array of the picture, in its structure.
     """
     assert type(compiled) is type(eager), f"{where}: {type(compiled).__name__}, eager {type(eager).__name__}"
     if isinstance(eager, dict):
         assert list(compiled) == list(eager), f"{where}: keys {list(compiled)}, eager {list(eager)}"
         for key in eager:
-            check_same(compiled[key], eager[key], scale, f"{where}[{key!r}]", least)
+            check_same(
+                compiled[key], eager[key], scale, f"{where}[{key!r}]", least, None if moved is None else moved[key]
+            )
     elif isinstance(eager, (list, tuple)):
         assert len(compiled) == len(eager), f"{where}: {len(compiled)} items, eager {len(eager)}"
         for place, (one, other) in enumerate(zip(compiled, eager)):
-            check_same(one, other, scale, f"{where}[{place}]", least)
+            check_same(one, other, scale, f"{where}[{place}]", least, None if moved is None else moved[place])
     elif isinstance(eager, (np.ndarray, np.generic, float)):
-        _check_numbers(np.asarray(compiled), np.asarray(eager), scale, where, least)
+        _check_numbers(np.asarray(compiled), np.asarray(eager), scale, where, least, moved or 0.0)
     elif isinstance(eager, BaseException):
         assert str(compiled) == str(eager), where
     else:
@@ -75,17 +82,22 @@ def check_same(
 
 
 def _check_numbers(
-    compiled: np.ndarray, eager: np.ndarray, scale: float, where: str, least: np.dtype[Any] | None
+    compiled: np.ndarray, eager: np.ndarray, scale: float, where: str, least: np.dtype[Any] | None, moved: float
 ) -> None:
+    if moved == np.inf:
+        return
     assert compiled.dtype == eager.dtype, f"{where}: {compiled.dtype}, eager {eager.dtype}"
     assert compiled.shape == eager.shape, f"{where}: shape {compiled.shape}, eager {eager.shape}"
+    if eager.dtype.kind not in "fc" and moved:
+        np.testing.assert_allclose(compiled.astype(float), eager.astype(float), rtol=0, atol=moved, err_msg=where)
+        return
     if eager.dtype.kind not in "fc":
         np.testing.assert_array_equal(compiled, eager, err_msg=where)
         return
     finite = eager[np.isfinite(eager)]
     scale = max(scale, float(np.abs(finite).max()) if finite.size else 0.0)
     eps = max(np.finfo(dtype).eps for dtype in (eager.dtype, least or eager.dtype))
-    within = ROUNDINGS * float(eps) * scale
+    within = ROUNDINGS * float(eps) * scale + moved
     np.testing.assert_allclose(compiled, eager, rtol=0, atol=within, equal_nan=True, err_msg=where)
 
 

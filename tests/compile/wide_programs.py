@@ -12,6 +12,7 @@ import numpy as np
 
 import wengert as wg
 from tests.compile.twins import as_it_is, check_same, see
+from tests.compile.wide_rounding import PLAYS, Jitter, allowances
 from tests.compile.wide_steps import NAMES, UNARY, Step, resolved, take
 from tests.compile.wide_world import Scope, World
 from wengert.core.pytree import flatten
@@ -21,8 +22,6 @@ LIMIT = 50.0
 LARGEST = 4000
 """Elements of a result."""
 CALLS = 9
-AMPLIFIED = 20.0
-"""How much more than `LIMIT` rounding may amount to if nothing is wrong in double precision."""
 ERRORS = (wg.errors.WengertError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError)
 USES = ["plain"] * 12 + ["wrapped", "pushed", "mapped", "differentiated"]
 
@@ -120,9 +119,9 @@ def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any]) 
     return lambda x, *rest, **k: wg.grad(lambda y: compiled(y, *rest, **k)[1])(x)
 
 
-def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], dtype: str | None = None) -> list[Any]:
+def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> list[Any]:
     """Run a program several times in a world of its own; return what is seen of every call, and at the end."""
-    world = World(seed, compiler, dtype)
+    world = World(seed, compiler, jitter)
     wg.random.seed(seed)
     choices = random.Random(-seed - 1)
     returned = [choices.randrange(100) for _ in range(2)]
@@ -190,27 +189,18 @@ REFUSALS = (
 """What else than a CompileError says that only the function itself can do it."""
 
 
-def outcome(steps: list[Step], seed: int, dtype: str | None = None) -> str:
+def outcome(steps: list[Step], seed: int) -> str:
     """Run a program both ways and compare; return "same", or in a word what else there is to say."""
     with warnings.catch_warnings(record=True) as warned, np.errstate(all="ignore"):
         warnings.simplefilter("always")
-        eager = play(steps, seed, as_it_is, dtype)
+        eager = play(steps, seed, as_it_is)
         warned.clear()
-        compiled = play(steps, seed, wg.compile, dtype)
+        compiled = play(steps, seed, wg.compile)
         given_up = any(["run as it is from now on" in str(warning.message) for warning in warned])
     ends = [ends_of(eager), ends_of(compiled)]
     count = min(len(eager) - bool(ends[0]), len(compiled) - bool(ends[1]))
-    is_single = (dtype or World(seed, as_it_is).scope.dtype) == "float32" or any([narrows(step) for step in steps])
-    try:
-        check_same(compiled[:count], eager[:count], LIMIT, least=np.dtype("float32" if is_single else "float64"))
-    except AssertionError as error:
-        if "nan location mismatch" in str(error) and "['grad']" in str(error) and World(seed, as_it_is).is_special:
-            return "guarded"  # compiled sweeps always let an exact zero win, eager ones from the first mask on
-        # Is it more than rounding, amplified (by a normalisation of nearly equal rows, say)?
-        check_same(compiled[:count], eager[:count], AMPLIFIED * LIMIT, least=np.dtype("float32"))
-        if dtype == "float64":
-            return "rounded"
-        return "rounded" if outcome(steps, seed, "float64") in ("same", "rounded") else "differs"
+    if word := compared(compiled[:count], eager[:count], steps, seed):
+        return word
     if ends[1] and (ends[1][1] == "CompileError" or any([words in ends[1][2] for words in REFUSALS])):
         return "refused"
     assert bool(ends[0]) == bool(ends[1]) and len(eager) == len(compiled), f"eager {ends[0]}, compiled {ends[1]}"
@@ -218,6 +208,23 @@ def outcome(steps: list[Step], seed: int, dtype: str | None = None) -> str:
         assert ends[0][1] == ends[1][1], f"eager {ends[0]}, compiled {ends[1]}"
         return "raises"
     return "as it is" if given_up else "same"
+
+
+def compared(compiled: list[Any], eager: list[Any], steps: list[Step], seed: int) -> str:
+    """Make sure that two pictures agree; return nothing, or why they need not agree more closely."""
+    world = World(seed, as_it_is)
+    is_single = world.scope.dtype == "float32" or any([narrows(step) for step in steps])
+    least = np.dtype("float32" if is_single else "float64")
+    try:
+        check_same(compiled, eager, LIMIT, least=least)
+    except AssertionError as error:
+        if "nan location mismatch" in str(error) and "['grad']" in str(error) and world.is_special:
+            return "guarded"  # compiled sweeps always let an exact zero win, eager ones from the first mask on
+        with np.errstate(all="ignore"):
+            moved = [play(steps, seed, as_it_is, Jitter(place)) for place in range(PLAYS)]
+        check_same(compiled, eager, LIMIT, least=least, moved=allowances(eager, moved))
+        return "rounded"
+    return ""
 
 
 def narrows(step: Step) -> bool:

@@ -529,8 +529,12 @@ def take(scope: Scope, values: list[Any], step: tuple[Any, Any, Sequence[int]]) 
     """Take a resolved step: append its result to the values, or change something."""
     how, op, integers = step
     made = how(scope, values, op, Draws(integers))
-    if made is not None:
-        values.append(made if isinstance(made, wg.Tensor) else wg.asarray(made))
+    if made is None:
+        return
+    made = made if isinstance(made, wg.Tensor) else wg.asarray(made)
+    if scope.jitter is not None:
+        made = scope.jitter.of_tensor(made, [*values, *scope.leaves, *scope.buffers, *scope.module.buffers()])
+    values.append(made)
 
 
 __all__ = ["NAMES", "Draws", "Step", "resolved", "take"]

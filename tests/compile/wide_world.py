@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import wengert as wg
+from tests.compile.wide_rounding import Jitter, Moved
 
 EXTENTS = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5]
@@ -44,6 +45,7 @@ class Scope:
         box: an object with attributes: a flag, numbers, a name, a list of Tensors, a dict.
         module: a network with state of its own.
         helper: a function that is compiled in one of the plays.
+        jitter: moves what operations make, in some plays.
     """
 
     dtype: str
@@ -55,18 +57,20 @@ class Scope:
     module: Any
     optimizer: Any
     helper: Any
+    jitter: Jitter | None
 
 
 class World:
     """A scope, how programs in it are called, and what happens to it between calls."""
 
-    def __init__(self, seed: int, compiler: Callable[[Any], Any], dtype: str | None = None) -> None:
+    def __init__(self, seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> None:
+        self.jitter = jitter
         self.choices = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         choose = self.choices.choice
         self.scope = Scope()
-        drawn = choose(["float64", "float64", "float32"])
-        self.scope.dtype = dtype or drawn
+        self.scope.jitter = jitter
+        self.scope.dtype = choose(["float64", "float64", "float32"])
         self.is_special = self.choices.random() < 0.2
         self.extents = [choose(EXTENTS) for _ in range(3)]
         if self.choices.random() < 0.05:
@@ -88,11 +92,14 @@ class World:
         wg.random.seed(seed)
         usual = wg.get_default_dtype()
         wg.set_default_dtype(self.scope.dtype)
-        self.scope.module = wg.nn.Sequential(
+        layers: list[Any] = [
             wg.nn.Linear(width, 3),
             choose([wg.nn.BatchNorm1d(3), wg.nn.LayerNorm(3), wg.nn.Tanh()]),
             choose([wg.nn.Dropout(0.5), wg.nn.ReLU(), wg.nn.GELU()]),
-        )
+        ]
+        if jitter is not None:
+            layers = [layers[0], Moved(jitter), layers[1], Moved(jitter), layers[2]]
+        self.scope.module = wg.nn.Sequential(*layers)
         wg.set_default_dtype(usual)
         self.scope.optimizer = choose(OPTIMIZERS)([*self.scope.leaves, *self.scope.module.parameters()])
         self.choices.random()
@@ -115,7 +122,7 @@ class World:
             for _ in range(1 + made.size // 8):
                 flat[rng.integers(made.size)] = SPECIAL[rng.integers(len(SPECIAL))]
             made = flat.reshape(shape)
-        return made
+        return made if self.jitter is None else self.jitter.of_array(made)
 
     def tensor(self, shape: tuple[int, ...], rng: Any = None) -> wg.Tensor:
         return wg.tensor(self.numbers(shape, rng))
