@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from threading import Event, Lock, Thread, main_thread
@@ -154,10 +155,11 @@ def link(code: bytes | Sequence[bytes], exports: Iterable[str]) -> tuple[Any, di
     return library, {name: library[name] for name in exports}
 
 
-def object_of(module: Module, pipeline: Pipeline, machine: Any = None) -> bytes:
+def object_of(module: Module, pipeline: Pipeline, machine: Any, unsaved: deque[tuple[str, bytes]]) -> bytes:
     """Return a module's object file, from disk if it is there; other arguments as for `compile_object`.
 
-    Where code that is compiled fast will do, code that was compiled with more effort will do as well.
+    Where code that is compiled fast will do, code that was compiled with more effort will do as well. New code is added
+    to `unsaved`, by key: it is to be put on disk when nobody waits for what is being compiled.
     """
     disk = _disk()
     if disk is None:
@@ -167,7 +169,7 @@ def object_of(module: Module, pipeline: Pipeline, machine: Any = None) -> bytes:
         if code is not None:
             return code
     code = compile_object(module.source, pipeline, machine)
-    disk.put(_key(module, pipeline), code)
+    unsaved.append((_key(module, pipeline), code))
     return code
 
 
@@ -187,13 +189,13 @@ class _Task:
         self.code = b""
         self.error: BaseException | None = None
 
-    def run(self, machines: dict[int, Any]) -> None:
+    def run(self, machines: dict[int, Any], unsaved: deque[tuple[str, bytes]]) -> None:
         """Compile the module, with a code generator of the calling thread's."""
         try:
             effort = self.pipeline.codegen
             if effort not in machines:
                 machines[effort] = target_machine(effort)
-            self.code = object_of(self.module, self.pipeline, machines[effort])
+            self.code = object_of(self.module, self.pipeline, machines[effort], unsaved)
         except BaseException as error:
             self.error = error
         finally:
@@ -207,6 +209,7 @@ class Compiler:
         self.addresses = addresses
         self._tasks: dict[str, _Task] = {}
         self._queue: deque[_Task] = deque()
+        self._unsaved: deque[tuple[str, bytes]] = deque()
         self._lock = Lock()
         self._helpers: list[Thread] = []
 
@@ -247,6 +250,7 @@ class Compiler:
             finally:
                 for task in tasks:
                     self._tasks.pop(task.module.exports[0], None)
+        self._save()
 
     def ready(self, modules: Iterable[Module]) -> bool:
         """Return whether modules that were begun are compiled, or have failed to."""
@@ -258,6 +262,7 @@ class Compiler:
         machines: dict[int, Any] = {}
         while main_thread().is_alive() and self._take(machines):
             pass
+        self._save()
 
     def _take(self, machines: dict[int, Any]) -> bool:
         """Compile the first in the queue; return False if there was none."""
@@ -265,8 +270,15 @@ class Compiler:
             task = self._queue.popleft()
         except IndexError:
             return False
-        task.run(machines)
+        task.run(machines, self._unsaved)
         return True
+
+    def _save(self) -> None:
+        """Put on disk what is not there yet."""
+        disk = _disk()
+        while disk is not None and self._unsaved:
+            with suppress(IndexError):  # another thread has put the last one there
+                disk.put(*self._unsaved.popleft())
 
     def _link(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:

@@ -157,10 +157,10 @@ def _units(body: Body) -> None:
     body.stack.pop()
     entry.write("br label %unit")
     entry.lines.append("unit:")
-    entry.write(f"%unit.index = phi i64 [ %begin, %{entry.label} ], [ %unit.next, %{unit.label} ]")
+    following = unit.stepped("%unit.index", 1)
+    entry.write(f"%unit.index = phi i64 [ %begin, %{entry.label} ], [ {following}, %{unit.label} ]")
     entry.lines.extend(unit.lines)
-    entry.write("%unit.next = add nsw i64 %unit.index, 1")
-    entry.write("%unit.more = icmp slt i64 %unit.next, %end")
+    entry.write(f"%unit.more = icmp slt i64 {following}, %end")
     entry.write("br i1 %unit.more, label %unit, label %done")
     entry.lines.extend(["done:", "  ret void"])
 

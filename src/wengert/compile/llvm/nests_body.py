@@ -231,7 +231,7 @@ class Body(Memory):
         finals = body(phis)
         self.stack.pop()
         self.levels, self.index = outside
-        following = region.value(f"add nuw nsw i64 {index}, {step}")
+        following = region.stepped(index, step)
         more = region.value(f"icmp slt i64 {following}, {stop}")
         region.write(f"br i1 {more}, label %{header}, label %{leave}")
         parent.write(f"br label %{header}")

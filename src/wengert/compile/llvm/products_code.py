@@ -29,7 +29,7 @@ class Code(Region):
         self.start(head)
         place = len(self.lines)
         yield index
-        more = self.value(f"add nuw nsw i64 {index}, {step}")
+        more = self.stepped(index, step)
         condition = self.value(f"icmp slt i64 {more}, {last}")
         self.lines.insert(place, f"  {index} = phi i64 [ {first}, %{source} ], [ {more}, %{self.label} ]")
         self.write(f"br i1 {condition}, label %{head}, label %{done}")

@@ -45,7 +45,7 @@ def _sums(code: Code, tile: Tile, left: list[str], right: list[str], depth: int)
         place, k = len(code.lines), code.text.name()
         names = [[code.text.name() for _ in right] for _ in left]
         sums = _added(code, tile, names, (left, right), k, None)
-        more = code.value(f"add nuw nsw i64 {k}, {tile.lanes}")
+        more = code.stepped(k, tile.lanes)
         code.write(f"br i1 {code.compare(more, 'ult', whole)}, label %{head}, label %{done}")
         phis = [f"  {k} = phi i64 [ 0, %{source} ], [ {more}, %{head} ]"]
         for row, after in zip(names, sums):

@@ -109,7 +109,7 @@ def _accumulation(code: Code, tile: Tile) -> dict[tuple[int, int], str]:
             results[row, column] = accumulate(code, tile, left, right[column], f"%sum{row}.{column}")
     next_left = code.element(kind, "%left", (1, tile.left_step))
     next_right = code.element(kind, "%right", (1, tile.right_step))
-    more = code.value("add nuw nsw i64 %k, 1")
+    more = code.stepped("%k", 1)
     code.write(f"br i1 {code.compare(more, 'ult', '%depth')}, label %loop, label %done")
     phis = [("%k", "i64", "0", more), ("%left", "ptr", "%a", next_left), ("%right", "ptr", "%b", next_right)]
     code.lines[place:place] = [

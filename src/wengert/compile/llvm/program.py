@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import NativeCodeError
 from ..kernels import Job, Kernel
+from . import watch
 from .arena import LINE, Arena, borrow
 from .builtins import are_possible, builtin
 from .chains import linked
@@ -38,24 +39,25 @@ UNKNOWN, CHAINED = -1, -1
 """In place of a base's address, and of the job that a chunk belongs to."""
 
 
+_is_loaded = Event()
+
+
 def prepare() -> None:
     """Load LLVM, and begin to compile what all programs need, in the background: while a function is being captured.
 
     What goes wrong here will go wrong again for the program, where it can be dealt with.
     """
-    with suppress(RuntimeError):  # also: no more threads
-        Thread(target=_prepare, name="wengert-prepare").start()
-
-
-def _prepare() -> None:
-    with suppress(NativeCodeError):
-        begin_loop()
+    if not _is_loaded.is_set():
+        with suppress(RuntimeError):  # no more threads
+            Thread(target=load, name="wengert-prepare").start()
 
 
 def load() -> None:
     """Load LLVM now, and begin to compile what all programs need; where that fails, programs will tell of it."""
     with suppress(RuntimeError, NativeCodeError):
         begin_loop()
+        watch.prepare()
+        _is_loaded.set()
 
 
 def begin(kernels: Iterable[Kernel], quick: bool = False, plain: Container[str] = ()) -> None:

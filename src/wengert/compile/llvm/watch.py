@@ -20,7 +20,7 @@ import numpy as np
 
 from ..kernels import Kernel
 from .builtins import ANSWER, are_possible, builtin
-from .compiling import compile_kernels
+from .compiling import begin_kernels, compile_kernels
 
 _WORD = 8
 _COUNT = 0xFFFF_FFFF
@@ -70,10 +70,20 @@ done:
 
 
 @cache
+def _kernel() -> Kernel:
+    name = f"watch_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}"
+    return Kernel(name, _SOURCE.replace("NAME", name), (), 1, 1)
+
+
+def prepare() -> None:
+    """Begin to compile the native code, in the background."""
+    begin_kernels([_kernel()])
+
+
+@cache
 def _look() -> int:
     """Return the address of the native code."""
-    name = f"watch_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}"
-    return compile_kernels([Kernel(name, _SOURCE.replace("NAME", name), (), 1, 1)])[name]
+    return compile_kernels([_kernel()])[_kernel().name]
 
 
 @cache
