@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import wengert as wg
@@ -116,6 +117,80 @@ def an_argument_for_a_gradient(c: Compiler) -> Any:
         x = wg.tensor([1.0, float(k)])
         f(x)
         seen.append((v.grad is x, w.grad is x))
+    return seen
+
+
+@scenario
+def an_array_for_a_gradient(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(1.0, 2.0)
+
+    @c
+    def f(x):
+        x = wg.asarray(x)
+        v.grad = w.grad = x
+        return x * 1
+
+    seen: list[Any] = []
+    for _ in range(3):
+        array = np.array([1.0, 5.0], np.float32)
+        f(array)
+        array[0] = 3.0
+        seen.append((v.grad is w.grad, v.grad.tolist()))
+        (v * v).sum().backward()
+        seen.append((v.grad.tolist(), w.grad.tolist()))
+    return seen
+
+
+@scenario
+def a_gradient_that_is_closed_over(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    v.grad = v
+
+    @c
+    def f(x):
+        w.grad = v
+        found = v.grad * x + v
+        return found, w.grad is v
+
+    seen: list[Any] = []
+    for k in range(6):
+        found, is_same = f(wg.tensor(2.0))
+        seen.append((found.tolist(), is_same, w.grad is v))
+        v.grad = wg.ones(2) * k if k % 2 else v
+        w.grad = wg.zeros(2)
+    return seen
+
+
+@scenario
+def a_gradient_that_is_an_argument(c: Compiler) -> Any:
+    w = leaf(3.0, 4.0)
+
+    @c
+    def f(x):
+        with wg.no_grad():
+            w.grad *= 0.5
+        return x + w.grad
+
+    seen: list[Any] = []
+    for k in range(6):
+        x = wg.tensor([1.0, float(k)])
+        w.grad = x if k % 3 == 0 else wg.ones(2)
+        seen.append((f(x).tolist(), x.tolist(), w.grad.tolist()))
+    return seen
+
+
+@scenario
+def gradients_in_memory_of_arrays(c: Compiler) -> Any:
+    w = leaf(3.0, 4.0)
+
+    @c
+    def f(x):
+        return w.grad * x
+
+    seen: list[Any] = []
+    for k in range(4):
+        w.grad = wg.asarray(np.array([1.0, k], np.float32))
+        seen.append(f(wg.tensor(2.0)).tolist())
     return seen
 
 

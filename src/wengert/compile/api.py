@@ -210,7 +210,7 @@ class Compiled:
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
         shared = [place for place, leaf in enumerate(leaves) if id(leaf) in reach.tensors]
         arguments = [None if place in shared else leaf for place, leaf in enumerate(passed)]
-        trace = CaptureTrace(self._name, arguments, self._fastmath)
+        trace = CaptureTrace(self._name, arguments, self._fastmath, reach.tensors)
         outside, past = Outside(reach.names), states()
         run = functools.partial(outside.run, _run, trace, self.function, passed, structure, given)
         returned, derivative = trace.run(run)

@@ -207,7 +207,7 @@ def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:
         and not path.questions
         and not any(path.checking)
         and not path.reports
-        and not path.absent
+        and not path.gradients_read
         and not path.cuts
         and not path.effects.kept
         and not any([hooks for _, _, hooks in path.tracking])

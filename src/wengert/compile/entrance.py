@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,9 @@ _NUMBERS = frozenset((bool, int, float, complex))
 class Entrance(Trace, capturing.Capture):
     """The part of a capture that knows where values come from; the rest is in `capture`.
 
+    Args:
+        reached: Tensors, by id, that the function reaches by itself, though they may be gradients as well.
+
     Attributes:
         fastmath: whether a product of zero and infinity may be NaN where a zero has to win.
         equations: what it did, in order.
@@ -78,6 +82,7 @@ class Entrance(Trace, capturing.Capture):
         "_makers",
         "_observed",
         "_products",
+        "_reached",
         "_unguarded",
         "afterwards",
         "brought",
@@ -100,7 +105,13 @@ class Entrance(Trace, capturing.Capture):
         "taped",
     )
 
-    def __init__(self, described: str, arguments: Sequence[Any], fastmath: bool = False) -> None:
+    def __init__(
+        self,
+        described: str,
+        arguments: Sequence[Any],
+        fastmath: bool = False,
+        reached: Mapping[int, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__("compile", described)
         self.fastmath = fastmath
         self.equations: list[Equation] = []
@@ -123,6 +134,7 @@ class Entrance(Trace, capturing.Capture):
         self.expected: list[Value] = []
         self._unguarded: list[list[Value] | None] = []
         self._observed = bool(observers())
+        self._reached = reached
         self._products: dict[Value, tuple[Value, int]] = {}
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[Any, Value]] = {}
@@ -241,9 +253,14 @@ class Entrance(Trace, capturing.Capture):
     def _source_of(self, tensor: Any, raw: np.ndarray) -> Source:
         if (place := self._arguments.get(id(tensor))) is not None:
             return ArgumentSource(place, raw)
-        if (known := self._gradients.get(id(tensor))) is not None and known[1].source is not None:
-            return GradientSource(known[1].source, raw)
-        return TensorSource(tensor, raw)
+        return self._gradient_source(tensor, raw) or TensorSource(tensor, raw)
+
+    def _gradient_source(self, tensor: Any, raw: np.ndarray) -> GradientSource | None:
+        """Return where later runs find a Tensor if it is a gradient, and nothing else."""
+        known = self._gradients.get(id(tensor))
+        if known is None or known[1].source is None or self._reached.get(id(tensor)) is tensor:
+            return None
+        return GradientSource(known[1].source, raw)
 
     def source_of(self, tensor: Any) -> Source | None:
         """Return where later runs find a Tensor that is no tracer; None if it was made inside."""
@@ -260,15 +277,17 @@ class Entrance(Trace, capturing.Capture):
 
     def array(self, array: np.ndarray, holder: Any = None) -> Any:
         """Return a tracer for an array of NumPy's (that a Tensor may have borrowed), which is read in every run."""
-        key = id(array if holder is None else holder)
-        known = self._arrays.get(key)
+        owner = array if holder is None else holder
+        known = self._arrays.get(id(owner))
         if known is None:
-            place = self._arguments.get(id(array if holder is None else holder))
+            place = self._arguments.get(id(owner))
             if place is not None:
-                source = ArgumentSource(place, array)
+                source: Source = ArgumentSource(place, array)
+            elif holder is None:
+                source = ArraySource(array)
             else:
-                source = ArraySource(array) if holder is None else LoanSource(holder, array)
-            known = self._arrays[key] = (array if holder is None else holder, self.input(array, source))
+                source = self._gradient_source(holder, array) or LoanSource(holder, array)
+            known = self._arrays[id(owner)] = (owner, self.input(array, source))
         return self.tracer(array, known[1])
 
     def drawn(self, draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:

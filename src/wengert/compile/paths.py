@@ -27,7 +27,7 @@ from .executable import Executable
 from .families import Families
 from .graph import Graph, Value
 from .results import Result, assembled
-from .sources import ArgumentSource, ArraySource, Changed, DrawSource, TensorSource
+from .sources import ArgumentSource, ArraySource, Changed, DrawSource, GradientSource, Source, TensorSource
 from .ties import Tie, broken, checker
 
 
@@ -148,8 +148,10 @@ class Path:
         self.ties: list[Tie] = []
         self.unchanged: Callable[[], bool] | None = None
         self.restless: set[int] = set()
-        self.absent = [
-            (b.source, b.gradient is None) for b in trace.brought if b.gradient_was_read and b.source is not None
+        self.gradients_read = [
+            (b.source, b.gradient is None, None if b.gradient is None else _other_way(b.source, b.gradient, trace))
+            for b in trace.brought
+            if b.gradient_was_read and b.source is not None
         ]
         self.owned = [type(source) in (TensorSource, ArgumentSource, DrawSource) for source in self.sources]
         self.tracking = [
@@ -234,9 +236,24 @@ class Path:
                 raise Changed("the hooks on a Tensor")
         if any([cut.hides_something(arguments) for cut in self.cuts]):
             raise Changed("what the arguments were computed from")
-        for source, was_absent in self.absent:
-            if (source.holder(arguments).grad is None) is not was_absent:
+        if self.gradients_read:
+            self._check_gradients(arguments)
+
+    def _check_gradients(self, arguments: Sequence[Any]) -> None:
+        """Make sure that there are gradients where there were some, and that they are not used in other ways."""
+        others = {id(source.tensor) for source in self.sources if isinstance(source, TensorSource)}
+        others.update([id(arguments[source.place]) for source in self.sources if type(source) is ArgumentSource])
+        for source, was_absent, other_way in self.gradients_read:
+            gradient = source.holder(arguments).grad
+            if (gradient is None) is not was_absent:
                 raise Changed("whether there are gradients already")
+            if gradient is None:
+                continue
+            if other_way is None and id(gradient) in others:
+                raise Changed("which gradients are other Tensors, too")
+            if other_way is not None and other_way.holder(arguments) is not gradient:
+                raise Changed("which gradients are other Tensors, too")
+            others.add(id(gradient))
 
     def run(self, arguments: Sequence[Any], raws: dict[Value, np.ndarray] | None = None) -> Any:
         """Run the program; return what the function returns.
@@ -316,14 +333,23 @@ class Path:
         given = iter(outs[results:])
         for source, value in self.effects.gradients:
             source.holder(arguments)._grad = None if value is None else boxing.box(next(given))
-        for source, place in self.effects.kept:
-            source.holder(arguments)._grad = leaves[place]
+        if self.effects.kept:
+            self._give_gradients(leaves, arguments)
         for action in self.afterwards:
             action()
         shown = iter(outs[sum(self.counts) :])
         for say, values in self.reports:
             say(*[boxing.box(next(shown)) if isinstance(value, Value) else value for value in values])
         return self.structure.unflatten(leaves[: self.structure.count])
+
+    def _give_gradients(self, leaves: Sequence[Any], arguments: Sequence[Any]) -> None:
+        """Let Tensors have leaves for gradients: an array among the arguments as one Tensor over its memory."""
+        lent: dict[int, Any] = {}
+        for source, place in self.effects.kept:
+            leaf = leaves[place]
+            if type(leaf) is np.ndarray:
+                leaf = lent.setdefault(id(leaf), boxing.borrow(leaf))
+            source.holder(arguments)._grad = leaf
 
     def redo(self, arguments: Sequence[Any]) -> Any:
         """Do what the captured run has done, without native code; return what the function returns."""
@@ -350,6 +376,12 @@ class Path:
             if place is not None:
                 ordered[place] = made
         put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
+
+
+def _other_way(owner: Source, gradient: Any, trace: CaptureTrace) -> Source | None:
+    """Return how a gradient is found other than by asking its owner; None if there is no other way."""
+    found = trace.source_of(gradient)
+    return None if type(found) is GradientSource and found.owner is owner else found
 
 
 def _hooks_on(tensor: Any) -> list[Any] | None:
