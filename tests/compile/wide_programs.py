@@ -23,7 +23,7 @@ LARGEST = 4000
 """Elements of a result."""
 CALLS = 9
 ERRORS = (wg.errors.WengertError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError)
-USES = ["plain"] * 12 + ["wrapped", "pushed", "mapped", "differentiated"]
+USES = ["plain"] * 12 + ["wrapped", "pushed", "mapped", "differentiated", "taped", "taped", "recorded"]
 
 
 def begin(scope: Scope, given: Any) -> list[Any]:
@@ -105,7 +105,18 @@ def program_of(scope: Scope, steps: list[Step], returned: list[int]) -> Callable
     return program
 
 
-def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any]) -> Callable[..., Any]:
+def taped(world: World, run: Callable[[], Any]) -> Any:
+    """Return what a function returns while a tape records it, and gradients that the tape has of it."""
+    leaves = [leaf for leaf in world.scope.leaves if leaf.requires_grad]
+    with wg.GradientTape(persistent=True) as tape:
+        for leaf in leaves:
+            tape.watch(leaf)
+        result = run()
+        total = result[1] if result[1].dtype.kind == "f" else wg.tensor(0.0)
+    return result, tape.gradient(total, leaves) if leaves and total.requires_grad else None
+
+
+def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any], world: World) -> Callable[..., Any]:
     """Return what is called: the compiled program, one of it inside of a transform, or a compiled transform of it."""
     if use == "plain":
         return compiler(program)
@@ -114,6 +125,10 @@ def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any]) 
     compiled = compiler(program)
     if use == "pushed":
         return lambda x, *rest, **k: wg.jvp(lambda y: compiled(y, *rest, **k)[1], (x,), (wg.ones_like(x),))
+    if use == "taped":
+        return lambda *args, **k: taped(world, lambda: compiled(*args, **k))
+    if use == "recorded":
+        return compiler(lambda *args, **k: taped(world, lambda: program(*args, **k)))
     if use == "mapped":
         return lambda x, *rest, **k: wg.vmap(lambda y: compiled(y, *rest, **k)[1])(x)
     return lambda x, *rest, **k: wg.grad(lambda y: compiled(y, *rest, **k)[1])(x)
@@ -125,7 +140,7 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: J
     wg.random.seed(seed)
     choices = random.Random(-seed - 1)
     returned = [choices.randrange(100) for _ in range(2)]
-    program = used(choices.choice(USES), program_of(world.scope, steps, returned), compiler)
+    program = used(choices.choice(USES), program_of(world.scope, steps, returned), compiler, world)
     seen: list[Any] = []
     held: list[Any] = []
     for call in range(CALLS):
@@ -141,11 +156,11 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: J
                 held += outs
                 seen.append(see(*[out.detach() for out in outs]))
                 sweep(world, outs, call)
-            except ERRORS as error:
+                scope = world.scope
+                around = see(arguments, keywords, scope.leaves, scope.buffers, scope.array, wg.random.rand(1))
+                seen += [around, see(*scope.module.parameters(), *scope.module.buffers())]
+            except ERRORS as error:  # a gradient that was set in a transform is good for nothing afterwards
                 return [*seen, ("raised", type(error).__name__, str(error))]
-        scope = world.scope
-        seen.append(see(arguments, keywords, scope.leaves, scope.buffers, scope.array, wg.random.rand(1)))
-        seen.append(see(*scope.module.parameters(), *scope.module.buffers()))
         world.change(call, held)
     seen.append(see(*[one.detach() for one in held]))
     return seen

@@ -367,6 +367,19 @@ def backward(scope: Scope, values: list[Any], d: Draws) -> None:
         loss.backward(retain_graph=True)
 
 
+def recorded_backward(scope: Scope, values: list[Any], d: Draws) -> None:
+    loss = _loss(scope, values, d)
+    if loss.requires_grad:
+        loss.backward(create_graph=True)
+
+
+def give_gradient(scope: Scope, values: list[Any], d: Draws) -> None:
+    leaf = scope.leaves[d.below(2)]
+    fit = [value for value in values if value.shape == leaf.shape and value.dtype == leaf.dtype]
+    if fit:
+        leaf.grad = d.of([d.of(fit), d.of(fit).detach()])
+
+
 def gradient(scope: Scope, values: list[Any], d: Draws) -> Any:
     loss, leaf = _loss(scope, values, d), scope.leaves[d.below(2)]
     if not loss.requires_grad or not leaf.requires_grad:
@@ -402,12 +415,19 @@ def _doubled(bar: Any) -> Any:
     return bar * 2
 
 
-DERIVATIVES = [backward, backward, gradient, gradient_by_itself, taped, hooked]
+DERIVATIVES = [
+    *(backward, backward, gradient, gradient_by_itself, taped, hooked),
+    *(recorded_backward, give_gradient),
+]
 
 
 def read_gradient(scope: Scope, values: list[Any], d: Draws) -> Any:
     leaf = scope.leaves[d.below(2)]
     return leaf.clone() if leaf.grad is None else leaf.grad * 2
+
+
+def gradient_itself(scope: Scope, values: list[Any], d: Draws) -> Any:
+    return scope.leaves[d.below(2)].grad
 
 
 def drop_gradient(scope: Scope, values: list[Any], d: Draws) -> None:
@@ -432,6 +452,10 @@ def zero_gradients(scope: Scope, values: list[Any], d: Draws) -> None:
     scope.optimizer.zero_grad()
 
 
+def set_aside(scope: Scope, values: list[Any], d: Draws) -> None:
+    scope.box.scale = scope.box.scale * 0.5 + d.of([0.0, 0.25])
+
+
 def sum_by_numpy(scope: Scope, values: list[Any], d: Draws) -> Any:
     return d.value(values) * (float(scope.array.sum()) if np.isfinite(scope.array).all() else 2.0)
 
@@ -452,6 +476,11 @@ OUTSIDE: list[Callable[[Scope, list[Any], Draws], Any]] = [
     ),
     lambda scope, values, d: scope.helper(d.value(values), d.value(values)),
     lambda scope, values, d: scope.buffers[d.below(3)],
+    lambda scope, values, d: wg.asarray(scope.array),
+    lambda scope, values, d: wg.asarray(scope.array[..., :1]),
+    lambda scope, values, d: wg.broadcast_to(scope.array, (2, *scope.array.shape)),
+    lambda scope, values, d: scope.box.parts[-1],
+    *(gradient_itself, set_aside),
 ]
 FUNCTIONS = {"tanh": wg.tanh, "sin": wg.sin}
 

@@ -24,6 +24,7 @@ KINDS = [
     *("float", "float", "float", "tracked", "tracked", "computed", "array", "array", "number"),
     *("turned", "strided", "backwards", "wide", "integers", "booleans", "other dtype"),
     *("view", "leaf", "part of a leaf", "same", "int", "fraction", "flag", "name", "nested", "nothing"),
+    *("part of another", "detached", "part of a result"),
 ]
 """What an argument may be."""
 OPTIMIZERS: list[Callable[[Any], Any]] = [
@@ -65,6 +66,7 @@ class World:
 
     def __init__(self, seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> None:
         self.jitter = jitter
+        self.held: list[Any] = []
         self.choices = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         choose = self.choices.choice
@@ -183,6 +185,13 @@ class World:
             return leaf[..., :1] if leaf.ndim else leaf * 1
         if kind == "same":
             return made[0] if made else wg.tensor(floats)
+        if kind in ("part of another", "detached"):
+            others = [other for other in made if isinstance(other, wg.Tensor) and other.ndim]
+            other = others[-1] if others else self.scope.leaves[0]
+            return other.detach() if kind == "detached" or not other.ndim else other[..., :1]
+        if kind == "part of a result":
+            held = [result for result in self.held if isinstance(result, wg.Tensor) and result.ndim]
+            return held[-1][..., :1] if held and held[-1].dtype.kind == "f" else wg.tensor(floats)
         if kind == "nested":
             return {"a": [wg.tensor(floats), 2.0], "b": (floats, None, {"c": self.tensor(floats.shape, rng)})}
         if kind == "nothing":
@@ -199,8 +208,9 @@ class World:
 
     def change(self, call: int, held: list[Any]) -> None:
         """Do some of the things that happen between calls of a function."""
+        self.held = held
         for _ in range(self.choices.randrange(3)):
-            self._change(self.choices.randrange(20), call, held)
+            self._change(self.choices.randrange(22), call, held)
 
     def _change(self, choice: int, call: int, held: list[Any]) -> None:
         leaf = self.scope.leaves[self.choices.randrange(2)]
@@ -235,6 +245,10 @@ class World:
             self.scope.optimizer.param_groups[0]["lr"] *= 0.5
         elif choice == 16:
             self.scope.optimizer.zero_grad()
+        elif choice == 18 and leaf.requires_grad:
+            leaf.register_hook(lambda bar: bar * 0.5)
+        elif choice == 19:
+            leaf.grad = None if leaf.grad is None else leaf.grad.detach()
         elif choice == 17:
             self.scope.buffers[2] = self.tensor(self.shape())
         else:
