@@ -249,3 +249,29 @@ def test_mistakes_are_told_as_without_compilation(mistake: Any, size: int) -> No
     if mistake is not one_axis_for_another:
         assert told(lambda x: wg.jvp(function, (x,), (x,)), x) == plain
         assert told(wg.vmap(function), wg.stack([x, x])) == plain
+
+
+READINGS = [
+    *(int, float, bool, lambda x: x.item(), lambda x: x.tolist(), lambda x: float(x.numpy())),
+    *(lambda x: float(np.asarray(x)), lambda x: float(f"{x:.3f}"), lambda x: 1.0 if x else 0.0),
+]
+
+
+@pytest.mark.parametrize("read", READINGS)
+@pytest.mark.parametrize("made", [np.array, lambda value: wg.asarray(np.array(value)), wg.tensor])
+def test_values_that_python_reads_are_no_constants(made: Any, read: Any) -> None:
+    """An array that is an argument is seen through as little as a Tensor: another value is another program, if any."""
+    function = wg.compile(lambda x: x * 1 + read(x))
+    for value in (3, 5, 0):
+        assert function(made(value)).item() == value + read(wg.tensor(value))
+    with pytest.raises(CompileError, match=r"test_compile_refusals\.py:\d+ asks for"):
+        wg.compile(lambda x: x * 1 + read(x))(made(0.5))
+
+
+def test_values_in_memory_of_arrays_that_are_closed_over_are_no_constants() -> None:
+    array = np.array(3)
+    lent = wg.asarray(array)
+    compiled = wg.compile(lambda x: x * lent.item())
+    for value in (3, 4, 4, 7):
+        array[...] = value
+        assert compiled(wg.tensor(2)).item() == 2 * value

@@ -434,7 +434,11 @@ class BorrowedTensor(Tensor):
     __slots__ = ()
 
     def _raw(self) -> Array:
-        return self._alias.array
+        capture = capturing.current() if capturing.engaged else None
+        if capture is None:
+            return self._alias.array
+        (stand_in,) = capture.arguments((self,), "a look at a value")
+        return stand_in._raw()
 
     @property
     def shape(self) -> Shape:

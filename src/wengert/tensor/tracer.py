@@ -80,7 +80,7 @@ class Tracer(Tensor):
         super()._refuse_to_leave_the_tape(name, cure)
         state = self._state
         state.concrete(name)
-        if state.varies:
+        if state.is_differentiated:
             raise GradientError(
                 f"{name}: the Tensor made at {location(state)} carries a tangent in {state.trace.name}("
                 f"{state.trace.described}), which would end here. Write x.detach().numpy() if that is meant; NumPy's "
