@@ -247,3 +247,26 @@ def test_one_value_that_is_returned_with_several_histories(first: str) -> None:
                 result.sum().backward(retain_graph=True)
                 assert w.grad is not None
                 assert w.grad.tolist() == [3.0, 5.0]
+
+
+def test_what_comes_of_a_freed_tape_is_returned_off_it() -> None:
+    w = wg.tensor([1.0, 2.0], requires_grad=True)
+
+    def function(x: Any) -> Any:
+        product = w * x
+        (product * product).sum().backward()
+        return product * 2, w * x * x
+
+    compiled = wg.compile(function)
+    for called in (function, compiled, compiled):
+        w.grad = None
+        spent, other = called(wg.tensor(3.0))
+        assert w.grad is not None
+        assert w.grad.tolist() == [18.0, 36.0]
+        assert spent.tolist() == [6.0, 12.0]
+        with pytest.raises(wg.errors.GradientError, match=r"freed|not on the tape"):
+            spent.sum().backward()
+        w.grad = None
+        other.sum().backward()
+        assert w.grad is not None
+        assert w.grad.tolist() == [9.0, 9.0]

@@ -28,6 +28,7 @@ from ..core.tape import (
     StandIn,
     Unrecorded,
     argument_node,
+    is_freed,
     make_node,
     projection,
 )
@@ -75,7 +76,8 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
     if not is_recording():
         return None
     results = returned.outputs()
-    leaves = [leaf for leaf in results if is_on_tape(leaf)]
+    clean: set[Any] = set()
+    leaves = [leaf for leaf in results if is_on_tape(leaf) and _is_whole(leaf._node, clean)]
     sources = [b for b in trace.brought if b.source is not None and b.tensor._node is not None]
     if not leaves or not sources:
         return None
@@ -129,6 +131,21 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
         untaped,
         renewed,
     )
+
+
+def _is_whole(node: Any, clean: set[Any]) -> bool:
+    """Return whether nothing before a Node has been freed, as a sweep inside may have done; `clean` Nodes are known."""
+    waiting, met = [node], set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met or node in clean:
+            continue
+        if is_freed(node):
+            return False
+        met.add(node)
+        waiting.extend(getattr(node, "inputs", ()))
+    clean |= met
+    return True
 
 
 def _is_one_operation(node: Any, trace: CaptureTrace) -> bool:
