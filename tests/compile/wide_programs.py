@@ -228,7 +228,7 @@ def outcome(steps: list[Step], seed: int) -> str:
 def compared(compiled: list[Any], eager: list[Any], steps: list[Step], seed: int) -> str:
     """Make sure that two pictures agree; return nothing, or why they need not agree more closely."""
     world = World(seed, as_it_is)
-    is_single = world.scope.dtype == "float32" or any([narrows(step) for step in steps])
+    is_single = world.has_single or any([narrows(step) for step in steps])
     least = np.dtype("float32" if is_single else "float64")
     try:
         check_same(compiled, eager, LIMIT, least=least)

@@ -112,6 +112,12 @@ class World:
         self.uses_keywords = self.choices.random() < 0.2
         self.writes_to_results = self.choices.random() < 0.3
 
+    @property
+    def has_single(self) -> bool:
+        """Whether any argument is of single precision."""
+        kinds = {kind for signature in self.signatures for kind, _ in signature}
+        return self.scope.dtype == "float32" or "other dtype" in kinds
+
     def shape(self) -> tuple[int, ...]:
         a, b, c = self.extents
         return self.choices.choice([(), (a,), (b,), (a, b), (a, b), (b, c), (1, b), (a, 1), (c, a, b), (a, a), (b, a)])
@@ -159,7 +165,8 @@ class World:
         if kind == "booleans":
             return wg.tensor(rng.integers(0, 2, shape) > 0)
         if kind == "other dtype":
-            return wg.tensor(floats.astype("float32" if self.scope.dtype == "float64" else "float64"))
+            other = floats.astype("float32" if self.scope.dtype == "float64" else "float64")
+            return wg.tensor(other if self.jitter is None else self.jitter.of_array(other))
         return self._special_argument(kind, floats, rng, made, call)
 
     def _laid_out(self, kind: str, shape: tuple[int, ...], rng: Any) -> Any:
