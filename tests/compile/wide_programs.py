@@ -150,9 +150,7 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: J
         with wg.no_grad() if call == CALLS - 1 else contextlib.nullcontext():
             try:
                 result = program(*given[0], **given[1])
-                # An array that is an argument is returned as it is.
-                arrays = (wg.Tensor, np.ndarray)
-                outs = [wg.asarray(out) for out in flatten(result)[0] if isinstance(out, arrays)]
+                outs = tensors_in(result)
                 held += outs
                 seen.append(see(*[out.detach() for out in outs]))
                 sweep(world, outs, call)
@@ -173,6 +171,18 @@ def as_tensors(given: Any) -> Any:
     if isinstance(given, (list, tuple)):
         return type(given)([as_tensors(value) for value in given])
     return wg.asarray(given) if isinstance(given, np.ndarray) else given
+
+
+def tensors_in(result: Any) -> list[Any]:
+    """Return the Tensors of a result, and one for each array: an array that is an argument is returned as it is."""
+    lent: dict[int, Any] = {}
+    found: list[Any] = []
+    for out in flatten(result)[0]:
+        if isinstance(out, np.ndarray):
+            found.append(lent.setdefault(id(out), wg.asarray(out)))
+        elif isinstance(out, wg.Tensor):
+            found.append(out)
+    return found
 
 
 def sweep(world: World, outs: list[Any], call: int) -> None:
