@@ -71,6 +71,17 @@ def expit(x: Array) -> Array:
         return np.reciprocal(out, out)
 
 
+def sigmoid_slope(x: Array) -> Array:
+    """Derivative of the logistic function."""
+    small = np.exp(-np.absolute(x))
+    return small / np.square(1 + small)
+
+
+def sech_squared(x: Array) -> Array:
+    """Squared hyperbolic secant."""
+    return np.square(np.reciprocal(np.cosh(x)))
+
+
 def _narrow(function: Any) -> Any:
     """Give results of SciPy the dtype of the arguments: it has no float16, and `polygamma` knows float64 alone."""
 

@@ -268,6 +268,20 @@ def expit(x: Any) -> Scalar:
     return where(apply("less", x, 0), small, 1) / (1 + small)
 
 
+def sigmoid_slope(x: Any) -> Scalar:
+    """expit(x) expit(-x)."""
+    small = apply("exp", -apply("absolute", x))
+    total = 1 + small
+    return small / (total * total)
+
+
+def sech_squared(x: Any) -> Scalar:
+    """1 / cosh(x)², without overflow."""
+    small = apply("exp", -2 * apply("absolute", x))
+    total = 1 + small
+    return 4 * small / (total * total)
+
+
 def log_expit(x: Any) -> Scalar:
     """log(expit(x)), without cancellation."""
     return apply("minimum", x, 0) - apply("log1p", apply("exp", -apply("absolute", x)))

@@ -71,6 +71,7 @@ from .detaching import *
 from .einstein import *
 from .exponential import *
 from .hyperbolic import *
+from .hyperbolic import sech_squared as sech_squared
 from .indexing import embed as embed
 from .indexing import gather as gather
 from .indexing import getitem as getitem
@@ -98,6 +99,7 @@ from .shaping import *
 from .shaping import spread as spread
 from .sorting import *
 from .special import *
+from .special import sigmoid_slope as sigmoid_slope
 from .taking import *
 from .taking import add_along_axis as add_along_axis
 from .taking import add_at as add_at

@@ -217,8 +217,32 @@ def sigmoid(xp: Namespace, x: Array) -> Array:
 
 
 @sigmoid.partials
-def sigmoid_partials(xp: Namespace, x: Array, out: Array) -> tuple[Array, ...]:
-    return (out * xp.expit(-x),)  # 1 - out would lose the upper tail
+def sigmoid_partials(xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (xp.sigmoid_slope(x),)  # out (1 - out) would lose the upper tail
+
+
+@elementwise(
+    special=[
+        at(0.0, out=0.25, partials=(0.0,)),
+        at(40.0, out=4.248354255291589e-18, partials=(-4.248354255291589e-18,)),
+        at(-80.0, out=1.8048513878454153e-35, partials=(1.8048513878454153e-35,)),
+        at(1000.0, out=0.0, partials=(0.0,)),
+        at(-math.inf, out=0.0, partials=(0.0,)),
+    ],
+)
+def sigmoid_slope(xp: Namespace, x: Array) -> Array:
+    """sigmoid(x) sigmoid(-x) of each element, accurate in both tails: the derivative of the sigmoid.
+
+    >>> import wengert as wg
+    >>> wg.ops.sigmoid_slope(wg.tensor([0.0, float("inf")])).tolist()
+    [0.25, 0.0]
+    """
+    return xp.sigmoid_slope(x)
+
+
+@sigmoid_slope.partials
+def sigmoid_slope_partials(xp: Namespace, x: Array, out: Array) -> tuple[Array, ...]:
+    return (-out * xp.tanh(0.5 * x),)
 
 
 @elementwise(
@@ -367,8 +391,7 @@ def gelu_tanh(xp: Namespace, x: Array) -> Array:
 def gelu_tanh_partials(xp: Namespace, x: Array) -> tuple[Array, ...]:
     cubic = (_TANH_CUBIC * x) * x
     angle = x * (_TANH_LINEAR + cubic)
-    gate = xp.expit(angle)
-    return (gate + gate * xp.expit(-angle) * (x * (_TANH_LINEAR + 3 * cubic)),)
+    return (xp.expit(angle) + xp.sigmoid_slope(angle) * (x * (_TANH_LINEAR + 3 * cubic)),)
 
 
 @elementwise(
@@ -392,8 +415,7 @@ def silu(xp: Namespace, x: Array) -> Array:
 
 @silu.partials
 def silu_partials(xp: Namespace, x: Array) -> tuple[Array, ...]:
-    gate = xp.expit(x)
-    return (gate + x * gate * xp.expit(-x),)
+    return (xp.expit(x) + x * xp.sigmoid_slope(x),)
 
 
 expit = sigmoid
