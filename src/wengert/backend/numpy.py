@@ -72,9 +72,10 @@ def expit(x: Array) -> Array:
 
 
 def sigmoid_slope(x: Array) -> Array:
-    """Derivative of the logistic function."""
-    small = np.exp(-np.absolute(x))
-    return small / np.square(1 + small)
+    """Derivative of the logistic function, 1 / (2 cosh(x / 2))²."""
+    double = np.cosh(0.5 * x)
+    double += double
+    return np.square(np.reciprocal(double))
 
 
 def sech_squared(x: Array) -> Array:
