@@ -435,3 +435,17 @@ def test_compiled_and_eager_agree(played: Any) -> None:
 def test_what_cannot_be_compiled_is_run_as_it_is(played: Any) -> None:
     with pytest.warns(CompileWarning, match="run as it is from now on"):
         play(played)
+
+
+def test_a_tensor_in_memory_of_an_array_may_begin_to_require_grad() -> None:
+    def seen(compiler: Any) -> list[Any]:
+        lent = wg.asarray(np.arange(3.0))
+        called = compiler(lambda x: (lent * x).sum())
+        pictures: list[Any] = []
+        for k in range(4):
+            result = called(wg.tensor(2.0))
+            pictures.append((result.item(), result.requires_grad))
+            lent.requires_grad_(k % 2 == 0)
+        return pictures
+
+    assert seen(wg.compile) == seen(lambda function: function)

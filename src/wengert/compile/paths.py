@@ -155,7 +155,7 @@ class Path:
         ]
         self.owned = [type(source) in (TensorSource, ArgumentSource, DrawSource) for source in self.sources]
         self.tracking = [
-            (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if type(s) is TensorSource
+            (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if isinstance(s, TensorSource)
         ]
         self.cuts = list(trace.cuts)
         self.same: list[tuple[int, Any]] = []
@@ -178,7 +178,7 @@ class Path:
         Where the program writes, or arguments share memory in the captured call, they must share it in the same way.
         """
         places = [source.place for source in self.sources if type(source) is ArgumentSource]
-        closed_over = [source.tensor for source in self.sources if type(source) is TensorSource]
+        closed_over = [source.tensor for source in self.sources if isinstance(source, TensorSource)]
         same = {place for place, _ in self.same}
         others = [place for place in range(len(arguments)) if place not in same]
         effects = self.effects
