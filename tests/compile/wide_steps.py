@@ -476,9 +476,6 @@ OUTSIDE: list[Callable[[Scope, list[Any], Draws], Any]] = [
     ),
     lambda scope, values, d: scope.helper(d.value(values), d.value(values)),
     lambda scope, values, d: scope.buffers[d.below(3)],
-    lambda scope, values, d: wg.asarray(scope.array),
-    lambda scope, values, d: wg.asarray(scope.array[..., :1]),
-    lambda scope, values, d: wg.broadcast_to(scope.array, (2, *scope.array.shape)),
     lambda scope, values, d: scope.box.parts[-1],
     *(gradient_itself, set_aside),
 ]
