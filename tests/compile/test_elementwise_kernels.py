@@ -5,6 +5,7 @@ Generated: an operation declared tomorrow is checked tomorrow. What scalar IR ca
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 from zlib import crc32
 
@@ -174,3 +175,14 @@ def test_an_operation_listed_as_unsupported_is_so(name: str) -> None:
 def test_what_is_not_elementwise_is_refused_by_name() -> None:
     with pytest.raises(KernelError, match="sum_over is a linear operation"):
         compile_elementwise(wg.sum, 1, "float32")
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other processors' NumPy orders zeros")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_of_two_zeros_the_second_is_taken_as_numpy_does(name: str, dtype: str) -> None:
+    zeros = np.array([0.0, -0.0] * 9, dtype)
+    compiled = wg.compile(getattr(wg, name))
+    for x, y in ((zeros, -zeros), (zeros[:1], -zeros[:1]), (-zeros, zeros)):
+        found = compiled(wg.tensor(x), wg.tensor(y)).numpy()
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(getattr(np, name)(x, y)))

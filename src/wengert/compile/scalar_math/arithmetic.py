@@ -25,13 +25,13 @@ CUBE_ROOT = (0.6816837611009057, 0.3645283181363003, -0.043310167144723445, 0.00
 
 
 def maximum(x: Scalar, y: Scalar) -> Scalar:
-    """The larger; NaN if either is."""
-    return where(_first_wins(x, y <= x), x, y)
+    """The larger; NaN if either is. Of zeros the second, as NumPy has it, and the instructions of x86."""
+    return where(_first_wins(x, y < x), x, y)
 
 
 def minimum(x: Scalar, y: Scalar) -> Scalar:
-    """The smaller; NaN if either is."""
-    return where(_first_wins(x, x <= y), x, y)
+    """The smaller; NaN if either is. Of zeros the second."""
+    return where(_first_wins(x, x < y), x, y)
 
 
 def _first_wins(x: Scalar, better: Scalar) -> Scalar:
