@@ -127,7 +127,9 @@ UNARY: list[Callable[[Any], Any]] = [
     ),
 ]
 BINARY: list[Callable[[Any, Any], Any]] = [
-    *(wg.add, wg.subtract, wg.multiply, wg.maximum, wg.minimum, wg.hypot, wg.arctan2, wg.fmax, wg.fmin),
+    *(wg.add, wg.subtract, wg.multiply, wg.maximum, wg.minimum, wg.hypot, wg.fmax, wg.fmin),
+    # NumPy leaves the sign of a zero to its loops (in fmin, say), and an angle of pi tells it.
+    lambda x, y: wg.arctan2(wg.where(x == 0, 0.5, x), y),
     *(wg.less, wg.equal, wg.greater_equal, wg.not_equal, wg.logical_and, wg.logical_xor, wg.heaviside, wg.logaddexp),
     *(
         lambda x, y: x + y,
