@@ -195,6 +195,22 @@ def gradients_in_memory_of_arrays(c: Compiler) -> Any:
 
 
 @scenario
+def gradients_that_are_on_the_tape_at_times(c: Compiler) -> Any:
+    v, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    called = c(lambda x: w.grad * x)
+    seen: list[Any] = []
+    for k in range(5):
+        w.grad = v * 2 if k % 2 else wg.ones(2)
+        result = called(wg.tensor(2.0))
+        seen.append((result.tolist(), result.requires_grad))
+        if k % 2:
+            drop_gradients(v)
+            result.sum().backward()
+            seen.append(v.grad.tolist())
+    return seen
+
+
+@scenario
 def gradients_in_turn(c: Compiler) -> Any:
     v, w = leaf(1.0, 2.0), leaf(1.0, 2.0)
     v.grad, w.grad = first, second = wg.ones(2), wg.zeros(2)

@@ -55,6 +55,31 @@ class Check(NamedTuple):
         self.test(array)
 
 
+class GradientRead(NamedTuple):
+    """A `.grad` that a function has read, and what a program depends on of it.
+
+    Attributes:
+        owner: finds the Tensor whose gradient it is.
+        was_absent: whether it was None.
+        was_untracked: whether it was off the tape.
+        other_way: how it is found other than by asking its owner; None if there is no other way.
+    """
+
+    owner: Source
+    was_absent: bool
+    was_untracked: bool
+    other_way: Source | None
+
+    @classmethod
+    def of(cls, owner: Source, gradient: Any, trace: CaptureTrace) -> GradientRead:
+        """Return what to take down of a gradient as it was before the captured run."""
+        if gradient is None:
+            return cls(owner, True, True, None)
+        found = trace.source_of(gradient)
+        is_by_owner = type(found) is GradientSource and found.owner is owner
+        return cls(owner, False, gradient._node is None, None if is_by_owner else found)
+
+
 _MOST_UNBOUND = 8
 """Bindings in a row that came to nothing before a path makes no more."""
 
@@ -149,7 +174,7 @@ class Path:
         self.unchanged: Callable[[], bool] | None = None
         self.restless: set[int] = set()
         self.gradients_read = [
-            (b.source, b.gradient is None, None if b.gradient is None else _other_way(b.source, b.gradient, trace))
+            GradientRead.of(b.source, b.gradient, trace)
             for b in trace.brought
             if b.gradient_was_read and b.source is not None
         ]
@@ -243,12 +268,14 @@ class Path:
         """Make sure that there are gradients where there were some, and that they are not used in other ways."""
         others = {id(source.tensor) for source in self.sources if isinstance(source, TensorSource)}
         others.update([id(arguments[source.place]) for source in self.sources if type(source) is ArgumentSource])
-        for source, was_absent, other_way in self.gradients_read:
-            gradient = source.holder(arguments).grad
+        for owner, was_absent, was_untracked, other_way in self.gradients_read:
+            gradient = owner.holder(arguments).grad
             if (gradient is None) is not was_absent:
                 raise Changed("whether there are gradients already")
             if gradient is None:
                 continue
+            if (gradient._node is None) is not was_untracked:
+                raise Changed("which gradients are on the tape")
             if other_way is None and id(gradient) in others:
                 raise Changed("which gradients are other Tensors, too")
             if other_way is not None and other_way.holder(arguments) is not gradient:
@@ -376,12 +403,6 @@ class Path:
             if place is not None:
                 ordered[place] = made
         put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
-
-
-def _other_way(owner: Source, gradient: Any, trace: CaptureTrace) -> Source | None:
-    """Return how a gradient is found other than by asking its owner; None if there is no other way."""
-    found = trace.source_of(gradient)
-    return None if type(found) is GradientSource and found.owner is owner else found
 
 
 def _hooks_on(tensor: Any) -> list[Any] | None:
