@@ -22,7 +22,10 @@ LIMIT = 50.0
 LARGEST = 4000
 """Elements of a result."""
 CALLS = 9
-ERRORS = (wg.errors.WengertError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError)
+ERRORS = (
+    *(wg.errors.WengertError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError),
+    MemoryError,
+)
 USES = ["plain"] * 12 + ["wrapped", "pushed", "mapped", "differentiated", "taped", "taped", "recorded"]
 
 
