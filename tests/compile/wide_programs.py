@@ -234,8 +234,8 @@ def outcome(steps: list[Step], seed: int) -> str:
         return word
     if ends[1] and (ends[1][1] == "CompileError" or any([words in ends[1][2] for words in REFUSALS])):
         return "refused"
-    if ends[0] and "already freed" in ends[0][2]:
-        return "raises"  # compiled results behind a freed tape are off it from the beginning
+    if any([end and "already freed" in end[2] for end in ends]):
+        return "raises"  # compiled, what one call leaves has one tape; what is behind a freed one is off it at once
     assert bool(ends[0]) == bool(ends[1]) and len(eager) == len(compiled), f"eager {ends[0]}, compiled {ends[1]}"
     if ends[0]:
         assert ends[0][1] == ends[1][1], f"eager {ends[0]}, compiled {ends[1]}"
