@@ -314,3 +314,79 @@ def test_views_of_what_is_written_follow_though_they_could_not_be_written() -> N
         return [[value.tolist() for value in (*called(wg.tensor(2.0)), base, part, stretched)] for _ in range(3)]
 
     assert seen(wg.compile) == seen(lambda function: function)
+
+
+def reshaped_before_a_write(x: Any) -> Any:
+    y = x * 1
+    z = y.reshape(-1)
+    y *= 2
+    return z * 1, y * 1
+
+
+def argument_reshaped_before_a_write(x: Any) -> Any:
+    z = x.reshape(-1)
+    x *= 2
+    return z * 1, x * 1
+
+
+def written_through_a_part_of_a_reshape(x: Any) -> Any:
+    y = x.T * 1
+    z = y.reshape(-1)
+    part = z[1:]
+    part *= 2
+    return y * 1, z * 1, part * 1
+
+
+def reshapes_of_a_detached_view(x: Any) -> Any:
+    y = x.T * 1
+    z = y.reshape(-1)
+    other = z.detach()
+    other *= 2
+    return y * 1, z * 1, other * 1
+
+
+def returned_beside_its_reshape(x: Any) -> Any:
+    y = x.T * 1
+    z = y.reshape(-1)
+    return y, z, z[1:]
+
+
+RESHAPES = [
+    *(reshaped_before_a_write, argument_reshaped_before_a_write, written_through_a_part_of_a_reshape),
+    *(reshapes_of_a_detached_view, returned_beside_its_reshape),
+]
+
+
+@pytest.mark.parametrize("orders", ["CFCF", "FCFC"])
+@pytest.mark.parametrize("size", [3, 80])
+@pytest.mark.parametrize("function", RESHAPES)
+def test_a_reshape_is_a_view_or_a_copy_as_its_source_lies_in_every_run(function: Any, size: int, orders: Any) -> None:
+    def seen(compiler: Any) -> list[Any]:
+        called = compiler(function)
+        pictures: list[Any] = []
+        for order in orders:
+            x = wg.asarray(np.array(np.arange(float(size**2)).reshape(size, size), order=order)) * 1
+            results = called(x)
+            with wg.no_grad():
+                results[0][0] = -1.0
+            pictures.append([result.tolist() for result in (*results, x)])
+        return pictures
+
+    assert seen(wg.compile) == seen(lambda function: function)
+
+
+def test_views_of_a_copy_that_is_not_kept_are_refused_where_it_matters() -> None:
+    def function(x: Any) -> Any:
+        y = x.T * 1
+        first, second = y.reshape(-1)[1:], y.reshape(-1)[2:]
+        whole = y.reshape(-1)
+        third, fourth = whole[1:], whole[2:]
+        del whole
+        y *= 2
+        return first.sum(), second.sum(), third.sum(), fourth.sum()
+
+    small, large = wg.ones((3, 3)), wg.ones((80, 80))
+    compiled = wg.compile(function)
+    assert [one.item() for one in compiled(small)] == [one.item() for one in function(small)]
+    with pytest.raises(wg.errors.GradientError, match="Keep the reshaped Tensor"):
+        compiled(large)

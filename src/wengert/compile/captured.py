@@ -59,6 +59,10 @@ class Captured(State):
         """What the value was in the captured run, if that is known: other runs are taken to lay arrays out alike."""
         return self._raw
 
+    def laid_out(self) -> np.ndarray:
+        """Return what the value was in the captured run."""
+        return self.raw
+
     def concrete(self, what: str) -> Any:
         """Return the value of this run where a later one can be asked whether it has the same; refuse elsewhere."""
         trace = self.trace

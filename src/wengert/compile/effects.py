@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import boxing
-from ..core.aliasing import family, starts_with
+from ..core.aliasing import family, settle, starts_with
 from ..core.pytree import Structure, flatten
 from ..core.tape import Leaf, is_freed, location
 from ..core.tracing import leaked
@@ -61,6 +62,7 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
     leaves, structure = flatten(result)
     lent = trace.loans()
     leaves += _gradients_beside(trace, leaves)
+    _settle_views(trace, leaves)
     leaves += shared_bases(leaves, lambda base: trace.holds(base) or id(base) in lent)  # beyond what is asked for
     held = {id(brought.tensor): brought for brought in trace.brought}
     plans: list[Result] = []
@@ -72,6 +74,18 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
         first = places.get(id(leaf), number)
         plans.append(Result("same", first) if first < number else _plan(trace, leaf, held, lent, places))
     return Returned(leaves, plans, structure)
+
+
+def _settle_views(trace: CaptureTrace, leaves: Sequence[Any]) -> None:
+    """Make sure that views are views where several leaves would share memory by it."""
+    bases = {id(leaf): family(leaf)[0] for leaf in leaves if type(leaf) is boxing.Tracer}
+    counts = Counter(map(id, bases.values()))
+    for base in {id(base): base for base in bases.values() if counts[id(base)] > 1}.values():
+        settle(base)
+    for leaf in leaves:
+        if type(leaf) is boxing.Tracer:
+            trace.note_written(leaf)
+            trace.note_written(family(leaf)[0])
 
 
 def _gradients_beside(trace: CaptureTrace, leaves: Sequence[Any]) -> list[Any]:

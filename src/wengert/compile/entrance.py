@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing, capturing
-from ..core.aliasing import Steps, is_alone
+from ..core.aliasing import Steps, family, is_alone
 from ..core.dispatch import lift
 from ..core.recording import observers
 from ..core.tracing import Trace, calling_frame
@@ -68,6 +68,7 @@ class Entrance(Trace, capturing.Capture):
         renewed: Values that leaves were given off the tape, with the leaves.
         cuts: where sweeps inside have met Tensors that were computed outside.
         deeds: what it did that only its Python code can do again.
+        depends_on_layout: whether it matters how inputs lie in memory, since a reshape may be a view, or a copy.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Entrance(Trace, capturing.Capture):
         "_observed",
         "_products",
         "_reached",
+        "_reshaped",
         "_unguarded",
         "afterwards",
         "brought",
@@ -91,6 +93,7 @@ class Entrance(Trace, capturing.Capture):
         "cuts",
         "decisions",
         "deeds",
+        "depends_on_layout",
         "equations",
         "expected",
         "fastmath",
@@ -135,6 +138,8 @@ class Entrance(Trace, capturing.Capture):
         self._unguarded: list[list[Value] | None] = []
         self._observed = bool(observers())
         self._reached = reached
+        self._reshaped: set[int] = set()
+        self.depends_on_layout = False
         self._products: dict[Value, tuple[Value, int]] = {}
         self._arguments = {id(leaf): place for place, leaf in enumerate(arguments)}
         self._arrays: dict[int, tuple[Any, Value]] = {}
@@ -349,6 +354,14 @@ class Entrance(Trace, capturing.Capture):
         condition = is_observed if self._observed else is_unobserved
         if condition not in self.conditions:
             self.conditions.append(condition)
+
+    def note_reshaped(self, tensor: Any, out: Any) -> None:
+        """Take note of a reshape, which is a view or a copy, as the Tensor lies in memory."""
+        self._reshaped.update((id(family(tensor)[0]), id(out)))
+
+    def note_written(self, base: Any) -> None:
+        """Take note of a write, or of a result: it matters whether something else is in the same memory."""
+        self.depends_on_layout = self.depends_on_layout or id(base) in self._reshaped
 
     def _brought(self, tensor: Any) -> Brought | None:
         if type(tensor) is not boxing.Tracer:

@@ -183,6 +183,7 @@ class Path:
             (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if isinstance(s, TensorSource)
         ]
         self.cuts = list(trace.cuts)
+        self.layouts = [_layout(trace.raws[value]) for value in trace.inputs] if trace.depends_on_layout else []
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
@@ -304,6 +305,8 @@ class Path:
             source.fetch(arguments) if raws is None or type(source) is not DrawSource else raws[value]
             for source, value in zip(self.sources, self.graph.inputs)
         ]
+        if self.layouts and self.layouts != [_layout(array) for array in arrays]:
+            raise Changed("how the values lie in memory")
         if raws is None:
             self._ask(arrays)
         closing: list[Callable[[], None]] = []
@@ -403,6 +406,11 @@ class Path:
             if place is not None:
                 ordered[place] = made
         put_on_tape(call, [self.sources[place].holder(arguments) for place in self.tracked], ordered)
+
+
+def _layout(array: np.ndarray) -> Any:
+    """Return what is equal for arrays of one shape that are reshaped alike."""
+    return None if array.flags.c_contiguous else array.strides
 
 
 def _hooks_on(tensor: Any) -> list[Any] | None:

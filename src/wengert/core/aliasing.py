@@ -50,9 +50,10 @@ class View:
         root: the Tensor whose history it shares; None if it is a root itself.
         origin: how many of the steps lead to the root.
         extent: where in the base's memory it lies; None until a write has asked.
+        supposed: whether it may be a copy after all, as a reshape is of what lies otherwise than was taken for granted.
     """
 
-    __slots__ = ("base", "extent", "origin", "root", "steps")
+    __slots__ = ("base", "extent", "origin", "root", "steps", "supposed")
 
     def __init__(self, base: Any, steps: Steps, root: Any, origin: int) -> None:
         self.base = base
@@ -60,6 +61,7 @@ class View:
         self.root = root
         self.origin = origin
         self.extent: Extent | None = None
+        self.supposed = False
 
 
 class Viewed:
@@ -161,20 +163,72 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     detached = primitive.kind == NONDIFFERENTIABLE
     if not detached:
         steps = (*steps, (primitive, params))
-        is_number = type(source) is boxing.Tracer and not view.shape  # NumPy's y[0, 0] is one, its y[0, 0, ...] a view
-        if (source is not base or is_number) and _is_copy(source, base, steps):
+        is_tracer = type(source) is boxing.Tracer
+        is_number = is_tracer and not view.shape  # NumPy's y[0, 0] is one, its y[0, 0, ...] a view
+        is_laid_out = is_tracer and primitive.name == "reshape_to" and base._state.example is not None
+        is_open = source is not base or is_number or is_laid_out
+        if is_open and _is_copy(source, base, steps):
             return  # the source has memory of its own; NumPy would have copied here
     root = None if detached else history(source)[0]
     origin = len(steps) if detached else 0 if source is base else place_of(source).origin
-    _set_alias(view, View(base, steps, root, origin))
-    alias = alias_of(base)
-    if alias is None:
-        alias = Viewed()
-        _set_alias(base, alias)
-    alias.has_roots |= detached  # type: ignore[union-attr]
-    alias.add(view)  # type: ignore[union-attr]
+    place = View(base, steps, root, origin)
+    place.supposed = type(base) is boxing.Tracer and base._state.example is None and any(map(_is_reshape, steps))
+    _enter(view, place)
     if type(view) is boxing.Tensor:
         view._data = _own_or_shared(view._data, base)
+
+
+def _enter(view: Any, place: View) -> None:
+    _set_alias(view, place)
+    alias = alias_of(place.base)
+    if alias is None:
+        alias = Viewed()
+        _set_alias(place.base, alias)
+    alias.has_roots |= place.root is None  # type: ignore[union-attr]
+    alias.add(view)  # type: ignore[union-attr]
+
+
+def _is_reshape(step: tuple[Primitive, Params]) -> bool:
+    return step[0].name == "reshape_to"
+
+
+def settle(base: Any) -> None:
+    """Find out which views of a tracer are copies, where that was supposed, now that it matters: part them from it."""
+    alias = alias_of(base)
+    if type(base) is not boxing.Tracer or type(alias) is not Viewed:
+        return
+    doubtful = [view for view in alias.live() if place_of(view).supposed]
+    data = base._state.laid_out() if doubtful else None
+    if data is None:
+        return
+    for view in doubtful:
+        place = alias_of(view)
+        if type(place) is not View or place.base is not base:
+            continue  # it has been parted from the base with another one
+        place.supposed = False
+        lengths = range(1, len(place.steps) + 1)
+        copied = next((n for n in lengths if not _shares_memory(data, place.steps[:n])), None)
+        if copied is not None:
+            _part(base, alias, place.steps[:copied])
+
+
+def _part(base: Any, alias: Viewed, steps: Steps) -> None:
+    """Make what steps have copied a Tensor of its own, and a base of the views that were taken of it."""
+    parted = [view for view in alias.live() if starts_with(place_of(view).steps, steps)]
+    copies = [view for view in parted if len(place_of(view).steps) == len(steps)]
+    if not copies and len(parted) > 1:
+        raise GradientError(
+            "a Tensor is written, or returned, of which there are views of a reshape that is a copy and is not kept "
+            "itself. Keep the reshaped Tensor, or take clone() of it"
+        )
+    alias.views = [reference for reference in alias.views if all([reference() is not view for view in parted])]
+    copy = copies[0] if copies else parted[0]
+    copy._alias = None
+    for view in parted:
+        if view is not copy:
+            place = place_of(view)
+            root = copy if place.root is base else place.root
+            _enter(view, View(copy, place.steps[len(steps) :], root, max(0, place.origin - len(steps))))
 
 
 def _own_or_shared(data: Array, base: Any) -> Array:
@@ -401,4 +455,5 @@ __all__ = [
     "record_write",
     "region_of",
     "register",
+    "settle",
 ]

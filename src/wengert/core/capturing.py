@@ -57,6 +57,10 @@ class Capture:
         """Take note that it matters who would differentiate what is computed."""
         raise NotImplementedError
 
+    def note_written(self, base: Any) -> None:
+        """Take note that the memory of a Tensor is written."""
+        raise NotImplementedError
+
     def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
         """Let `update` change the values of Tensors off the tape, as `core.updating.update_buffers` does."""
         raise NotImplementedError

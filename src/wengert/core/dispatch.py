@@ -168,8 +168,11 @@ def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], para
     out = trace.process(primitive, args, params)
     if taped and is_recording() and primitive.kind != NONDIFFERENTIABLE:
         out = record(trace, primitive, args, out, params)
-    if primitive.view and type(args[0]) is boxing.Tracer and not _is_copied(out, args[0]):
-        register(out, args[0], primitive, params)
+    if primitive.view and type(args[0]) is boxing.Tracer:
+        if primitive.name == "reshape_to":
+            trace.note_reshaped(args[0], out)
+        if not _is_copied(out, args[0]):
+            register(out, args[0], primitive, params)
     return out
 
 

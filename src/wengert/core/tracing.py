@@ -82,6 +82,10 @@ class State:
         """A raw array that lies in memory as the value would without a transform; None if there is none to be had."""
         return None
 
+    def laid_out(self) -> Any:
+        """Return such an array even if it has to be computed first; None if there is none to be had."""
+        return self.example
+
     @property
     def varies(self) -> bool:
         """Whether the transform has something to lose if the value is taken out of its sight."""
@@ -186,6 +190,9 @@ class Trace:
     def release(self, tensor: Any, former: Any) -> None:
         """Decide what becomes of a Tensor that was made a tracer by a write, and outlives the transform."""
         raise NotImplementedError
+
+    def note_reshaped(self, tensor: Any, out: Any) -> None:
+        """Take note of a reshape: whether it is a view depends on how the Tensor lies in memory."""
 
     def note_recorded(self, tensor: Any, node: Node) -> None:
         """Take note that the result of an operation was put onto the tape of this level."""

@@ -29,6 +29,7 @@ from ..core.aliasing import (
     other_roots,
     record_write,
     region_of,
+    settle,
 )
 from ..core.dispatch import explain, lift
 from ..core.recording import is_recording
@@ -93,6 +94,9 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
         if not isinstance(value, boxing.Tensor):
             value = boxing.borrow(np.asarray(value))
     if not _is_plain(value) or not _is_plain(target):
+        if capturing.engaged and (capture := capturing.current()) is not None:
+            capture.note_written(family(target)[0])
+        settle(family(target)[0])
         _check_region(target, key, value, name)
         write_traced(target, key, value, name)
         return
