@@ -174,6 +174,7 @@ SHAPES: list[Callable[[Any], Any]] = [
     *(lambda x: wg.pad(x, 1), lambda x: wg.pad(x, ((1, 0),) * x.ndim, constant_values=0.5), lambda x: wg.tile(x, 2)),
     *(lambda x: wg.pad(x, 1, mode="edge"), lambda x: wg.pad(x, 1, mode="reflect"), wg.tril, lambda x: wg.triu(x, 1)),
     *(wg.diag, wg.trace, wg.diagonal, wg.fliplr, wg.flipud, lambda x: x.flatten(), lambda x: wg.diagonal(x, 1)),
+    *(lambda x: x.reshape(-1), lambda x: x.T.reshape(-1)),
     *(lambda x: wg.unstack(x)[0], lambda x: x[x.shape[0] // 2], lambda x: wg.delete(x, 0, axis=0), lambda x: [*x][-1]),
 ]
 PRODUCTS: list[Callable[[Any, Any], Any]] = [

@@ -24,7 +24,7 @@ KINDS = [
     *("float", "float", "float", "tracked", "tracked", "computed", "array", "array", "number"),
     *("turned", "strided", "backwards", "wide", "integers", "booleans", "other dtype"),
     *("view", "leaf", "part of a leaf", "same", "int", "fraction", "flag", "name", "nested", "nothing"),
-    *("part of another", "detached", "part of a result"),
+    *("part of another", "detached", "part of a result", "turned in turn"),
 ]
 """What an argument may be."""
 OPTIMIZERS: list[Callable[[Any], Any]] = [
@@ -196,6 +196,8 @@ class World:
             others = [other for other in made if isinstance(other, wg.Tensor) and other.ndim]
             other = others[-1] if others else self.scope.leaves[0]
             return other.detach() if kind == "detached" or not other.ndim else other[..., :1]
+        if kind == "turned in turn":
+            return wg.asarray(np.array(floats, order="F" if call % 2 else "C")) * 1
         if kind == "part of a result":
             held = [result for result in self.held if isinstance(result, wg.Tensor) and result.ndim]
             return held[-1][..., :1] if held and held[-1].dtype.kind == "f" else wg.tensor(floats)

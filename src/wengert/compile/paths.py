@@ -183,7 +183,8 @@ class Path:
             (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if isinstance(s, TensorSource)
         ]
         self.cuts = list(trace.cuts)
-        self.layouts = [_layout(trace.raws[value]) for value in trace.inputs] if trace.depends_on_layout else []
+        self.depends_on_layout = trace.depends_on_layout
+        self.layouts: list[Any] = []
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
@@ -305,8 +306,11 @@ class Path:
             source.fetch(arguments) if raws is None or type(source) is not DrawSource else raws[value]
             for source, value in zip(self.sources, self.graph.inputs)
         ]
-        if self.layouts and self.layouts != [_layout(array) for array in arrays]:
-            raise Changed("how the values lie in memory")
+        if self.depends_on_layout:
+            layouts = [_layout(array) for array in arrays]
+            if raws is None and layouts != self.layouts:
+                raise Changed("how the values lie in memory")
+            self.layouts = layouts
         if raws is None:
             self._ask(arrays)
         closing: list[Callable[[], None]] = []

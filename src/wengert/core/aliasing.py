@@ -165,7 +165,8 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
         steps = (*steps, (primitive, params))
         is_tracer = type(source) is boxing.Tracer
         is_number = is_tracer and not view.shape  # NumPy's y[0, 0] is one, its y[0, 0, ...] a view
-        is_laid_out = is_tracer and primitive.name == "reshape_to" and base._state.example is not None
+        is_reshape = type(base) is boxing.Tracer and primitive.name == "reshape_to"
+        is_laid_out = is_reshape and base._state.example is not None
         is_open = source is not base or is_number or is_laid_out
         if is_open and _is_copy(source, base, steps):
             return  # the source has memory of its own; NumPy would have copied here
