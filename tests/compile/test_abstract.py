@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,32 @@ def test_what_is_known_of_a_result_is_what_the_operation_computes(name: str) -> 
 )
 def test_nothing_is_known_where_shapes_do_not_fit(name: str, shapes: list[Any], params: dict[str, Any]) -> None:
     assert kind_of(REGISTRY[name], [(shape, np.dtype(np.float32)) for shape in shapes], params) is None
+
+
+KEPT = {"take_slices", "take_along", "add_along_axis", "put_along", "cross_entropy_of_rows"}
+"""Operations whose integers are positions."""
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.parametrize("name", NAMES)
+def test_dtypes_that_meet(name: str) -> None:
+    """Whatever dtypes operands have, what is said of the result is so, or nothing is said."""
+    primitive = REGISTRY[name]
+    for case in [] if primitive.multiple else cases(primitive):
+        places = [place for place, array in enumerate(case.arrays) if type(array) not in (int, float, bool)]
+        for dtypes in product((np.float64, np.float32, np.int64, np.bool_), repeat=min(2, len(places))):
+            operands = operands_of(case)
+            for place, dtype in zip(places, dtypes):
+                if name not in KEPT or operands[place].dtype.kind == "f":
+                    operands[place] = operands[place].astype(dtype)
+            known = kind_of(
+                primitive, [(x.shape, x.dtype) if hasattr(x, "dtype") else x for x in operands], case.params
+            )
+            if known is None:
+                continue
+            try:
+                with np.errstate(all="ignore"):
+                    out = np.asarray(primitive.impl(backend.numpy, *operands, **case.params))
+            except (TypeError, ValueError, IndexError, OverflowError):  # refused, or kept from such dtypes above
+                continue
+            assert (tuple(known[0]), known[1]) == (out.shape, out.dtype), dtypes

@@ -61,8 +61,11 @@ def _elementwise(primitive: Primitive, operands: Operands) -> Kind | None:
     if primitive.kind == ELEMENTWISE and len(dtypes) == 1 and (dtype := dtypes.pop()).kind == "f":
         return shape, dtype
     tiny = [np.ones((), operand[1]) if type(operand) is tuple else operand for operand in operands]
-    with np.errstate(all="ignore"):
-        out = primitive.impl(backend.numpy, *tiny)
+    try:
+        with np.errstate(all="ignore"):
+            out = primitive.impl(backend.numpy, *tiny)
+    except TypeError:  # there is none for such dtypes, as is said when it is computed
+        return None
     return shape, np.asarray(out).dtype
 
 
@@ -97,6 +100,14 @@ def _averaged(dtype: DType) -> DType:
 
 def _truth(dtype: DType) -> DType:
     return np.dtype(np.bool_)
+
+
+def _promoted(kinds: list[Kind]) -> DType:
+    return np.result_type(*[dtype for _, dtype in kinds])
+
+
+def _norm(kinds: list[Kind], params: Params) -> Kind | None:
+    return _reduction(_same)(kinds, params) if kinds[0][1].kind == "f" else None
 
 
 def _first(kinds: list[Kind], params: Params) -> Kind:
@@ -137,14 +148,14 @@ def _concatenate(kinds: list[Kind], params: Params) -> Kind | None:
     if len(around) != 1 or not 0 <= axis < len(first):
         return None
     total = sum([shape[axis] for shape, _ in kinds])
-    return (*first[:axis], total, *first[axis + 1 :]), np.result_type(*[dtype for _, dtype in kinds])
+    return (*first[:axis], total, *first[axis + 1 :]), _promoted(kinds)
 
 
 def _stack(kinds: list[Kind], params: Params) -> Kind | None:
     axis, first = params["axis"], kinds[0][0]
     if len({shape for shape, _ in kinds}) != 1 or axis < 0:
         return None
-    return (*first[:axis], len(kinds), *first[axis:]), np.result_type(*[dtype for _, dtype in kinds])
+    return (*first[:axis], len(kinds), *first[axis:]), _promoted(kinds)
 
 
 def _pad_constant(kinds: list[Kind], params: Params) -> Kind | None:
@@ -200,7 +211,7 @@ def _row_map(kinds: list[Kind], params: Params) -> Kind | None:
     shape, weight = kinds[0][0], kinds[1][0]
     if not shape or len(weight) != 2 or shape[-1] != weight[1]:
         return None
-    return (*shape[:-1], weight[0]), np.result_type(*[dtype for _, dtype in kinds])
+    return (*shape[:-1], weight[0]), _promoted(kinds)
 
 
 def _cross_entropy(kinds: list[Kind], params: Params) -> Kind:
@@ -209,18 +220,18 @@ def _cross_entropy(kinds: list[Kind], params: Params) -> Kind:
 
 
 def _convolve(kinds: list[Kind], params: Params) -> Kind:
-    (x, dtype), (weight, _) = kinds
-    return (x[0], weight[0], *places_of(x[2:], weight[2:], params)), dtype
+    (x, _), (weight, _) = kinds
+    return (x[0], weight[0], *places_of(x[2:], weight[2:], params)), _promoted(kinds)
 
 
 def _convolve_transpose_x(kinds: list[Kind], params: Params) -> Kind:
-    (y, dtype), (weight, _) = kinds
-    return (y[0], weight[1] * params["groups"], *params["extents"]), dtype
+    (y, _), (weight, _) = kinds
+    return (y[0], weight[1] * params["groups"], *params["extents"]), _promoted(kinds)
 
 
 def _convolve_transpose_weight(kinds: list[Kind], params: Params) -> Kind:
-    (y, dtype), (x, _) = kinds
-    return (y[1], x[1] // params["groups"], *params["kernel"]), dtype
+    (y, _), (x, _) = kinds
+    return (y[1], x[1] // params["groups"], *params["kernel"]), _promoted(kinds)
 
 
 def _pool(kinds: list[Kind], params: Params) -> Kind:
@@ -244,7 +255,8 @@ def _max_pool_take(kinds: list[Kind], params: Params) -> Kind:
 _BY_FIRST = frozenset({"pad_constant"})
 """Operations whose other operands may be Python numbers."""
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(("max_over", "min_over", "logsumexp_over", "vector_norm_over"), _reduction(_same)),
+    **dict.fromkeys(("max_over", "min_over", "logsumexp_over"), _reduction(_same)),
+    **{"vector_norm_over": _norm},
     **{"sum_over": _reduction(_summed), "mean_over": _reduction(_averaged)},
     **dict.fromkeys(("any_over", "all_over"), _reduction(_truth)),
     **dict.fromkeys(("softmax_along", "log_softmax_along", "lower_triangle", "upper_triangle", "stopped"), _first),
