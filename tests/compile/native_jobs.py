@@ -62,7 +62,8 @@ class Chain:
     Args:
         n: length of the arrays.
         grains: one for each job; those of at most n / 2 are divided among threads.
-        threads, quick: as for a NativeProgram.
+        threads: as for a NativeProgram.
+        quick: whether all kernels begin with code that is compiled fast.
     """
 
     def __init__(self, n: int, grains: list[int], threads: int | None, quick: bool = False) -> None:
@@ -73,7 +74,7 @@ class Chain:
             Job(gather(n, factor, grain), (places[number], places[number + 1]))
             for number, (factor, grain) in enumerate(zip(self.factors, grains))
         ]
-        self.program = NativeProgram(jobs, 16 * n, 2, threads, quick)
+        self.program = NativeProgram(jobs, 16 * n, 2, threads, {job.kernel.name for job in jobs} if quick else ())
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         """Return what the program computes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import wengert as wg
 from wengert.compile.llvm import watch
+from wengert.compile.llvm.target import available_cores
 from wengert.compile.llvm.watch import Watch, version_offset
 
 FACTOR = 2.0
@@ -228,3 +230,26 @@ def test_without_versions_dicts_are_asked(monkeypatch: pytest.MonkeyPatch) -> No
     finally:
         monkeypatch.undo()
         version_offset.cache_clear()
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="without a second core there is nobody to compile while others run")
+def test_first_calls_run_makeshift_code_of_the_same_bits_until_better_code_is_there() -> None:
+    weights = [wg.tensor(np.random.default_rng(seed).normal(size=(23, 23))) for seed in range(3)]
+
+    def step(x: Any) -> Any:
+        for weight in weights:
+            x = wg.tanh(x @ weight) * 0.71828 + x  # a number of its own: the code is new to the process
+        return x
+
+    compiled, x = wg.compile(step), wg.tensor(np.random.default_rng(3).normal(size=(19, 23)))
+    first = compiled(x).numpy().tobytes()
+    (paths,) = compiled._paths.values()
+    program: Any = paths[0].program
+    assert program.is_makeshift
+    deadline = time.monotonic() + 60
+    while program.is_makeshift and time.monotonic() < deadline:
+        assert compiled(x).numpy().tobytes() == first
+    assert compiled(x).numpy().tobytes() == first
+    binding: Any = paths[0].binding
+    assert binding._brief is not None
+    assert compiled(x).numpy().tobytes() == first

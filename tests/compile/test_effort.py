@@ -1,5 +1,16 @@
 from wengert.compile.kernels import Kernel
-from wengert.compile.llvm.effort import ALLOWANCE, CALL, NEST_SLOWER, PRODUCT_SLOWER, negligible, work_of
+from wengert.compile.llvm.effort import (
+    ALLOWANCE,
+    CALL,
+    NEST_SLOWER,
+    PATIENCE,
+    PRODUCT_SLOWER,
+    SMALL,
+    least,
+    longer_for,
+    negligible,
+    work_of,
+)
 
 
 def kernel(name: str, work: int) -> Kernel:
@@ -41,3 +52,15 @@ def test_all_that_is_chosen_together_stays_within_the_allowance() -> None:
 def test_a_program_of_one_kernel_gets_good_code() -> None:
     only = kernel("only", CALL // 10)
     assert negligible([only], [only]) == set()
+
+
+def test_first_calls_are_not_kept_waiting_by_more_than_patience() -> None:
+    costs = {f"kernel{i}": PATIENCE // 8 * (i + 1) for i in range(8)}
+    assert least(costs, PATIENCE) == {"kernel0", "kernel1", "kernel2"}
+    assert least({**costs, "small": SMALL}, PATIENCE) == {"small", "kernel0", "kernel1", "kernel2"}
+
+
+def test_what_a_kernel_costs_goes_by_its_kind_and_by_how_often_it_runs() -> None:
+    one = kernel("one", 10**6)
+    assert longer_for(one, 3, False) == 3 * work_of(one) * (NEST_SLOWER - 1)
+    assert longer_for(one, 3, True) == 3 * work_of(one) * (PRODUCT_SLOWER - 1)

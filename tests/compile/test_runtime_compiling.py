@@ -173,16 +173,11 @@ def test_kernels_begun_while_others_are_made_are_those_of_the_program(
     monkeypatch.setattr(compiling, "compile_object", noted)
     kernels = [gather(9306 + quick, factor, 1) for factor in (1.0, -0.5, 0.25)]  # as those of the chain
     for made in kernels:
-        program.begin([made], quick)
+        program.begin([made], [made.name] if quick else [])
     chain = Chain(9306 + quick, [1, 1, 1], 2, quick)
     x = np.arange(9306.0 + quick) % 64
     np.testing.assert_array_equal(chain.run(x), chain.expected(x))
     assert len([source for source in compiled if f"sub i64 {9305 + quick}," in source]) == 3
-
-
-def test_large_kernels_are_compiled_well_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "QUICK", -1)
-    assert Chain(9304, [1], 2, quick=True).program._makeshift == []
 
 
 def test_quick_code_stays_if_better_code_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,7 @@ class Binding:
         watch.counts(self._gradients, 2)
         watch.counts(self._buffers, 2)
         self._is_as_it_was: Callable[[], Any] = watch.begin() if self.is_possible else bool
+        self._is_makeshift = program.is_makeshift
         self._brief = program.brief()
         checks = [(check.place, check) for check in path.checks if check.place is not None]
         self._checks = [(place, check) for place, check in checks if not check.is_expected]
@@ -147,6 +148,8 @@ class Binding:
                 outs.append(kept)
             if brief is None or program.timed:
                 self._execute()
+                if self._is_makeshift and not program.is_makeshift:
+                    self._is_makeshift, self._brief = False, program.brief()
             elif not brief():
                 self._refuse()
             outs = [boxing.box(out.copy() if out.nbytes <= _SMALL else out) for out in outs]

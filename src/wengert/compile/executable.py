@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import is_
 from threading import Lock
@@ -17,11 +18,12 @@ from .homes import Homed, with_homes
 from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
 from .llvm.convolution_steps import Recipe
-from .llvm.effort import negligible, work_of
+from .llvm.effort import PATIENCE, SMALL, least, longer_for, negligible
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
 from .llvm.products import Product, product_kernel
 from .llvm.program import Addresses, NativeProgram, begin
+from .llvm.target import available_cores
 from .lower import Step
 from .lower_layout import Layout
 from .lower_steps import Program
@@ -125,14 +127,14 @@ class Executable:
             start = -memory.ctypes.data % ALIGNMENT
             self._arena: Any = memory[start : start + self._plan.size]
             self.addresses[self._arena_number] = memory.ctypes.data + start
-        kernels, plain = _kernels_of(steps.steps, machine)
+        kernels, plain, makeshift = _kernels_of(steps.steps, machine)
         segments: list[_Native | _Host] = []
         jobs: list[Job] = []
 
         def flush() -> None:
             if jobs:
                 size = 0 if self._shared else self._plan.size
-                program = NativeProgram(jobs, size, self._externals, plain=plain)
+                program = NativeProgram(jobs, size, self._externals, makeshift=makeshift, plain=plain)
                 segments.append(_Native(program, tuple([job.kernel for job in jobs])))
                 jobs.clear()
 
@@ -275,6 +277,11 @@ class Executable:
         self.timed = False
         self._demand_positions()
 
+    @property
+    def is_makeshift(self) -> bool:
+        """Whether some of the code is to be replaced by better code."""
+        return any([type(segment) is _Native and segment.program.is_makeshift for segment in self._segments])
+
     def brief(self) -> Callable[[], Any] | None:
         """Return what does the same as `execute` in less time, but returns something false where that raises.
 
@@ -376,8 +383,6 @@ def _in_order(values: set[Value]) -> list[Value]:
 
 _kernels: dict[Any, Kernel] = {}
 _MOST_KERNELS = 4096
-_MUCH = 8
-"""A kernel that takes a larger part than one in so many of what is known of a program's time is compiled at once."""
 
 
 def kernel_of(source: Any, machine: Machine) -> Kernel:
@@ -391,36 +396,47 @@ def kernel_of(source: Any, machine: Machine) -> Kernel:
     return kernel
 
 
-def _kernels_of(steps: Sequence[Step], machine: Machine) -> tuple[list[Kernel | None], set[str]]:
-    """Return the kernels of steps, and the names of those that are compiled fast, as next to no time goes there.
+class _Chosen(NamedTuple):
+    """The kernels of steps, and the names of those that are compiled fast: for good, or for the first calls."""
 
-    They are begun to be compiled, those that take much of the time while others are being made.
+    kernels: list[Kernel | None]
+    plain: set[str]
+    makeshift: set[str]
+
+
+def _kernels_of(steps: Sequence[Step], machine: Machine) -> _Chosen:
+    """Return kernels, and decide which are compiled fast: where next to no time goes, or where it does not matter yet.
+
+    They are begun to be compiled as soon as it is certain how, while others are being made.
     """
     kernels: list[Kernel | None] = []
     known: dict[int, Kernel] = {}
+    times = Counter([id(step.kernel) for step in steps])
     nests: dict[str, Kernel] = {}
     products: dict[str, Kernel] = {}
-    begun: set[str] = set()
-    total = 0
+    longer: dict[str, int] = {}
+    improves = available_cores() > 1  # there is a thread that compiles while others run
     for step in steps:
         kernel = None if step.kernel is None else known.get(id(step.kernel))
         if kernel is None and step.kernel is not None:
             kernel = known[id(step.kernel)] = kernel_of(step.kernel, machine)
+            is_product = isinstance(step.kernel, Product)
+            if not (is_product or isinstance(step.kernel, Nest)) or getattr(step.kernel, "narrow", False):
+                begin([kernel])
+            else:
+                (products if is_product else nests)[kernel.name] = kernel
+                more = longer_for(kernel, times[id(step.kernel)], is_product)
+                longer[kernel.name] = longer.get(kernel.name, 0) + more
+                if more > PATIENCE:
+                    begin([kernel])
+                elif more <= SMALL and improves:
+                    begin([kernel], [kernel.name])
         kernels.append(kernel)
-        if kernel is None:
-            continue
-        total += work_of(kernel)
-        is_plain_product = isinstance(step.kernel, Product) and not step.kernel.narrow
-        if work_of(kernel) * _MUCH > total or not (is_plain_product or isinstance(step.kernel, Nest)):
-            begin([kernel])
-            begun.add(kernel.name)
-        elif kernel.name not in begun:
-            (products if is_plain_product else nests)[kernel.name] = kernel
     made = [kernel for kernel in kernels if kernel is not None]
-    waiting = [[kernel for name, kernel in some.items() if name not in begun] for some in (nests, products)]
-    plain = negligible(made, *waiting)
-    begin([kernel for some in waiting for kernel in some], plain=plain)
-    return kernels, plain
+    plain = negligible(made, nests.values(), products.values())
+    makeshift = least(longer, PATIENCE) - plain if improves else set[str]()
+    begin([*nests.values(), *products.values()], plain | makeshift)
+    return _Chosen(kernels, plain, makeshift)
 
 
 def _frozen(record: Any) -> Any:

@@ -25,7 +25,9 @@ WINDOWS = frozenset(
 CHEAP = 2.5
 """What computing an element may cost, in simple operations, to be done again rather than kept in memory."""
 COSTS: dict[str, float] = dict.fromkeys(
-    "exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh sigmoid sigmoid_slope sech_squared".split(), 12.0
+    """exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh
+    sigmoid sigmoid_slope sech_squared""".split(),
+    12.0,
 )
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
 MANY_TIMES = 4

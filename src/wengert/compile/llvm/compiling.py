@@ -352,6 +352,11 @@ def kernels_ready(kernels: Iterable[Kernel]) -> bool:
     return _compilers[0].ready([module_of([kernel]) for kernel in kernels])
 
 
+def is_compiled_well(kernel: Kernel) -> bool:
+    """Return whether `compile_kernels` would find a kernel's code in the process."""
+    return kernel.name in _compilers[0].addresses
+
+
 def compile_quickly(kernels: Iterable[Kernel]) -> dict[str, int]:
     """Return the address of each kernel's function, by name, of code that may be slow to run, but is compiled fast.
 

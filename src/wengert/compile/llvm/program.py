@@ -19,7 +19,7 @@ from . import watch
 from .arena import LINE, Arena, borrow
 from .builtins import are_possible, builtin
 from .chains import linked
-from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, kernels_ready
+from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, is_compiled_well, kernels_ready
 from .effort import work_of
 from .target import MOST_THREADS, available_cores
 from .threads import begin_loop, brief_loop, chain_kernel, native_loop, native_timed_loop, pool
@@ -29,9 +29,6 @@ CHUNKS = 4
 WORTHWHILE = 8
 """Grains that a piece has at least, if a share has more than one: each costs a call. Kernels with scratch memory have
 one piece for each thread, since they prepare there what all units of a call use: packed panels of matrices."""
-QUICK = 2**28
-"""Operations and bytes up to which a kernel is compiled quickly at first: code compiled so takes up to five times as
-long, which for a kernel of this size is the time that it takes to compile it well."""
 BRIEF = 2**21
 """Operations and bytes up to which a program runs without giving the GIL up: some 10 us, while others wait 5 ms for it
 as a rule. Its arena is its own."""
@@ -60,15 +57,15 @@ def load() -> None:
         _is_loaded.set()
 
 
-def begin(kernels: Iterable[Kernel], quick: bool = False, plain: Container[str] = ()) -> None:
-    """Begin to compile kernels of a program-to-be, in the background, as it will; for each as soon as it is made."""
+def begin(kernels: Iterable[Kernel], fast: Container[str] = ()) -> None:
+    """Begin to compile kernels of a program-to-be, in the background, as it will; for each as soon as it is made.
+
+    Args:
+        kernels: some of the program's.
+        fast: names of those that are compiled fast, be it for good or to begin with.
+    """
     for kernel in kernels:
-        fast = kernel.name in plain or _makeshift_will_do(kernel, quick)
-        begin_kernels([kernel], PLAIN if fast else EXPLICIT)
-
-
-def _makeshift_will_do(kernel: Kernel, quick: bool) -> bool:
-    return quick and kernel.flops + kernel.moved <= QUICK
+        begin_kernels([kernel], PLAIN if kernel.name in fast else EXPLICIT)
 
 
 class Timing(NamedTuple):
@@ -254,8 +251,8 @@ class NativeProgram:
         arena_bytes: memory that the jobs share; its contents are undefined when a call begins.
         externals: how many arrays are given by address.
         threads: the most that a job is divided among; by default as many as there are cores for this process.
-        quick: whether to begin with code that is compiled in a quarter of the time. It is replaced by what is compiled
-            in the background from the second call on, which gives the same bits.
+        makeshift: names of kernels that begin with code that is compiled fast. It is replaced by what is compiled in
+            the background from the second call on, which gives the same bits.
         plain: names of kernels whose code may remain what is compiled fast.
 
     Raises:
@@ -268,7 +265,7 @@ class NativeProgram:
         arena_bytes: int,
         externals: int,
         threads: int | None = None,
-        quick: bool = False,
+        makeshift: Container[str] = (),
         plain: Container[str] = (),
     ) -> None:
         self.jobs = tuple(jobs)
@@ -276,7 +273,7 @@ class NativeProgram:
         self.externals = externals
         most = min(threads or available_cores(), MOST_THREADS)
         self.threads = max([1, *[shares_of(job.kernel.units, job.kernel.grain, most) for job in self.jobs]])
-        self._tables = _tabulate(self.jobs, self._compiled(quick, plain), self.threads)
+        self._tables = _tabulate(self.jobs, self._compiled(makeshift, plain), self.threads)
         self._patches = _patches(self.jobs, externals + 1)
         self._stride = _aligned(max([0, *[job.kernel.scratch for job in self.jobs]]))
         self._scratch = _aligned(arena_bytes)
@@ -284,18 +281,23 @@ class NativeProgram:
         self._loop = native_loop()
         self._frames = [self._new_frame()]
 
-    def _compiled(self, quick: bool, plain: Container[str]) -> dict[str, int]:
+    def _compiled(self, makeshift: Container[str], plain: Container[str]) -> dict[str, int]:
         """Return the addresses of all kernels by name; note which are to be compiled again."""
         kernels = list({job.kernel.name: job.kernel for job in self.jobs}.values())
         negligible = [kernel for kernel in kernels if kernel.name in plain]
         others = [kernel for kernel in kernels if kernel.name not in plain]
-        small = [kernel for kernel in others if _makeshift_will_do(kernel, quick)]
-        self._makeshift = small
+        small = [kernel for kernel in others if kernel.name in makeshift]
+        self._makeshift = [kernel for kernel in small if not is_compiled_well(kernel)]
         self._begun = False
         self._calls = 0
         addresses = compile_quickly([*negligible, *small])
         names = {kernel.name for kernel in small}
         return addresses | compile_kernels([kernel for kernel in others if kernel.name not in names])
+
+    @property
+    def is_makeshift(self) -> bool:
+        """Whether some of its code is to be replaced."""
+        return bool(self._makeshift)
 
     def _improve(self) -> None:
         """Have makeshift code replaced if this program is called more than once; asked before each run until then."""
