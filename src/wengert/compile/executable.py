@@ -94,8 +94,8 @@ class Executable:
             self._numbers[value] = home
         used = {value for step in steps.steps for value in (*step.reads, *step.writes, *step.memory)}
         self._constants = [value for value in _in_order(used) if value.constant is not None]
-        for value in self._constants:
-            self._numbers[value] = inputs + len(self._fresh) + self._constants.index(value)
+        for place, value in enumerate(self._constants):
+            self._numbers[value] = inputs + len(self._fresh) + place
         self._status = None if status is None else np.ones((), status.dtype)
         if status is not None:
             self._numbers[status] = inputs + len(self._fresh) + len(self._constants)

@@ -8,7 +8,7 @@ walks the same outer indices, and what it reduces over the rest is at hand for w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from .fuse_groups import Axes, Group, Root, axes_of, in_step, lengths_of, result_axes
@@ -290,25 +290,21 @@ class Fusion(Storage):
         for root in self.roots.values():
             for value in root.visited:
                 groups.setdefault(value, set()).add(self.group_of[root.value])
-        new: list[Value] = []
+        new: dict[Value, None] = {}
         for value, users in groups.items():
             if len(users) > 1 and value not in self.stored and self.cost(value) > CHEAP:
-                new.append(value)
+                new[value] = None
         # The last of a chain suffices: what it is made of is then computed once.
-        made_of = {operand for value in new for operand in self._inlined_operands(value, set(new))}
+        made_of = {operand for value in new for operand in self.maker[value].values() if operand in new}
         chosen = [value for value in new if value not in made_of or self._escapes(value, new, groups)]
         self.stored.update(chosen)
         return bool(chosen)
 
-    def _inlined_operands(self, value: Value, among: set[Value]) -> set[Value]:
-        return {operand for operand in self.maker[value].values() if operand in among}
-
-    def _escapes(self, value: Value, new: list[Value], groups: dict[Value, set[Group]]) -> bool:
+    def _escapes(self, value: Value, new: Container[Value], groups: dict[Value, set[Group]]) -> bool:
         """Whether somebody needs a value other than through one that is kept anyway."""
-        among = set(new)
         for equation in self.consumers.get(value, ()):
             out = equation.outputs[0]
-            if (out not in among and (out in groups or out in self.roots)) or equation in self.reductions:
+            if (out not in new and (out in groups or out in self.roots)) or equation in self.reductions:
                 return True
         return False
 

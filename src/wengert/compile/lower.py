@@ -58,14 +58,17 @@ class Writer:
     def __init__(self, layouts: Layouts) -> None:
         self.layouts = layouts
         self.memory: list[Value] = []
+        self._numbers: dict[Value, int] = {}
         self.names: dict[Any, str] = {}
         self.sources: dict[str, Access | Counter] = {}
 
     def operand(self, base: Value) -> int:
         """Return the number of an array among the operands."""
-        if base not in self.memory:
+        number = self._numbers.get(base)
+        if number is None:
+            number = self._numbers[base] = len(self.memory)
             self.memory.append(base)
-        return self.memory.index(base)
+        return number
 
     def loaded(self, access: Access, value: Value) -> Scalar:
         """Return the Scalar of what an access loads."""
@@ -348,6 +351,11 @@ def _in_place(nest: Nest, memory: list[Value]) -> tuple[tuple[Value, Value], ...
     pairs: list[tuple[Value, Value]] = []
     if nest.lanes == "inner" and any([_has_short_rows(phase) for phase in nest.phases]):
         return ()
+    loads: dict[int, list[tuple[int, Access]]] = {}
+    for place, phase in enumerate(nest.phases):
+        for source in phase.inputs.values():
+            if isinstance(source, Access):
+                loads.setdefault(source.operand, []).append((place, source._replace(operand=0)))
     stored = [(place, store) for place, phase in enumerate(nest.phases) for store in phase.stores]
     for place, store in stored:
         if store.target.operand >= len(memory) or store.add:
@@ -357,12 +365,6 @@ def _in_place(nest: Nest, memory: list[Value]) -> tuple[tuple[Value, Value], ...
         for number, value in enumerate(memory):
             if value is out or (value.shape, value.dtype) != (out.shape, out.dtype):
                 continue
-            loads = [
-                (at, source)
-                for at, phase in enumerate(nest.phases)
-                for source in phase.inputs.values()
-                if isinstance(source, Access) and source.operand == number
-            ]
-            if loads and all([at <= place and source._replace(operand=0) == where for at, source in loads]):
+            if number in loads and all([at <= place and source == where for at, source in loads[number]]):
                 pairs.append((out, value))
     return tuple(pairs)

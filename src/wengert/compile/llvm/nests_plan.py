@@ -201,7 +201,8 @@ def spans_of(plan: Plan) -> tuple[Span, ...]:
     rows = plan.block if axis == plan.lane_axis else TILE if axis == plan.tiled else 1
     per = math.prod(plan.unit_extents[axis + 1 :])
     outer = (*plan.nest.outer[:axis], rows, *plan.nest.outer[axis + 1 :])
-    places = [place for place, operand in enumerate(plan.nest.operands) if not operand.scratch]
+    kept = [place for place, operand in enumerate(plan.nest.operands) if not operand.scratch]
+    places = {place: number for number, place in enumerate(kept)}
     spans: list[Span] = []
     for phase in [lowered.phase for lowered in plan.phases]:
         targets = [store.target for store in phase.stores]
@@ -209,7 +210,7 @@ def spans_of(plan: Plan) -> tuple[Span, ...]:
         for access, writes in [*[(load, False) for load in loads], *[(target, True) for target in targets]]:
             size = plan.nest.operands[access.operand].dtype.itemsize
             if access.operand in places:
-                given = access._replace(operand=places.index(access.operand))
+                given = access._replace(operand=places[access.operand])
                 spans.append(span_of(given, (*outer, *phase.inner), axis, rows, size, per, writes))
     return merged(spans)
 
