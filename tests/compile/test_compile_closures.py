@@ -449,3 +449,27 @@ def test_a_tensor_in_memory_of_an_array_may_begin_to_require_grad() -> None:
         return pictures
 
     assert seen(wg.compile) == seen(lambda function: function)
+
+
+@pytest.mark.parametrize("size", [3, 10_000])
+def test_a_total_without_axes_is_written_twice(size: int) -> None:
+    """What comes of large arrays is not computed in a capture: it is known all the same that no number is written."""
+
+    def seen(compiler: Any) -> list[Any]:
+        total, largest = wg.zeros(()), wg.zeros(())
+
+        def function(x: Any) -> Any:
+            running = total
+            running += x.sum()
+            running += x.mean()
+            largest.copy_(wg.maximum(x.max(), largest))
+            largest.copy_(largest * 2)
+            number = x.sum()
+            alias = number
+            number += 1
+            return running * 1, number, alias
+
+        called = compiler(function)
+        return [[value.item() for value in (*called(wg.ones(size)), total, largest)] for _ in range(3)]
+
+    assert seen(wg.compile) == seen(lambda function: function)

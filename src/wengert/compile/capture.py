@@ -70,7 +70,7 @@ class CaptureTrace(Entrance):
         operands = [arg if state is None else state.value for state, arg in zip(states, args)]
         kind = self._abstract(primitive, states, operands, params)
         if kind is not None:
-            made = [self.tracer(None, Value(*kind), kind[0] == ())]
+            made = [self.tracer(None, Value(*kind), kind[0] == () and _is_number(primitive, states, operands, params))]
         else:
             raws = [operand if state is None else state.raw for state, operand in zip(states, operands)]
             try:
@@ -337,6 +337,20 @@ class CaptureTrace(Entrance):
 
 def _asked_for(what: str) -> str:
     return "the value of" if what.startswith("the value of") else f"{what} of"
+
+
+def _is_number(
+    primitive: Primitive, states: Sequence[Captured | None], operands: Sequence[Any], params: Params
+) -> bool:
+    """Return whether NumPy would give a number, and no array without axes: such a one is written, a number rebound."""
+    if any([state is not None and state.value.size != 1 for state in states]):
+        return not primitive.view or Ellipsis not in params.get("key", (Ellipsis,))
+    zeros = [
+        operand if state is None else np.zeros(state.shape, state.dtype)[() if state.is_number else ...]
+        for state, operand in zip(states, operands)
+    ]
+    with np.errstate(all="ignore"):
+        return isinstance(primitive.impl(backend.numpy, *zeros, **params), np.generic)
 
 
 def _is_unknown(operand: Any) -> bool:
