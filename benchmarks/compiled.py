@@ -79,7 +79,8 @@ pairs (AVX512_BF16) do at most twice as many multiply-adds as in float32, and me
 FIRST_NOTE = """\
 Each engine and work in a fresh process with empty caches, in the first of its ways: the first three calls, less what
 two cost once all is made, so that work put off to a later call counts. Ratio: to `jax.jit`. One sample of
-`torch.compile`, the median of three of the others."""
+`torch.compile`, the median of three of the others. From the second call on, Wengert compiles the code of small programs
+once more, better, in the background: of that only what it takes away from those calls is in here."""
 MEMORY_NOTE = """\
 The most that was resident in those processes, over ten calls; processes that a compiler starts are not in it."""
 BEYOND_NOTE = """\
