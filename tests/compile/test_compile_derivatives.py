@@ -10,6 +10,7 @@ import pytest
 
 import wengert as wg
 from tests.compile.twins import Compiler, check_same, leaf, play, see
+from wengert.compile.sources import CompileError
 
 
 def off_the_tape(x: Any, w: Any) -> Any:
@@ -270,3 +271,14 @@ def test_what_comes_of_a_freed_tape_is_returned_off_it() -> None:
         other.sum().backward()
         assert w.grad is not None
         assert w.grad.tolist() == [9.0, 9.0]
+
+
+def test_an_argument_with_a_history_is_told_from_a_leaf_in_every_call() -> None:
+    w = wg.tensor([0.3, 0.7], requires_grad=True)
+    compiled = wg.compile(lambda x: wg.autograd.grad((x * x * w).sum(), [w])[0])
+    leaf_of_its_own = wg.ones(2).requires_grad_()
+    for _ in range(5):  # so often that the call is known
+        assert compiled(leaf_of_its_own).tolist() == [1.0, 1.0]
+    for _ in range(2):
+        with pytest.raises(CompileError, match="argument 0 was computed from one of them before"):
+            compiled(w * 1)

@@ -1,5 +1,8 @@
 """Compiled transforms: against what they are by hand, and that nothing costly is computed more often than needed."""
 
+# Nodes are looked at.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,6 +12,8 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.compile.sources import CompileError
+from wengert.core import boxing
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -107,3 +112,33 @@ def test_where_all_is_minus_infinity_no_border_takes_a_gradient(
     with np.errstate(invalid="ignore"):
         found = wg.compile(wg.grad(total))(wg.tensor(image))
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_an_argument_that_is_closed_over_too_is_one_variable_to_a_tape_around_a_tangent(order: int) -> None:
+    """What `jvp` hands on of a leaf is another Tensor with the leaf's Node: each way to the leaf counts once."""
+    w = wg.tensor([0.3, 0.7], requires_grad=True)
+
+    def function(x: Any) -> Any:
+        return (x * x * wg.sin(w)).sum()
+
+    gradients: list[Any] = []
+    compiled = wg.compile(function)
+    for called in (function, compiled, compiled):
+        _, tangent = wg.jvp(lambda x, f=called: f(x), (w,), (wg.ones_like(w),))
+        (found,) = wg.autograd.grad(tangent, [w], create_graph=order == 2)
+        if order == 2:
+            (found,) = wg.autograd.grad((found * found).sum(), [w])
+        gradients.append(found.numpy())
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-5)
+    np.testing.assert_array_equal(gradients[2], gradients[1])
+
+
+def test_a_gradient_inside_does_not_miss_what_an_argument_has_of_the_same_leaf() -> None:
+    w = wg.tensor([0.3, 0.7], requires_grad=True)
+    handed_on = boxing.with_node(w, w._node)
+    compiled = wg.compile(lambda x: wg.autograd.grad((x * x * w).sum(), [w])[0])
+    compiled(wg.ones(2).requires_grad_())
+    for _ in range(2):
+        with pytest.raises(CompileError, match="argument 0 was computed from one of them before"):
+            compiled(handed_on)

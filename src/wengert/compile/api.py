@@ -22,12 +22,12 @@ from ..core import boxing, capturing
 from ..core.pytree import flatten
 from ..core.recording import is_recording
 from ..core.streams import rewind, states
-from ..core.tape import Leaf
 from ..core.tracing import open_traces, outside_of_traces
 from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning, load, warm_up
 from .binding import UNBOUND
 from .capture import CaptureTrace
+from .captured import is_own_leaf
 from .collector import waiting_collector
 from .derivative import Again, derive
 from .effects import planned, survey, undo
@@ -376,7 +376,7 @@ def _kind_of(leaf: Any) -> Any:
     kind: Any = type(leaf)
     if kind is boxing.Tensor:
         data = leaf._data
-        return (data.shape, data.dtype, None if leaf._node is None else _kind_of_node(leaf._node))
+        return (data.shape, data.dtype, None if leaf._node is None else _kind_of_history(leaf))
     if kind is np.ndarray:
         return (leaf.shape, leaf.dtype)
     if kind is boxing.BorrowedTensor:
@@ -386,10 +386,11 @@ def _kind_of(leaf: Any) -> Any:
     return (kind, leaf) if leaf else (kind, leaf, repr(leaf))  # -0.0 equals 0.0
 
 
-def _kind_of_node(node: Any) -> Any:
+def _kind_of_history(tensor: Any) -> Any:
     """Return what a program depends on of the history of an argument: leaf or not, and the hooks of leaves."""
-    if not isinstance(node, Leaf):
+    if not is_own_leaf(tensor):
         return "computed"
+    node = tensor._node
     return tuple(map(id, (node.hooks or {}).values())) + tuple(map(id, (node.after_accumulate or {}).values()))
 
 

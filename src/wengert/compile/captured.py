@@ -88,6 +88,12 @@ class Captured(State):
         return "known when it runs"
 
 
+def is_own_leaf(tensor: Any) -> bool:
+    """Return whether a Tensor is a leaf that requires grad, and no other box over the values of one."""
+    node = tensor._node
+    return isinstance(node, Leaf) and node.tensor_reference() is tensor
+
+
 class Brought:
     """A Tensor that was made a tracer, and what it was before."""
 
@@ -108,8 +114,9 @@ class Brought:
         self.tensor = tensor
         self.data = tensor._data
         self.node = tensor._node
-        # A sweep inside of the function ends where the function began.
-        cut = self.node is not None and not isinstance(self.node, Leaf)
+        # A sweep inside of the function ends where the function began: with a Tensor, though it may have its values
+        # and its Node from another one (as what a transform hands on has), which is an input of its own.
+        cut = self.node is not None and not is_own_leaf(tensor)
         self.inner = Leaf(tensor, tensor._data, calling_frame()) if cut else self.node
         self.gradient = getattr(tensor, "_grad", None)
         self.gradient_was_read = self.gradient_was_set = False
@@ -126,4 +133,4 @@ class Brought:
             tensor._grad = self.gradient
 
 
-__all__ = ["Brought", "Captured"]
+__all__ = ["Brought", "Captured", "is_own_leaf"]

@@ -24,7 +24,7 @@ class Cut(NamedTuple):
 
     Attributes:
         source: finds that Tensor.
-        targets: find the Tensors of outside that the sweep was for.
+        targets: find the Tensors of outside that the sweep was for, other than that one.
     """
 
     source: Source
@@ -37,9 +37,11 @@ class Cut(NamedTuple):
 
 
 def _leads(node: Node, targets: Iterable[Node | None]) -> bool:
-    goals = frozenset([target for target in targets if target is not None and target is not node])
+    goals = frozenset([target for target in targets if target is not None])
+    if node in goals:
+        return True
     floor = min([goal.sequence for goal in goals], default=inf)
-    parents = [parent for parent in node.inputs if parent is not None]
+    parents = [parent for parent in getattr(node, "inputs", ()) if parent is not None]
     return not goals.isdisjoint(survey(parents, goals, floor)[0])
 
 
@@ -56,8 +58,9 @@ def cuts_before(
     for end in met & ends.keys():
         origin = ends[end]
         assert origin.source is not None
-        cuts.append(Cut(origin.source, [goal.source for goal in goals if goal.source is not None]))
-        if _leads(origin.node, [goal.node for goal in goals]):
+        others = [goal for goal in goals if goal is not origin]
+        cuts.append(Cut(origin.source, [goal.source for goal in others if goal.source is not None]))
+        if _leads(origin.node, [goal.node for goal in others]):
             missed = str(origin.source)
     return cuts, missed
 

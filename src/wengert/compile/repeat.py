@@ -16,6 +16,7 @@ from ..core.recording import is_recording
 from ..core.tape import Leaf
 from ..core.tracing import open_traces
 from .binding import UNBOUND
+from .captured import is_own_leaf
 from .paths import Path
 
 _CONTAINERS = (tuple, list, dict)
@@ -88,7 +89,7 @@ class Repeat:
             if type(leaf) is not boxing.Tensor:
                 return False
             node = leaf._node
-            if (node is None) is not untracked or (node is not None and _has_hooks(node)):
+            if (node is None) is not untracked or (node is not None and (_has_hooks(node) or not is_own_leaf(leaf))):
                 return False
             data = leaf._data
             if data.shape != shape or data.dtype is not dtype:
@@ -140,7 +141,9 @@ def repeat_of(path: Path, args: Sequence[Any], named: Mapping[str, Any], leaves:
 
 
 def _is_plain_tensor(leaf: Any) -> bool:
-    return type(leaf) is boxing.Tensor and isinstance(leaf._data.shape, tuple) and not _has_hooks(leaf._node)
+    if type(leaf) is not boxing.Tensor or not isinstance(leaf._data.shape, tuple):
+        return False
+    return leaf._node is None or (is_own_leaf(leaf) and not _has_hooks(leaf._node))
 
 
 __all__ = ["Repeat", "repeat_of"]
