@@ -24,27 +24,31 @@ LUCK = 4.0
 
 
 class Jitter:
-    """Moves numbers by up to so many roundings of their precision."""
+    """Moves numbers by up to so many roundings of their precision; every other one makes zeros of what may be one."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
+        self._flushes = seed % 2 == 1
 
     def of_array(self, array: np.ndarray) -> np.ndarray:
         """Return an array with its numbers moved."""
         if array.dtype.kind != "f":
             return array
-        return (array * self._factors(array.shape, array.dtype)).astype(array.dtype)
+        return (array * self._factors(array)).astype(array.dtype)
 
     def of_tensor(self, made: Any, others: Sequence[Any]) -> Any:
         """Return what was made with its numbers moved; what is one of others, or lies in one, as it is."""
         is_new = not any([made is other for other in others]) and type(alias_of(made)) is not View
         if not is_new or made.dtype.kind != "f":
             return made
-        return made * self._factors(made.shape, made.dtype)
+        return made * self._factors(np.asarray(made.detach().numpy()))
 
-    def _factors(self, shape: Any, dtype: Any) -> Any:
-        moves = self._rng.uniform(-ROUNDINGS, ROUNDINGS, shape)
-        return np.asarray(1 + moves * float(np.finfo(dtype).eps)).astype(dtype)
+    def _factors(self, array: np.ndarray) -> Any:
+        eps = float(np.finfo(array.dtype).eps)
+        factors = np.asarray(1 + self._rng.uniform(-ROUNDINGS, ROUNDINGS, array.shape) * eps)
+        if self._flushes:
+            factors = np.where(np.abs(array) < ROUNDINGS * eps, 0.0, factors)
+        return factors.astype(array.dtype)
 
 
 class Moved(wg.nn.Module):
@@ -78,14 +82,16 @@ def _part(picture: Any, key: Any) -> Any:
 
 
 def _distance(eager: np.ndarray, moved: Any) -> float:
-    """Return how far the farthest number is; infinity where others are finite, or another program was run."""
+    """Return how far the farthest number is; infinity where others are infinite or NaN, or another program was run."""
     if not isinstance(moved, (np.ndarray, np.generic)):
         return np.inf
     moved = np.asarray(moved)
     if moved.shape != eager.shape or moved.dtype != eager.dtype:
         return np.inf
     finite = np.isfinite(eager)
-    if not np.array_equal(finite, np.isfinite(moved)):
+    if not np.array_equal(eager[~finite], moved[~finite], equal_nan=eager.dtype.kind == "f"):
+        return np.inf
+    if not np.isfinite(moved[finite]).all():
         return np.inf
     difference = np.abs(eager[finite].astype(np.float64) - moved[finite].astype(np.float64))
     return float(difference.max()) if difference.size else 0.0
