@@ -17,7 +17,7 @@ import wengert as wg
 from tests.compile.twins import ROUNDINGS
 from wengert.core.aliasing import View, alias_of
 
-PLAYS = 5
+PLAYS = 12
 """How often a program is played with numbers that were moved."""
 LUCK = 4.0
 """How much farther numbers may be moved than it happened in so few plays."""
