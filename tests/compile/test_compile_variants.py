@@ -1,4 +1,4 @@
-"""Numbers that are arguments: a program for each value, as long as these are called again."""
+"""Warnings of programs that do not pay: one for each value of a number, and those of very long loops."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import wengert as wg
+from wengert.compile import explanation
 from wengert.compile.backends import CompileWarning
 
 
@@ -46,3 +47,17 @@ def test_a_tensor_in_place_of_a_number_has_one_program() -> None:
     for number in range(1, 40):
         assert scale(x, wg.tensor(float(number))).tolist() == [number, 2.0 * number]
     assert repr(scale).endswith(": 1 program>")
+
+
+def test_whoever_waits_for_a_long_program_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explanation, "LONG", 100)
+
+    def repeated(x: Any) -> Any:
+        for _ in range(120):
+            x = wg.sin(x)
+        return x
+
+    line = repeated.__code__.co_firstlineno + 2
+    with pytest.warns(CompileWarning, match=rf"120 operations .* 120 of them are of .*:{line}\. Loops are") as told:
+        wg.compile(repeated)(wg.tensor([1.0]))
+    assert told[0].filename == __file__

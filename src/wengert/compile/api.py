@@ -31,7 +31,7 @@ from .captured import is_own_leaf
 from .collector import waiting_collector
 from .derivative import Again, derive
 from .effects import planned, survey, undo
-from .explanation import Explanation, ProgramReport, merged
+from .explanation import Explanation, ProgramReport, merged, reason_for_length
 from .gate import gate
 from .inside import Inside
 from .outside import Outside
@@ -245,7 +245,7 @@ class Compiled:
         path.same = [(place, leaves[place]) for place in shared]
         path.watch_arguments(leaves, reach.tensors.values())
         captured = perf_counter()
-        path.prepare(self._narrow)
+        self._prepare(path, trace)
         paths.insert(0, path)
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
         self._note(why, leaves, path, (captured - start, perf_counter() - captured))
@@ -255,6 +255,11 @@ class Compiled:
         finally:
             if self._explaining:
                 self._tell()
+
+    def _prepare(self, path: Path, trace: CaptureTrace) -> None:
+        if length := reason_for_length(trace.equations):
+            warnings.warn(f"wg.compile({self._name}): {length}", CompileWarning, stacklevel=4)
+        path.prepare(self._narrow)
 
     def _sure(self, run: Callable[..., Any], args: Any, past: Any, leaves: list[Any], structure: Any) -> Any:
         """Run a program that was just made; where it is not made for these values, the function itself."""

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .graph import Equation
+
+LONG = 50_000
+"""Operations of a program from which on whoever waits for it is told why: some five seconds."""
+
+
+def reason_for_length(equations: Sequence[Equation]) -> str:
+    """Return why a program is so long that making it takes seconds, and what to do; empty if it is not."""
+    if len(equations) < LONG:
+        return ""
+    (line, count), *_ = Counter([equation.outputs[0].where for equation in equations]).most_common(1)
+    return (
+        f"{len(equations):,} operations are made into one program, which takes about {len(equations) / 1e4:.0f} "
+        f"seconds; {count:,} of them are of {line}. Loops are unrolled. Where that is too long, compile what a loop "
+        "repeats, wg.scan(wg.compile(body), ...), or train on shorter pieces"
+    )
 
 
 @dataclass
