@@ -473,3 +473,18 @@ def test_a_total_without_axes_is_written_twice(size: int) -> None:
         return [[value.item() for value in (*called(wg.ones(size)), total, largest)] for _ in range(3)]
 
     assert seen(wg.compile) == seen(lambda function: function)
+
+
+def test_numbers_are_promoted_as_numbers() -> None:
+    """NumPy makes an int64 of `np.bool_(True) ** 2`, and an int8 of an array of one truth."""
+
+    def function(x: Any) -> Any:
+        truth = (x > 0).all()
+        return truth**2, truth * 1, (x > 0) ** 2
+
+    for size in (3, 10_000):
+        x = wg.ones(size)
+        expected = [value.dtype for value in function(x)]
+        compiled = wg.compile(function)
+        for _ in range(2):
+            assert [value.dtype for value in compiled(x)] == expected

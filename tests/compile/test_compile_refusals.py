@@ -275,3 +275,15 @@ def test_values_in_memory_of_arrays_that_are_closed_over_are_no_constants() -> N
     for value in (3, 4, 4, 7):
         array[...] = value
         assert compiled(wg.tensor(2)).item() == 2 * value
+
+
+def test_a_tracked_value_that_would_be_rounded_is_refused_as_without_compilation() -> None:
+    w = wg.tensor(1.5, requires_grad=True)
+
+    def function(x: Any) -> Any:
+        x.copy_(w)
+        return x * 1
+
+    for called in (function, wg.compile(function)):
+        with pytest.raises(wg.errors.DTypeError, match="copy_: a tracked float32 value would be rounded to bool"):
+            called(wg.tensor([True, False]))

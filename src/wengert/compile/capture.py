@@ -70,9 +70,12 @@ class CaptureTrace(Entrance):
         operands = [arg if state is None else state.value for state, arg in zip(states, args)]
         kind = self._abstract(primitive, states, operands, params)
         if kind is not None:
-            made = [self.tracer(None, Value(*kind), kind[0] == () and _is_number(primitive, states, operands, params))]
+            dtype, is_number = (
+                _of_no_axes(primitive, states, operands, params, kind[1]) if not kind[0] else (kind[1], False)
+            )
+            made = [self.tracer(None, Value(kind[0], dtype), is_number)]
         else:
-            raws = [operand if state is None else state.raw for state, operand in zip(states, operands)]
+            raws = [operand if s is None else _operand_of(s, primitive) for s, operand in zip(states, operands)]
             try:
                 out = primitive.impl(backend.numpy, *raws, **params)
             except Exception as error:
@@ -339,18 +342,27 @@ def _asked_for(what: str) -> str:
     return "the value of" if what.startswith("the value of") else f"{what} of"
 
 
-def _is_number(
-    primitive: Primitive, states: Sequence[Captured | None], operands: Sequence[Any], params: Params
-) -> bool:
-    """Return whether NumPy would give a number, and no array without axes: such a one is written, a number rebound."""
+def _operand_of(state: Captured, primitive: Primitive) -> Any:
+    """Return what a value was in the captured run: a number if NumPy has one, which it promotes in its own way."""
+    return state.raw[()] if state.is_number and not primitive.view else state.raw
+
+
+def _of_no_axes(
+    primitive: Primitive, states: Sequence[Captured | None], operands: Sequence[Any], params: Params, dtype: Any
+) -> tuple[Any, bool]:
+    """Return the dtype of a result without axes, and whether it is a number of NumPy's, which is rebound, not written.
+
+    Of numbers NumPy may make another dtype than of arrays: `True**2` is an int64.
+    """
     if any([state is not None and state.value.size != 1 for state in states]):
-        return not primitive.view or Ellipsis not in params.get("key", (Ellipsis,))
+        return dtype, not primitive.view or Ellipsis not in params.get("key", (Ellipsis,))
     zeros = [
         operand if state is None else np.zeros(state.shape, state.dtype)[() if state.is_number else ...]
         for state, operand in zip(states, operands)
     ]
     with np.errstate(all="ignore"):
-        return isinstance(primitive.impl(backend.numpy, *zeros, **params), np.generic)
+        out = primitive.impl(backend.numpy, *zeros, **params)
+    return out.dtype, isinstance(out, np.generic)
 
 
 def _is_unknown(operand: Any) -> bool:

@@ -97,6 +97,7 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
         if capturing.engaged and (capture := capturing.current()) is not None:
             capture.note_written(family(target)[0])
         settle(family(target)[0])
+        _check_dtypes(target, value, name)
         _check_region(target, key, value, name)
         write_traced(target, key, value, name)
         return
