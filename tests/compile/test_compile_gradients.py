@@ -25,6 +25,15 @@ def drop_gradients(*leaves: Any) -> None:
         one.grad = None
 
 
+def gradients_after_calls(f: Any, w: Any) -> list[Any]:
+    """Return the gradient of a Tensor, and whether it is on the tape, after each of three calls."""
+    seen: list[Any] = []
+    for _ in range(3):
+        f(wg.tensor(2.0))
+        seen.append((w.grad.tolist(), w.grad.requires_grad))
+    return seen
+
+
 def scenario(function: Any) -> Any:
     SCENARIOS.append(function)
     return function
@@ -60,11 +69,7 @@ def a_sweep_after_a_recorded_one(c: Compiler) -> Any:
         (w * w * x).sum().backward(create_graph=True)
         (w * x).sum().backward()
 
-    seen: list[Any] = []
-    for _ in range(3):
-        f(wg.tensor(2.0))
-        seen.append((w.grad.tolist(), w.grad.requires_grad))
-    return seen
+    return gradients_after_calls(f, w)
 
 
 @scenario
@@ -78,11 +83,7 @@ def a_hook_that_multiplies(c: Compiler) -> Any:
         z.register_hook(lambda bar: bar * w)
         (z * z * x).sum().backward()
 
-    seen: list[Any] = []
-    for _ in range(3):
-        f(wg.tensor(2.0))
-        seen.append((w.grad.tolist(), w.grad.requires_grad))
-    return seen
+    return gradients_after_calls(f, w)
 
 
 @scenario

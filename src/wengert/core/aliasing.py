@@ -163,17 +163,18 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     detached = primitive.kind == NONDIFFERENTIABLE
     if not detached:
         steps = (*steps, (primitive, params))
-        is_tracer = type(source) is boxing.Tracer
-        is_number = is_tracer and not view.shape  # NumPy's y[0, 0] is one, its y[0, 0, ...] a view
-        is_reshape = type(base) is boxing.Tracer and primitive.name == "reshape_to"
-        is_laid_out = is_reshape and base._state.example is not None
-        is_open = source is not base or is_number or is_laid_out
+        is_open = source is not base
+        if type(source) is boxing.Tracer and not view.shape:
+            is_open = True  # NumPy's y[0, 0] is a number, its y[0, 0, ...] a view
+        if type(base) is boxing.Tracer and may_copy(primitive):
+            is_open = is_open or base._state.example is not None
         if is_open and _is_copy(source, base, steps):
             return  # the source has memory of its own; NumPy would have copied here
     root = None if detached else history(source)[0]
     origin = len(steps) if detached else 0 if source is base else place_of(source).origin
     place = View(base, steps, root, origin)
-    place.supposed = type(base) is boxing.Tracer and base._state.example is None and any(map(_is_reshape, steps))
+    if type(base) is boxing.Tracer and base._state.example is None:
+        place.supposed = any([may_copy(step) for step, _ in steps])
     _enter(view, place)
     if type(view) is boxing.Tensor:
         view._data = _own_or_shared(view._data, base)
@@ -189,8 +190,9 @@ def _enter(view: Any, place: View) -> None:
     alias.add(view)  # type: ignore[union-attr]
 
 
-def _is_reshape(step: tuple[Primitive, Params]) -> bool:
-    return step[0].name == "reshape_to"
+def may_copy(primitive: Primitive) -> bool:
+    """Return whether an operation that gives views copies what lies otherwise than it needs: a reshape alone does."""
+    return primitive.name == "reshape_to"
 
 
 def settle(base: Any) -> None:
@@ -451,6 +453,7 @@ __all__ = [
     "is_stretched",
     "lead_views",
     "make_writable",
+    "may_copy",
     "other_roots",
     "positions_of",
     "record_write",

@@ -22,7 +22,7 @@ from .. import backend
 from ..config import settings
 from ..errors import DTypeError, ShapeError, WengertError
 from . import boxing, capturing, native
-from .aliasing import register
+from .aliasing import may_copy, register
 from .primitive import NONDIFFERENTIABLE, Primitive
 from .recording import is_recording
 from .tape import Node, make_node, projection, user_frame
@@ -169,7 +169,7 @@ def _bind_traced(trace: Trace, primitive: Primitive, args: tuple[Any, ...], para
     if taped and is_recording() and primitive.kind != NONDIFFERENTIABLE:
         out = record(trace, primitive, args, out, params)
     if primitive.view and type(args[0]) is boxing.Tracer:
-        if primitive.name == "reshape_to":
+        if may_copy(primitive):
             trace.note_reshaped(args[0], out)
         if not _is_copied(out, args[0]):
             register(out, args[0], primitive, params)

@@ -419,7 +419,10 @@ def getitem(x: Any, key: Any) -> Any:
 
 def _holds_position(key: Any) -> bool:
     """Return whether a key holds an array without axes: an array, as NumPy sees it, though it is read as a number."""
-    return any([isinstance(part, (boxing.Tensor, np.ndarray)) for part in (key if isinstance(key, tuple) else (key,))])
+    for part in key if type(key) is tuple else (key,):
+        if isinstance(part, (boxing.Tensor, np.ndarray)):
+            return True
+    return False
 
 
 def is_plain_key(key: Any) -> bool:
