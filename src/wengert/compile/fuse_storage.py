@@ -8,6 +8,7 @@ from . import lower_picks, lower_views
 from .fuse_forms import Forms
 from .fuse_groups import is_reduction
 from .graph import Equation, Graph, Value
+from .loops import is_loop
 from .lower_elements import can_be_computed
 from .lower_index import strides_of
 from .lower_layout import Layout, Layouts, placed_in
@@ -196,7 +197,7 @@ class Storage:
         if layout is None:
             return False
         plain = layout.base is value or (layout.strides == strides_of(value.shape) and not layout.offset)
-        return plain or equation.primitive.name not in WINDOWS
+        return plain or (equation.primitive.name not in WINDOWS and not is_loop(equation))
 
     def is_leaf(self, value: Value) -> bool:
         """Whether elements of an array are loaded rather than computed."""

@@ -14,8 +14,10 @@ from .fuse import Fusion
 from .fuse_groups import Group
 from .fuse_storage import FUSED, HOST, WINDOWS
 from .graph import Equation, Graph, Value
+from .loops import is_loop
 from .lower import NestWriter, Step
 from .lower_forms import StepForms
+from .lower_loops import LoopWriter, loop_step, prepared_loops
 from .lower_packed import with_packed_factors
 from .lower_products import (
     ConvolutionWriter,
@@ -45,6 +47,7 @@ class Program:
         effort: FUSED, SEPARATE (every array of the graph in memory, one nest for each) or HOST (no kernels).
         conditional: whether the last output says if the others are to count.
         narrow: whether factors of products are rounded to bfloat16 where that is worth it.
+        whole: whether this is all of a program, and not the body of a loop.
 
     Attributes:
         graph: what is computed, after all rewriting.
@@ -54,10 +57,19 @@ class Program:
         parts: arrays that are computed in the memory of others.
     """
 
-    def __init__(self, graph: Graph, effort: int = FUSED, conditional: bool = False, narrow: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        effort: int = FUSED,
+        conditional: bool = False,
+        narrow: bool = False,
+        whole: bool = True,
+    ) -> None:
         self.effort, self.narrow = effort, narrow
         self.status: Value | None = None
+        self._bodies: dict[Graph, Program] = {}
         if effort != HOST:
+            graph, self._bodies = prepared_loops(graph, self._of_body)
             graph = simplify(expand(graph), (*SHAPE_RULES, *STACK_RULES, *WINDOW_RULES))
             graph = staged(with_joined_products(graph))
             graph.verify()
@@ -74,7 +86,13 @@ class Program:
         self.parts: dict[Value, Part] = {}
         groups = self.fusion.run()
         steps = _ordered(self._steps(groups), self.fusion)
-        self.steps = with_packed_factors([step for step in steps if not isinstance(step.kernel, Gathered)])
+        loops = LoopWriter(self.layouts, self.move)
+        steps = [step for step in loops.written_out(steps) if not isinstance(step.kernel, Gathered)]
+        self.parts.update(loops.parts)
+        self.steps = with_packed_factors(steps) if whole else steps
+
+    def _of_body(self, body: Graph) -> Program:
+        return Program(body, self.effort, narrow=self.narrow, whole=False)
 
     def _is_kernel(self, equation: Equation) -> bool:
         if self.effort == HOST:
@@ -82,6 +100,8 @@ class Program:
         name = equation.primitive.name
         if name in WINDOWS:
             return kernels_for(equation) is not None
+        if is_loop(equation):
+            return True
         return is_product(equation) if name == "matrix_product" else is_long_stack(equation)
 
     def _steps(self, groups: list[Group]) -> list[Step]:
@@ -106,6 +126,8 @@ class Program:
         if is_long_stack(equation):
             self.parts.update(parts_of(self.layouts, equation, self.graph.outputs, self.parts))
             return [stack_step(self.layouts, equation, self.parts)]
+        if is_loop(equation):
+            return [loop_step(self.layouts, equation, self._bodies[equation.params["form"].body])]
         if is_scatter(equation):
             return [ScatterWriter(self.fusion, self.layouts, equation).step()]
         windows = kernels_for(equation, self.narrow)
