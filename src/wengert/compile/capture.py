@@ -36,6 +36,7 @@ from .cuts import cuts_before
 from .entrance import Entrance
 from .graph import Equation, Value
 from .interpret import computed, operand_in
+from .rolling import roll
 from .sources import (
     CompileError,
 )
@@ -89,8 +90,7 @@ class CaptureTrace(Entrance):
         values = tuple([y._state.value for y in made])
         values[0].where = location(made[0]._state)
         equation = Equation(primitive, tuple(operands), params, values)
-        self.equations.append(equation)
-        self._makers.update(dict.fromkeys(values, equation))
+        self.append(equation)
         if primitive.kind == BILINEAR or primitive.name == "affine":
             factors = equation.values()[:2]
             for factor in factors:
@@ -108,6 +108,7 @@ class CaptureTrace(Entrance):
 
     def compute(self, value: Value) -> np.ndarray:
         """Return what a value is in this run, which was put off until now."""
+        self.only_step_by_step()
         needed: dict[Equation, None] = {}
         waiting = [value]
         while waiting:
@@ -131,6 +132,7 @@ class CaptureTrace(Entrance):
         """Let Python code depend on one boolean or integer: a later run must find the same, or takes another path."""
         if state.value.constant is not None:
             return state.raw
+        self.only_step_by_step()
         if state.raw.size != 1 or state.raw.dtype.kind not in "biu":
             frame = user_frame(calling_frame())
             asked = f"{_asked_for(what)} a {state.dtype} Tensor of shape {state.shape}, made at {location(state)}"
@@ -150,6 +152,7 @@ class CaptureTrace(Entrance):
 
         Where the program computes whether they pass, and gives up if they don't, the check need only tell why.
         """
+        self.only_step_by_step()
         state = tensor._state
         check(state.raw)
         seen, steps = self._seen_from(state.value)
@@ -173,11 +176,13 @@ class CaptureTrace(Entrance):
 
     def report(self, say: Callable[..., None], tensors: Sequence[Any]) -> None:
         """Have `say(*tensors)` called after this run and every other, with the values that tracers then have."""
+        self.only_step_by_step()
         states = [tensor._state if self.follows(tensor) else tensor for tensor in tensors]
         self.reports.append((say, states))
 
     def unrepeatable(self, deed: str) -> None:
         """Take note that the function does something that only its Python code can do again."""
+        self.only_step_by_step()
         self.deeds.append(deed)
 
     def refuse(self, reason: str) -> None:
@@ -207,6 +212,7 @@ class CaptureTrace(Entrance):
 
     def begin_of_sweep(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
         """Take note of where a sweep will meet Tensors whose history goes on outside of the function."""
+        self.only_step_by_step()
         cuts, missed = cuts_before(self.brought, outputs, targets)
         self.cuts.extend(cuts)
         if missed is not None:
@@ -265,6 +271,7 @@ class CaptureTrace(Entrance):
 
     def update(self, tensors: Sequence[Any], update: Callable[[list[Any]], None]) -> None:
         """Let `update` change the values of Tensors off the tape, on Cells in place of arrays."""
+        self.only_step_by_step()
         for tensor in tensors:
             capturing.bring(tensor)
         cells = [Cell(boxing.with_node(tensor, None)) for tensor in tensors]
@@ -275,6 +282,10 @@ class CaptureTrace(Entrance):
                 boxing.operations.overwrite(tensor, cell.tensor, "update_buffer")
         finally:
             set_recording(before)
+
+    def loop(self, loop: Any) -> tuple[list[Any], list[Any]] | None:
+        """Capture a loop as one equation, if it can be one."""
+        return roll(self, loop)
 
     # ------------------------------------------------------------------ how it ends
 

@@ -38,10 +38,9 @@ from ..errors import GradientError
 from .capture import CaptureTrace
 from .effects import Returned, is_on_tape
 from .graph import Equation, Graph, Value
+from .loops import unrolled
+from .residuals import parted
 from .sources import SeedSource, Source, Unfit, Unsure
-
-_CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
-"""Operations that the pullback rather does again than have their results kept."""
 
 
 class Derivative(NamedTuple):
@@ -107,7 +106,7 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
     ends = [bar._state.value if type(bar) is boxing.Tracer else trace.constant(bar) for _, bar in reached]
     if condition is not None:
         ends.append(condition)
-    residuals, equations = _parted(forward, backward, ends)
+    residuals, equations = parted(forward, backward, ends)
     name = f"{trace.described} pulled back"
     pullback = Graph(name, [*seed_values, *inputs, *residuals], equations, ends).without_dead_code()
     pullback.verify()
@@ -182,28 +181,6 @@ def _differentiated(node: Any) -> Sequence[Any]:
 
 def _by_sequence(node: Any) -> int:
     return -node.sequence
-
-
-def _parted(
-    forward: Sequence[Equation], backward: Sequence[Equation], ends: Sequence[Value]
-) -> tuple[list[Value], list[Equation]]:
-    """Return the values to be kept for the pullback, and its equations, cheap ones of the function's own included."""
-    makers = {value: equation for equation in forward for value in equation.outputs}
-    made = {value for equation in backward for value in equation.outputs}
-    kept: dict[Value, None] = {}
-    again: dict[Equation, None] = {}
-    waiting = [value for equation in backward for value in equation.values()] + list(ends)
-    while waiting:
-        value = waiting.pop()
-        maker = makers.get(value)
-        if maker is None or value in made or value in kept or maker in again:
-            continue
-        if maker.primitive.name in _CHEAP:
-            again[maker] = None
-            waiting.extend(maker.values())
-        else:
-            kept[value] = None
-    return list(kept), [*[equation for equation in forward if equation in again], *backward]
 
 
 def is_taped_here(x: Any) -> bool:
@@ -381,7 +358,8 @@ def replay(
             return value
         return known[value] if value in known else boxing.box(value.constant)
 
-    for equation in Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code().equations:
+    steps = unrolled(Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code())
+    for equation in steps.equations:
         set_recording(equation.outputs[0] not in untaped)
         out = equation.primitive.call(*[operand(value) for value in equation.inputs], **equation.params)
         for value, made in zip(equation.outputs, out if equation.primitive.multiple else (out,)):

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +23,10 @@ from ..typing import Shape
 from .captured import Brought, Captured
 from .cells import Cell
 from .cuts import Cut
+from .expand_builder import Builder
 from .graph import Equation, Value
 from .results import Lent
+from .rolling_steps import Unrollable
 from .sources import (
     ArgumentSource,
     ArraySource,
@@ -85,6 +88,7 @@ class Entrance(Trace, capturing.Capture):
         "_products",
         "_reached",
         "_reshaped",
+        "_rolled",
         "_unguarded",
         "afterwards",
         "brought",
@@ -136,6 +140,7 @@ class Entrance(Trace, capturing.Capture):
         self.renewed: dict[Value, Any] = {}
         self.expected: list[Value] = []
         self._unguarded: list[list[Value] | None] = []
+        self._rolled: list[int] = []
         self._observed = bool(observers())
         self._reached = reached
         self._reshaped: set[int] = set()
@@ -245,6 +250,7 @@ class Entrance(Trace, capturing.Capture):
 
     def note_renewed(self, tensor: Any, leaf: Any) -> None:
         """Take note that a leaf was given new values off the tape."""
+        self.only_step_by_step()
         self.renewed[tensor._state.value] = leaf
 
     def adopt(self, tensor: Any) -> None:
@@ -297,11 +303,13 @@ class Entrance(Trace, capturing.Capture):
 
     def drawn(self, draw: Callable[[Shape], np.ndarray], shape: Shape) -> Any:
         """Return a tracer for random numbers, which are drawn anew in every run."""
+        self.only_step_by_step()
         raw = np.asarray(draw(shape))
         return self.tracer(raw, self.input(raw, DrawSource(draw, raw)))
 
     def computed(self, compute: Callable[[], Sequence[float]], dtype: Any) -> list[Cell]:
         """Return numbers, as arrays without axes, that `compute` computes before every run."""
+        self.only_step_by_step()
         numbers = Numbers(compute, np.dtype(dtype))
         self.numbers.append(numbers)
         cells: list[Cell] = []
@@ -312,6 +320,7 @@ class Entrance(Trace, capturing.Capture):
 
     def state(self, array: np.ndarray) -> Cell:
         """Return an array that is kept from run to run, to be read and written as a Cell."""
+        self.only_step_by_step()
         for known, cell in self.states:
             if _is_same_memory(known, array):
                 return cell
@@ -339,12 +348,14 @@ class Entrance(Trace, capturing.Capture):
 
     def read_gradient(self, tensor: Any, gradient: Any) -> None:
         """Take note that the `.grad` of a Tensor is read: whether there is one decides what the function does."""
+        self.only_step_by_step()
         brought = self._brought(tensor)
         if brought is not None and not brought.gradient_was_set:
             brought.gradient_was_read = True
 
     def set_gradient(self, tensor: Any) -> None:
         """Take note that the `.grad` of a Tensor is set."""
+        self.only_step_by_step()
         brought = self._brought(tensor)
         if brought is not None:
             brought.gradient_was_set = True
@@ -361,7 +372,50 @@ class Entrance(Trace, capturing.Capture):
 
     def note_written(self, base: Any) -> None:
         """Take note of a write, or of a result: it matters whether something else is in the same memory."""
+        if self._rolled and not self._is_of_step(base):
+            raise Unrollable("a step writes to what is not its own")
         self.depends_on_layout = self.depends_on_layout or id(base) in self._reshaped
+
+    # ------------------------------------------------------------------ steps that stand for all of a loop
+
+    @contextmanager
+    def rolled(self) -> Generator[None]:
+        """Let what is done in a `with` block stand for every step of a loop."""
+        self._rolled.append(len(self._made))
+        try:
+            yield
+        finally:
+            self._rolled.pop()
+
+    def only_step_by_step(self) -> None:
+        """Refuse to let a step that does something now stand for others."""
+        if self._rolled:
+            raise Unrollable("a step does what each has to do")
+
+    def _is_of_step(self, base: Any) -> bool:
+        """Return whether a Tensor was made in the step that is being captured."""
+        return any([reference() is base for reference in self._made[self._rolled[-1] :]])
+
+    def append(self, equation: Equation) -> None:
+        """Write an equation down."""
+        self.equations.append(equation)
+        self.note_maker(equation)
+
+    def note_maker(self, equation: Equation) -> None:
+        """Take note of what an equation makes."""
+        self._makers.update(dict.fromkeys(equation.outputs, equation))
+
+    def apply(self, name: str, *operands: Value, **params: Any) -> Value:
+        """Write an operation on values down, and return what it makes."""
+        builder = Builder(operands[0].where)
+        value = builder.call(name, *operands, **params)
+        self.append(builder.equations[0])
+        return value
+
+    def exchange_unguarded(self, unguarded: list[list[Value] | None]) -> list[list[Value] | None]:
+        """Put another list in place of that of factors whose products were not guarded; return that one."""
+        before, self._unguarded = self._unguarded, unguarded
+        return before
 
     def _brought(self, tensor: Any) -> Brought | None:
         if type(tensor) is not boxing.Tracer:

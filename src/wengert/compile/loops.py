@@ -170,6 +170,9 @@ def _inlined(builder: Builder, body: Graph, operands: Sequence[Operand]) -> list
 
 def lean(graph: Graph) -> Graph:
     """Return a graph whose loops compute nothing that nobody needs."""
+    if not any(map(is_loop, graph.equations)):
+        return graph
+    graph = _without_histories(graph)
     needed: set[Any] = set(graph.outputs)
     equations: list[Equation] = []
     for equation in reversed(graph.equations):
@@ -180,6 +183,40 @@ def lean(graph: Graph) -> Graph:
         equations.append(equation)
         needed.update(equation.inputs)
     return Graph(graph.name, graph.inputs, reversed(equations), graph.outputs, graph.homes)
+
+
+def _without_histories(graph: Graph) -> Graph:
+    """Return a graph whose loops return what is carried in the end, where nobody asks for more of a history."""
+    users: dict[Value, list[Equation]] = {}
+    for equation in graph.equations:
+        for value in equation.values():
+            users.setdefault(value, []).append(equation)
+    ends: dict[Value, Value] = {}
+    replaced: dict[Value, Value] = {}
+    equations: list[Equation] = []
+    for equation in graph.equations:
+        if is_loop(equation):
+            form: Form = equation.params["form"]
+            for i, out in enumerate(equation.outputs[: form.carried]):
+                asked = users.get(out, [])
+                at_end = [user.primitive.name == "index" and user.params["key"] == (form.last,) for user in asked]
+                if form.histories[i] and asked and all(at_end) and out not in graph.outputs:
+                    ends[out] = asked[0].outputs[0]
+                    replaced.update({user.outputs[0]: ends[out] for user in asked[1:]})
+            histories = tuple([form.histories[i] and equation.outputs[i] not in ends for i in range(form.carried)])
+            outputs = tuple([ends.get(out, out) for out in equation.outputs])
+            equation = Equation(LOOP, equation.inputs, {"form": form._replace(histories=histories)}, outputs)
+        elif ends and equation.inputs and equation.inputs[0] in ends:
+            continue
+        equations.append(equation)
+    if not replaced:
+        return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
+    known: dict[Any, Any] = replaced
+    equations = [
+        Equation(e.primitive, tuple([known.get(o, o) if type(o) is Value else o for o in e.inputs]), e.params, e.outputs)
+        for e in equations
+    ]
+    return Graph(graph.name, graph.inputs, equations, [replaced.get(v, v) for v in graph.outputs], graph.homes)
 
 
 def _lean(equation: Equation, needed: set[Any]) -> Equation:

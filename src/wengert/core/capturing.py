@@ -99,6 +99,10 @@ class Capture:
         """Return whether a Tensor is a tracer of this capture."""
         raise NotImplementedError
 
+    def loop(self, loop: Any) -> tuple[list[Any], list[Any]] | None:
+        """Run a loop as one; return what it carries in the end and what it emits, or None: it is to be run by steps."""
+        raise NotImplementedError
+
 
 engaged: int = 0
 """How many captures are at work in all threads."""

@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..core import boxing, native, streams
+from ..core import boxing, capturing, native, streams
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import is_recording, observers
 from ..core.staging import LinearTrace
@@ -344,6 +344,10 @@ LOOPS = {name: _loop_primitive(name) for name in ("scan", "fori_loop", "while_lo
 
 def run(loop: Loop) -> tuple[list[Any], list[Any]]:
     """Run a loop; return (the leaves of what is carried in the end, the leaves of what was emitted)."""
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        rolled = capture.loop(loop)
+        if rolled is not None:
+            return rolled
     if loop.checkpoints is not None and is_recording() is True:
         if not any([isinstance(trace, LinearTrace) for trace in open_traces()]):
             before = streams.states()

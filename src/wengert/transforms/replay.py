@@ -83,7 +83,7 @@ class _Through:
         return None if node in self._stops else node.inputs
 
 
-def _swept(
+def swept_between(
     seeds: Sequence[tuple[Any, Any]], targets: Collection[Node | None], stops: Iterable[Node], **modes: Any
 ) -> dict[Node, Any]:
     """Sweep from the seeds to the targets, and not through any stop; return the cotangents that arrived."""
@@ -96,7 +96,7 @@ def _swept(
         retained.reset(retaining)
 
 
-def _led_through(met: Iterable[Node], proxies: dict[Node, Node]) -> None:
+def led_through(met: Iterable[Node], proxies: dict[Node, Node]) -> None:
     """Let Nodes have proxies as their inputs, so that nobody who listens at the originals hears of this sweep."""
     for node in met:
         if any([parent in proxies for parent in node.inputs]):
@@ -261,10 +261,10 @@ class _Replay:
                 self.met.add(closure)
             elif stray.sequence < course.start and stray not in course.closures:
                 raise came_out_otherwise(course, f"step {step} used a value made at {location(stray)}, as never before")
-        _led_through(met, proxies)
+        led_through(met, proxies)
         seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
         self.masked = self.masked or any([node.primitive.masks for node in met])
-        found = _swept(seeds, [*targets, *proxies.values()], strays, traced=self.boxed, masked=self.masked)
+        found = swept_between(seeds, [*targets, *proxies.values()], strays, traced=self.boxed, masked=self.masked)
         self.bars = [None if node is None else found.get(node) for node in entered.nodes]
         for column, node in zip(self.x_bars, entered.x_nodes):
             if column is not None and node in found:
@@ -392,9 +392,9 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     targets = [*init_nodes, *x_nodes]
     met, strays = walk_back([node for node, _ in seeds], targets, floor)
     proxies.update({stray: proxies[renewed[stray]] for stray in strays if stray in renewed})
-    _led_through(met, proxies)
+    led_through(met, proxies)
     seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
-    found = _swept(seeds, [*targets, *proxies.values()], strays, retain=True, tracked=True, masked=masked)
+    found = swept_between(seeds, [*targets, *proxies.values()], strays, retain=True, tracked=True, masked=masked)
     entries = [*targets, *[proxies[closure] for closure in course.closures]]
     return tuple([None if entry is None else found.get(entry) for entry in entries])
 
@@ -408,4 +408,14 @@ def _hung(values: list[Any], level: int, inputs: Any) -> tuple[list[Any], list[N
     return together(forms, hung), nodes
 
 
-__all__ = ["ENTRY", "Stage", "Unfit", "came_out_otherwise", "pull_by_replay", "pull_by_unrolling", "walk_back"]
+__all__ = [
+    "ENTRY",
+    "Stage",
+    "Unfit",
+    "came_out_otherwise",
+    "led_through",
+    "pull_by_replay",
+    "pull_by_unrolling",
+    "swept_between",
+    "walk_back",
+]
