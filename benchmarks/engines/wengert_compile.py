@@ -37,14 +37,29 @@ def _descent(work: Descent) -> Iterator[Job]:
 
 
 def _gradient(work: Gradient) -> Iterator[Job]:
+    yield _gradient_job(work, work.total)
+
+
+def _gradient_job(work: Gradient, total: Callable[..., Any], way: str = "") -> Job:
     inputs = [wg.tensor(array) for array in work.inputs]
-    function = wg.value_and_grad(partial(work.total, wg), tuple(range(work.active)))
+    function = wg.value_and_grad(partial(total, wg), tuple(range(work.active)))
     run = partial(_compiler()(function), *inputs)
 
     def result() -> list[np.ndarray]:
         return [gradient.numpy() for gradient in run()[1]]
 
-    yield Job(run, result)
+    return Job(run, result, way)
+
+
+def _evolution(work: Evolution) -> Iterator[Job]:
+    def scanned(xp: Any, state: Any, target: Any) -> Any:
+        def body(state: Any, _: None) -> Any:
+            return work.function(xp, state), None
+
+        return work.loss(xp, wg.scan(body, state, None, work.steps)[0], target)
+
+    yield _gradient_job(work, scanned, "`wg.scan`")
+    yield _gradient_job(work, work.total, "a loop of Python's")
 
 
 def _transformed(builder: Callable[..., list[Job]], work: Any) -> list[Job]:
@@ -54,7 +69,7 @@ def _transformed(builder: Callable[..., list[Job]], work: Any) -> list[Job]:
 BUILDERS = {
     **dict.fromkeys(modules.MODELS, _training),
     Gradient: _gradient,
-    Evolution: _gradient,
+    Evolution: _evolution,
     Descent: _descent,
     **{kind: partial(_transformed, builder) for kind, builder in wengert_transforms.BUILDERS.items()},
 }

@@ -36,7 +36,7 @@ from .cuts import cuts_before
 from .entrance import Entrance
 from .graph import Equation, Value
 from .interpret import computed, operand_in
-from .rolling import roll
+from .rolling import Steps, roll
 from .sources import (
     CompileError,
 )
@@ -286,6 +286,12 @@ class CaptureTrace(Entrance):
     def loop(self, loop: Any) -> tuple[list[Any], list[Any]] | None:
         """Capture a loop as one equation, if it can be one."""
         return roll(self, loop)
+
+    def steps(
+        self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Capture the steps of an operation as one equation."""
+        return roll(self, Steps(step, list(init), list(xs), name))
 
     # ------------------------------------------------------------------ how it ends
 

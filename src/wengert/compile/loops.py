@@ -172,7 +172,7 @@ def lean(graph: Graph) -> Graph:
     """Return a graph whose loops compute nothing that nobody needs."""
     if not any(map(is_loop, graph.equations)):
         return graph
-    graph = _without_histories(graph)
+    graph = _emitting_once(_without_histories(graph))
     needed: set[Any] = set(graph.outputs)
     equations: list[Equation] = []
     for equation in reversed(graph.equations):
@@ -209,12 +209,32 @@ def _without_histories(graph: Graph) -> Graph:
         elif ends and equation.inputs and equation.inputs[0] in ends:
             continue
         equations.append(equation)
+    return with_other_values(Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes), replaced)
+
+
+def _emitting_once(graph: Graph) -> Graph:
+    """Return a graph whose loops emit nothing twice."""
+    replaced: dict[Value, Value] = {}
+    equations: list[Equation] = []
+    for equation in graph.equations:
+        if is_loop(equation):
+            form: Form = equation.params["form"]
+            first: dict[Value, Value] = {}
+            for value, out in zip(form.body.outputs[form.carried :], equation.outputs[form.carried :]):
+                if first.setdefault(value, out) is not out:
+                    replaced[out] = first[value]
+        equations.append(equation)
+    return with_other_values(Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes), replaced)
+
+
+def with_other_values(graph: Graph, replaced: dict[Value, Value]) -> Graph:
+    """Return a graph that uses other values in the place of some."""
     if not replaced:
-        return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
+        return graph
     known: dict[Any, Any] = replaced
     equations = [
         Equation(e.primitive, tuple([known.get(o, o) if type(o) is Value else o for o in e.inputs]), e.params, e.outputs)
-        for e in equations
+        for e in graph.equations
     ]
     return Graph(graph.name, graph.inputs, equations, [replaced.get(v, v) for v in graph.outputs], graph.homes)
 

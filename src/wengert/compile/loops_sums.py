@@ -41,8 +41,10 @@ def _divided(equation: Equation) -> list[Equation]:
     kept = [i for i in range(form.carried) if i not in terms]
     emitted: dict[Value, None] = {}
     reads = dict(zip(body.inputs[form.shared + form.carried :], equation.inputs[form.shared + form.carried :]))
+    known = dict(zip(body.outputs[form.carried :], equation.outputs[form.carried :]))
     for term in terms.values():
-        emitted.update(dict.fromkeys([factor for factor in term.factors if factor not in reads]))
+        new = [factor for factor in term.factors if factor not in reads and factor not in known]
+        emitted.update(dict.fromkeys(new))
     outputs = [body.outputs[i] for i in kept] + [*body.outputs[form.carried :], *emitted]
     dropped = {form.shared + i for i in terms}
     less = Graph(
@@ -54,6 +56,7 @@ def _divided(equation: Equation) -> list[Equation]:
     made = [equation.outputs[i] for i in kept] + [*equation.outputs[form.carried :], *stacks.values()]
     inputs = tuple([operand for i, operand in enumerate(equation.inputs) if i not in dropped])
     stacks.update({value: stack for value, stack in reads.items() if isinstance(stack, Value)})
+    stacks.update(known)
     builder = Builder(where)
     if made:
         builder.equations.append(Equation(equation.primitive, inputs, {"form": lesser}, tuple(made)))

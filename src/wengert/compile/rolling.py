@@ -10,16 +10,15 @@ loop is captured step by step, as a loop of Python's is. How it is pulled back i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core import boxing
 from ..core.recording import is_recording
+from ..core.step_sweeps import ENTRY, led_through, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several, innermost_trace
-from ..transforms.looping import Loop
-from ..transforms.replay import ENTRY, led_through, walk_back
 from .graph import Equation, Graph, Value
 from .loops import Form, end_of, free_values, loop_equation
 from .reach import Reach
@@ -60,7 +59,24 @@ class Trial(NamedTuple):
     expected: list[Value]
 
 
-def roll(trace: CaptureTrace, loop: Loop) -> tuple[list[Any], list[Any]] | None:
+class Steps:
+    """A loop that an operation is; it has what `transforms.looping.Loop` has for one of the user's."""
+
+    checkpoints = None
+    reverse = False
+
+    def __init__(self, function: Callable[..., Any], init: list[Any], xs: list[Any], name: str) -> None:
+        self.function = function
+        self.init, self.xs = init, xs
+        self.name = self.described = name
+        self.length = len(xs[0])
+
+    def step(self, _number: Any, carried: list[Any], _mask: None, read: list[Any]) -> tuple[Any, Any]:
+        """Return what a step carries on, and what it emits."""
+        return self.function(carried, read)
+
+
+def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
     """Capture a loop as one equation; return what `bounded.run` returns, or None: it is to be run step by step."""
     if loop.length is None or loop.length < FEW or loop.checkpoints is not None or innermost_trace() is not trace:
         return None
@@ -87,7 +103,7 @@ def _fits(tensor: Any, trace: CaptureTrace) -> bool:
 class _Trials:
     """Runs a step until it is known what is tracked, and that another run does the same."""
 
-    def __init__(self, trace: CaptureTrace, loop: Loop, outside: Sequence[Any]) -> None:
+    def __init__(self, trace: CaptureTrace, loop: Any, outside: Sequence[Any]) -> None:
         self.trace = trace
         self.loop = loop
         self.carried, self.read = outside[: len(loop.init)], outside[len(loop.init) :]
@@ -190,7 +206,7 @@ def _sources(node: Node, known: set[Node]) -> set[Node]:
 # ---------------------------------------------------------------------- the equation
 
 
-def _written(trace: CaptureTrace, loop: Loop, outside: Sequence[Any], trial: Trial) -> tuple[list[Any], list[Any]]:
+def _written(trace: CaptureTrace, loop: Any, outside: Sequence[Any], trial: Trial) -> tuple[list[Any], list[Any]]:
     """Write the loop down; return what is carried in the end and what was emitted."""
     count = len(loop.init)
     entered = [tensor._state.value for tensor in trial.entered]

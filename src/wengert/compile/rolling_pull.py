@@ -16,12 +16,10 @@ import numpy as np
 
 from ..core import boxing
 from ..core.primitive import OPAQUE, Primitive
-from ..core.recording import observers, set_recording
-from ..core.tape import Node
-from ..core.tracing import open_traces
+from ..core.recording import set_recording
+from ..core.step_sweeps import led_through, swept_between, walk_back
+from ..core.tape import Node, argument_node, next_sequence
 from ..core.vspace import densify
-from ..transforms.looping import Loop
-from ..transforms.replay import Stage, pull_by_unrolling, swept_between
 from .graph import Equation, Graph, Value
 from .loops import Form, free_values, loop_equation, stacked_shape
 from .residuals import parted
@@ -47,7 +45,7 @@ class Rolled:
     def __init__(
         self,
         trace: CaptureTrace,
-        loop: Loop,
+        loop: Any,
         outside: Sequence[Any],
         trial: Trial,
         equation: Equation,
@@ -57,8 +55,6 @@ class Rolled:
         self.outside = list(outside)
         self.equation, self.equations = equation, equations
         self.count = len(loop.init)
-        self.steps = loop.length
-        self.traces, self.observed, self.programs = open_traces(), bool(observers()), 0
         self._kept: dict[Value, Value] = {}
 
     @property
@@ -97,25 +93,38 @@ class Rolled:
         self._kept[value] = stack
         return stack
 
-    # What a derivative of the gradient asks for, where the loop is run step by step: see `replay.pull_by_unrolling`.
+    def pulled_on_the_tape(self, node: Any, bars: dict[int, Any], masked: bool) -> tuple[Any, ...]:
+        """Return the same cotangents as Tensors on the tape: the loop is run step by step, and recorded as it is."""
+        whole, floor = node.whole, next_sequence()
+        inner = self.trial.strays
+        proxies = {closure: argument_node(closure, closure) for closure in inner}
+        before = set_recording(True)
+        try:
+            entered = [
+                tensor if parent is None else boxing.with_node(tensor, argument_node(parent, tensor))
+                for tensor, parent in zip(self.outside, whole.inputs)
+            ]
+            results = self._step_by_step(entered)
+        finally:
+            set_recording(before)
+        nodes = [None if parent is None else t._node for t, parent in zip(entered, whole.inputs)]
+        seeds = [(t._node, bars[i]) for i, t in enumerate(results) if t._node is not None and i in bars]
+        met, strays = walk_back([of for of, _ in seeds], {of for of in nodes if of is not None}, floor)
+        led_through(met, proxies)
+        seeds = [(proxies.get(of, of), bar) for of, bar in seeds]
+        targets = [*nodes, *proxies.values()]
+        found = swept_between(seeds, targets, strays, retain=True, tracked=True, masked=masked)
+        return tuple([None if of is None else found.get(of) for of in [*nodes, *[proxies[of] for of in inner]]])
 
-    @property
-    def level(self) -> int:
-        """The level of the tape that the loop is on."""
-        return self.trace.level
-
-    @property
-    def closures(self) -> list[Node]:
-        """The Nodes of what the function closes over."""
-        return self.trial.strays
-
-    @property
-    def kept(self) -> dict[int, Stage]:
-        """What the loop began with, off the tape."""
-        return {0: Stage([boxing.with_node(t, None) for t in self.outside[: self.count]], None, [])}
-
-    def compared(self, *_step: Any) -> None:
-        """See nothing to compare: the steps of a capture are all alike."""
+    def _step_by_step(self, entered: Sequence[Any]) -> list[Any]:
+        """Run the loop; return what it returns."""
+        carried, xs = list(entered[: self.count]), entered[self.count :]
+        emitted: dict[int, list[Any]] = {}
+        for number, place in enumerate(self.form.places()):
+            step = [boxing.with_node(tensor, tensor._node) for tensor in carried], None, [x[place] for x in xs]
+            carried, emitted[place] = self.loop.step(number, *step)
+        columns = zip(*[emitted[place] for place in sorted(emitted)])
+        return [*carried, *[boxing.operations.stack(list(column)) for column in columns]]
 
 
 class _Sweep:
@@ -228,7 +237,7 @@ def _not_computed(*_args: Any, **_params: Any) -> Any:
 def _pull(node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
     rolled: Rolled = node.whole.saved
     if node.recorded:
-        return pull_by_unrolling(rolled, node, out_bar, masked)  # type: ignore[arg-type]
+        return rolled.pulled_on_the_tape(node, out_bar.bars, masked)
     return rolled.pulled(node.inputs, out_bar.bars, masked)
 
 

@@ -103,6 +103,12 @@ class Capture:
         """Run a loop as one; return what it carries in the end and what it emits, or None: it is to be run by steps."""
         raise NotImplementedError
 
+    def steps(
+        self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Do the same for an operation: `step(carried, read)` returns what is carried on and what is emitted."""
+        raise NotImplementedError
+
 
 engaged: int = 0
 """How many captures are at work in all threads."""

@@ -6,6 +6,7 @@ steps are one operation: its sweep computes all that does not depend on the swee
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..core import boxing, capturing
@@ -203,11 +204,21 @@ def lstm_states(driven: ArrayLike, h: ArrayLike, c: ArrayLike, weight: ArrayLike
     if _is_one_operation(steps, outputs, cells, recurrent):
         states = bind(lstm_sequence_states.primitive, (steps, outputs, cells, recurrent))
         return states[0], states[1]
+    if capturing.engaged and (capture := capturing.current()) is not None:
+        rolled = capture.steps(partial(_follow, recurrent), [outputs, cells], [steps], "lstm_states")
+        if rolled is not None:
+            return tuple(rolled[1])
     found: list[tuple[Any, Any]] = []
     for step in range(len(steps)):
         outputs, cells = lstm_step(steps[step] + linear(outputs, recurrent), cells)
         found.append((outputs, cells))
     return stack([h for h, _ in found]), stack([c for _, c in found])
+
+
+def _follow(recurrent: Any, state: list[Any], gates: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what a step carries on, and what it has for results: the same."""
+    h, c = lstm_step(gates[0] + linear(state[0], recurrent), state[1])
+    return [h, c], [h, c]
 
 
 def _is_one_operation(*operands: Any) -> bool:

@@ -24,11 +24,12 @@ from ..core import boxing, capturing, native, streams
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import is_recording, observers
 from ..core.staging import LinearTrace
+from ..core.step_sweeps import ENTRY, walk_back
 from ..core.tape import Leaf, Node, argument_node, make_node, next_sequence, projection
 from ..core.tracing import Several, Trace, open_traces
 from .levels import apart, leading_axes, level_of, off_the_tape, tapes_of, together
 from .looping import Emitted, Loop, unrolled
-from .replay import ENTRY, Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling, walk_back
+from .replay import Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling
 from .revolve import Online, positions
 from .trail import trail_of
 
