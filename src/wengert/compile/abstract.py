@@ -207,6 +207,16 @@ def _matrix_product(kinds: list[Kind], params: Params) -> Kind | None:
     return (*stack, left[-2], right[-1]), np.result_type(left_dtype, right_dtype)
 
 
+def _contract_pair(kinds: list[Kind], params: Params) -> Kind | None:
+    terms, _, for_out = params["subscripts"].partition("->")
+    extents: dict[str, int] = {}
+    for letters, (shape, _) in zip(terms.split(","), kinds):
+        for letter, extent in zip(letters, shape, strict=True):
+            if extents.setdefault(letter, extent) != extent:
+                return None
+    return tuple([extents[letter] for letter in for_out]), _promoted(kinds)
+
+
 def _row_map(kinds: list[Kind], params: Params) -> Kind | None:
     shape, weight = kinds[0][0], kinds[1][0]
     if not shape or len(weight) != 2 or shape[-1] != weight[1]:
@@ -252,7 +262,7 @@ def _max_pool_take(kinds: list[Kind], params: Params) -> Kind:
     return _pool([(kinds[1][0], kinds[0][1])], params)
 
 
-_BY_FIRST = frozenset({"pad_constant"})
+_BY_FIRST = frozenset({"pad_constant", "write_region"})
 """Operations whose other operands may be Python numbers."""
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("max_over", "min_over", "logsumexp_over"), _reduction(_same)),
@@ -270,7 +280,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("with_clipped_cotangent", "with_scaled_cotangent"), _first),
     **{"cast": _cast, "stretch": _stretch, "embed": _embed},
     **{name: _view(name) for name in ("permute", "reshape_to", "index")},
-    **{"matrix_product": _matrix_product, "row_map": _row_map, "affine": _row_map},
+    **{"matrix_product": _matrix_product, "contract_pair": _contract_pair, "row_map": _row_map, "affine": _row_map},
     **{"cross_entropy_of_rows": _cross_entropy, "convolve": _convolve},
     **{"convolve_transpose_x": _convolve_transpose_x, "convolve_transpose_weight": _convolve_transpose_weight},
     **{"max_pool": _pool, "sum_pool": _pool, "sum_pool_transpose": _sum_pool_transpose},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Equation, Value
+from .loops import Form
 
 
 def alike(one: Sequence[Equation], other: Sequence[Equation], pairs: Iterable[tuple[Value, Value]]) -> bool:
@@ -49,7 +50,19 @@ def _same(x: Any, y: Any) -> bool:
         return _same((x.start, x.stop, x.step), (y.start, y.stop, y.step))
     if isinstance(x, float):
         return x.hex() == y.hex()
+    if isinstance(x, Form):
+        return _is_same_loop(x, y)
     return bool(x is y or x == y)
+
+
+def _is_same_loop(x: Form, y: Form) -> bool:
+    """Whether two loops do the same to the same kinds of operands."""
+    if x._replace(body=y.body) != y or len(x.body.inputs) != len(y.body.inputs):
+        return False
+    if len(x.body.outputs) != len(y.body.outputs):
+        return False
+    pairs = [*zip(x.body.inputs, y.body.inputs), *zip(x.body.outputs, y.body.outputs)]
+    return alike(x.body.equations, y.body.equations, pairs)
 
 
 def split(equations: Sequence[Equation], varying: Collection[Value]) -> tuple[list[Equation], list[Equation]]:

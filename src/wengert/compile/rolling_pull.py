@@ -24,6 +24,7 @@ from .graph import Equation, Graph, Value
 from .loops import Form, free_values, loop_equation, stacked_shape
 from .residuals import parted
 from .rolling_equations import split
+from .rolling_steps import Unrollable
 
 if TYPE_CHECKING:
     from .capture import CaptureTrace
@@ -66,11 +67,13 @@ class Rolled:
         """Return cotangents of what the loop began with, what it read, and what it closes over; None if not wanted."""
         trace = self.trace
         begin = len(trace.equations)
+        sweep = _Sweep(self, wanted, bars)
         with trace.rolled():
-            sweep = _Sweep(self, wanted, bars)
-            sweep.run(masked)
-            equations = trace.equations[begin:]
-            del trace.equations[begin:]
+            try:
+                sweep.run(masked)
+            finally:
+                equations = trace.equations[begin:]
+                del trace.equations[begin:]
         return sweep.written(equations)
 
     def stack_of(self, value: Value) -> Value:
@@ -93,8 +96,8 @@ class Rolled:
         self._kept[value] = stack
         return stack
 
-    def pulled_on_the_tape(self, node: Any, bars: dict[int, Any], masked: bool) -> tuple[Any, ...]:
-        """Return the same cotangents as Tensors on the tape: the loop is run step by step, and recorded as it is."""
+    def pulled_by_steps(self, node: Any, bars: dict[int, Any], masked: bool) -> tuple[Any, ...]:
+        """Return the same cotangents, on the tape if they belong there: the loop is run and recorded step by step."""
         whole, floor = node.whole, next_sequence()
         inner = self.trial.strays
         proxies = {closure: argument_node(closure, closure) for closure in inner}
@@ -113,7 +116,12 @@ class Rolled:
         led_through(met, proxies)
         seeds = [(proxies.get(of, of), bar) for of, bar in seeds]
         targets = [*nodes, *proxies.values()]
-        found = swept_between(seeds, targets, strays, retain=True, tracked=True, masked=masked)
+        before = set_recording(node.recorded)
+        try:
+            modes = {"tracked": node.recorded, "traced": True, "masked": masked}
+            found = swept_between(seeds, targets, strays, retain=True, **modes)
+        finally:
+            set_recording(before)
         return tuple([None if of is None else found.get(of) for of in [*nodes, *[proxies[of] for of in inner]]])
 
     def _step_by_step(self, entered: Sequence[Any]) -> list[Any]:
@@ -236,9 +244,12 @@ def _not_computed(*_args: Any, **_params: Any) -> Any:
 
 def _pull(node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
     rolled: Rolled = node.whole.saved
-    if node.recorded:
-        return rolled.pulled_on_the_tape(node, out_bar.bars, masked)
-    return rolled.pulled(node.inputs, out_bar.bars, masked)
+    if not node.recorded:
+        try:
+            return rolled.pulled(node.inputs, out_bar.bars, masked)
+        except Unrollable:
+            pass
+    return rolled.pulled_by_steps(node, out_bar.bars, masked)
 
 
 def _primitive(masks: bool) -> Primitive:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 import types
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from ..core.tape import PACKAGE
 
@@ -15,7 +20,9 @@ _CHANGING = frozenset(
     write writelines open input setattr delattr step backward item tolist numpy""".split()
 )
 """Who names one of these may do something that each step has to do."""
-_DEPTH = 4
+_CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
+_DEPTH = 6
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0])) - {"__main__"}
 
 
 class Unrollable(BaseException):
@@ -24,26 +31,71 @@ class Unrollable(BaseException):
 
 def is_steady(function: Any) -> bool:
     """Return whether nothing in a function's code says that Python would notice how often it is run."""
-    return not _changes(function, set(), _DEPTH)
+    return not _Search().changes(function, _DEPTH)
 
 
-def _changes(value: Any, met: set[int], depth: int) -> bool:
-    """Whether a function, or one that it names or closes over, does what only its Python code can do again."""
-    while isinstance(value, (functools.partial, types.MethodType)):
-        value = value.func if isinstance(value, functools.partial) else value.__func__
-    value = getattr(value, "__wrapped__", value)
-    if not isinstance(value, types.FunctionType) or id(value) in met or value.__code__.co_filename.startswith(PACKAGE):
-        return False
-    met.add(id(value))
-    names: set[str] = set()
-    if _is_changing(value.__code__, names):
-        return True
-    if not depth:
-        return False
-    others = [cell.cell_contents for cell in value.__closure__ or () if _is_full(cell)]
-    others += [value.__globals__[name] for name in names if name in value.__globals__]
-    others += [value.__defaults__ or ()]
-    return any([_changes(other, met, depth - 1) for other in others])
+class _Search:
+    """Looks through a function, and what it names, for what only its Python code can do again."""
+
+    def __init__(self) -> None:
+        self._met: set[int] = set()
+
+    def changes(self, value: Any, depth: int) -> bool:
+        """Whether it finds something."""
+        while isinstance(value, (functools.partial, types.MethodType)):
+            if self.changes(value.args if isinstance(value, functools.partial) else value.__self__, depth):
+                return True
+            value = value.func if isinstance(value, functools.partial) else value.__func__
+        if id(value) in self._met or not depth:
+            return False
+        self._met.add(id(value))
+        if isinstance(value, Iterator):
+            return True
+        if isinstance(value, types.FunctionType):
+            return not _is_of_library(value.__code__.co_filename) and self._in_function(value, depth - 1)
+        if isinstance(value, (tuple, list)):
+            return any([self.changes(item, depth - 1) for item in value])
+        return self._in_instance(value, depth - 1)
+
+    def _in_function(self, function: types.FunctionType, depth: int) -> bool:
+        names: set[str] = set()
+        if _is_changing(function.__code__, names):
+            return True
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
+        known = [*cells, *[function.__globals__[name] for name in names if name in function.__globals__]]
+        if _sets_items(function.__code__) and any([isinstance(value, _CONTAINERS) for value in known]):
+            return True
+        known += [function.__defaults__ or (), getattr(function, "__wrapped__", None)]
+        modules = [value for value in known if isinstance(value, types.ModuleType) and not _is_library(value.__name__)]
+        known += [vars(module)[name] for module in modules for name in names if name in vars(module)]
+        return any([self.changes(value, depth) for value in known if not isinstance(value, types.ModuleType)])
+
+    def _in_instance(self, value: Any, depth: int) -> bool:
+        """Look through the methods of an object of the user's, whoever calls them, and through what it holds."""
+        kind = type(value)
+        if isinstance(value, type):
+            return False
+        if _is_library(kind.__module__):
+            held = vars(value).values() if isinstance(getattr(value, "__dict__", None), dict) else ()
+            return any([self.changes(item, depth) for item in held if _is_callable_object(item)])
+        methods = [item for name, item in vars(kind).items() if name not in _MAKING]
+        functions = [item for item in methods if isinstance(item, types.FunctionType)]
+        return any([self.changes(item, depth) for item in (*functions, *getattr(value, "__dict__", {}).values())])
+
+
+_MAKING = frozenset(("__init__", "__new__", "__init_subclass__", "__setattr__", "__post_init__"))
+
+
+def _is_callable_object(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
+
+
+def _is_library(name: str) -> bool:
+    return name.partition(".")[0] in _LIBRARIES
+
+
+def _is_of_library(file: str) -> bool:
+    return file.startswith(PACKAGE)
 
 
 def _is_full(cell: Any) -> bool:
@@ -54,7 +106,7 @@ def _is_full(cell: Any) -> bool:
 
 
 def _is_changing(code: types.CodeType, names: set[str]) -> bool:
-    """Whether code binds names outside of it, sets attributes or calls what changes things; `names` gets what it names."""
+    """Whether code binds names outside of it, sets attributes or calls what changes things; `names` gets its names."""
     names.update(code.co_names)
     if not _CHANGING.isdisjoint(code.co_names):
         return True
@@ -64,6 +116,13 @@ def _is_changing(code: types.CodeType, names: set[str]) -> bool:
         if instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and instruction.argval in code.co_freevars:
             return True
     return any([_is_changing(inner, names) for inner in code.co_consts if isinstance(inner, types.CodeType)])
+
+
+def _sets_items(code: types.CodeType) -> bool:
+    """Whether code sets or deletes items of something."""
+    if any([instruction.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for instruction in dis.get_instructions(code)]):
+        return True
+    return any([_sets_items(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)])
 
 
 class Untold:
