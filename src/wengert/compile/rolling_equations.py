@@ -42,6 +42,8 @@ def _same(x: Any, y: Any) -> bool:
         return False
     if isinstance(x, np.ndarray):
         return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()
+    if isinstance(x, Form):
+        return _is_same_loop(x, y)
     if isinstance(x, dict):
         return list(x) == list(y) and all([_same(x[key], y[key]) for key in x])
     if isinstance(x, (tuple, list)):
@@ -50,8 +52,6 @@ def _same(x: Any, y: Any) -> bool:
         return _same((x.start, x.stop, x.step), (y.start, y.stop, y.step))
     if isinstance(x, float):
         return x.hex() == y.hex()
-    if isinstance(x, Form):
-        return _is_same_loop(x, y)
     return bool(x is y or x == y)
 
 
