@@ -36,7 +36,7 @@ from .cuts import cuts_before
 from .entrance import Entrance
 from .graph import Equation, Value
 from .interpret import computed, operand_in
-from .rolling import Steps, roll
+from .rolling import OperationLoop, roll
 from .sources import (
     CompileError,
 )
@@ -291,7 +291,7 @@ class CaptureTrace(Entrance):
         self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str
     ) -> tuple[list[Any], list[Any]] | None:
         """Capture the steps of an operation as one equation."""
-        return roll(self, Steps(step, list(init), list(xs), name))
+        return roll(self, OperationLoop(step, list(init), list(xs), name))
 
     # ------------------------------------------------------------------ how it ends
 

@@ -37,8 +37,8 @@ from ..core.vspace import OutputBars, densify
 from ..errors import GradientError
 from .capture import CaptureTrace
 from .effects import Returned, is_on_tape
-from .graph import Equation, Graph, Value
-from .loops import unrolled
+from .graph import Graph, Value
+from .loops import unrolled, with_bodies
 from .residuals import parted
 from .sources import SeedSource, Source, Unfit, Unsure
 
@@ -115,7 +115,7 @@ def derive(trace: CaptureTrace, returned: Returned) -> Derivative | None:
     reaching = [ways.get(node, frozenset()) for node, bar in zip(nodes, bars) if bar is not None]
     untaped = None
     if all([_is_one_operation(node, trace) for node in ways]):
-        untaped = frozenset([e.outputs[0] for e in forward if trace.taped.isdisjoint(e.outputs)])
+        untaped = frozenset([e.outputs[0] for e in with_bodies(forward) if trace.taped.isdisjoint(e.outputs)])
     kept = [node for node, bar in zip(nodes, bars) if bar is not None]
     places = {id(leaf): place for place, leaf in enumerate(leaves)}
     renewed = {value: kept.index(leaf) for value, leaf in trace.renewed.items() if leaf in kept}
@@ -358,9 +358,15 @@ def replay(
             return value
         return known[value] if value in known else boxing.box(value.constant)
 
-    steps = unrolled(Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code())
-    for equation in steps.equations:
-        set_recording(equation.outputs[0] not in untaped)
+    off_the_tape = set(untaped)
+
+    def note(value: Value, twin: Value) -> None:
+        if value in off_the_tape:
+            off_the_tape.add(twin)
+
+    whole = Graph(graph.name, graph.inputs, graph.equations, wanted).without_dead_code()
+    for equation in unrolled(whole, note=note).equations:
+        set_recording(equation.outputs[0] not in off_the_tape)
         out = equation.primitive.call(*[operand(value) for value in equation.inputs], **equation.params)
         for value, made in zip(equation.outputs, out if equation.primitive.multiple else (out,)):
             known[value] = boxing.with_node(made, renewed[value]) if value in renewed else made

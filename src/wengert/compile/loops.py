@@ -7,7 +7,7 @@ is carried in the end, or all that was ever carried (its history), and what was 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ class Form(NamedTuple):
         shared, carried: how many inputs are the same for all steps, and how many are carried.
         length: how many steps there are.
         reverse: whether the last of what is read is read first.
-        histories: for each that is carried, whether the loop returns all its values, one more than there are steps. They
+        histories: for each that is carried, whether the loop returns all its values, one more than steps. They
             lie in the order of what is read: behind each other the two between which a step is made.
     """
 
@@ -113,19 +113,23 @@ def is_loop(equation: Equation) -> bool:
 # ---------------------------------------------------------------------- step by step
 
 
-def unrolled(graph: Graph, which: Any = is_loop) -> Graph:
+Note = Callable[[Value, Value], None]
+"""Is told of a value of a body, and of what stands for it in one of the steps."""
+
+
+def unrolled(graph: Graph, which: Callable[[Equation], bool] = is_loop, note: Note | None = None) -> Graph:
     """Return a graph in which loops (those that `which` says) are the equations of their steps."""
     if not any([which(equation) for equation in graph.equations]):
         return graph
     equations: list[Equation] = []
     for equation in graph.equations:
-        equations.extend(_steps(equation) if which(equation) else [equation])
+        equations.extend(_steps(equation, note) if which(equation) else [equation])
     return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)
 
 
-def _steps(equation: Equation) -> list[Equation]:
+def _steps(equation: Equation, note: Note | None) -> list[Equation]:
     form: Form = equation.params["form"]
-    body = unrolled(form.body)
+    body = unrolled(form.body, note=note)
     builder = Builder(equation.outputs[0].where)
     shared, rest = equation.inputs[: form.shared], equation.inputs[form.shared :]
     carried, reads = rest[: form.carried], rest[form.carried :]
@@ -133,7 +137,7 @@ def _steps(equation: Equation) -> list[Equation]:
     emitted: dict[int, Sequence[Operand]] = {}
     for place in form.places():
         entries = [builder.call("index", x, key=(place,)) for x in reads]
-        outs = _inlined(builder, body, [*shared, *carried, *entries])
+        outs = _inlined(builder, body, [*shared, *carried, *entries], note)
         carried, emitted[place] = outs[: form.carried], outs[form.carried :]
         passed.append(carried)
     if form.reverse:
@@ -154,14 +158,19 @@ def _named(builder: Builder, name: str, operands: Sequence[Operand], params: dic
     made.outputs = (out,)
 
 
-def _inlined(builder: Builder, body: Graph, operands: Sequence[Operand]) -> list[Operand]:
+def _inlined(builder: Builder, body: Graph, operands: Sequence[Operand], note: Note | None) -> list[Operand]:
     """Append the equations of a body on other operands; return its outputs."""
     known: dict[Any, Operand] = dict(zip(body.inputs, operands))
     for equation in body.equations:
         outs = tuple([Value(value.shape, value.dtype, where=value.where) for value in equation.outputs])
-        inputs = tuple([known.get(operand, operand) if type(operand) is Value else operand for operand in equation.inputs])
+        inputs = tuple(
+            [known.get(operand, operand) if type(operand) is Value else operand for operand in equation.inputs]
+        )
         builder.equations.append(Equation(equation.primitive, inputs, equation.params, outs))
         known.update(zip(equation.outputs, outs))
+        if note is not None:
+            for value, out in zip(equation.outputs, outs):
+                note(value, out)
     return [known.get(value, value) for value in body.outputs]
 
 
@@ -233,7 +242,9 @@ def with_other_values(graph: Graph, replaced: dict[Value, Value]) -> Graph:
         return graph
     known: dict[Any, Any] = replaced
     equations = [
-        Equation(e.primitive, tuple([known.get(o, o) if type(o) is Value else o for o in e.inputs]), e.params, e.outputs)
+        Equation(
+            e.primitive, tuple([known.get(o, o) if type(o) is Value else o for o in e.inputs]), e.params, e.outputs
+        )
         for e in graph.equations
     ]
     return Graph(graph.name, graph.inputs, equations, [replaced.get(v, v) for v in graph.outputs], graph.homes)
@@ -268,6 +279,14 @@ def _lean(equation: Equation, needed: set[Any]) -> Equation:
         if form.histories[i] and not lesser.histories[place]:
             outputs[place] = end_of(lesser, place)
     return Equation(LOOP, tuple([equation.inputs[i] for i in inputs]), {"form": lesser}, tuple(outputs))
+
+
+def with_bodies(equations: Iterable[Equation]) -> Iterator[Equation]:
+    """Return equations, and those of the bodies of loops among them."""
+    for equation in equations:
+        yield equation
+        if is_loop(equation):
+            yield from with_bodies(equation.params["form"].body.equations)
 
 
 def free_values(equations: Iterable[Equation], outputs: Iterable[Value] = ()) -> list[Value]:

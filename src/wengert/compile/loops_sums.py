@@ -123,5 +123,3 @@ def _total(b: Builder, term: _Term, stacks: list[Value]) -> Value:
         return b.reshape(total, term.equation.outputs[0].shape)
     left, right = [b.reshape(stack, (stack.shape[0] * stack.shape[1], stack.shape[2])) for stack in stacks]
     return b.call("matrix_product", b.swap(left), right)
-
-

@@ -59,7 +59,7 @@ class Trial(NamedTuple):
     expected: list[Value]
 
 
-class Steps:
+class OperationLoop:
     """A loop that an operation is; it has what `transforms.looping.Loop` has for one of the user's."""
 
     checkpoints = None
@@ -237,9 +237,11 @@ def _written(trace: CaptureTrace, loop: Any, outside: Sequence[Any], trial: Tria
         rolled = Rolled(trace, loop, outside, trial, equation, varying)
         masks = any([node.primitive.masks for node in trial.met])
         node = make_node(ROLLED[masks], parents, rolled, Several(results), {})
+        trace.taped.update(equation.outputs)
         for i, (result, inner) in enumerate(zip(results, trial.made)):
             if inner._node is not None:
                 result._node = projection(node, i, result)
+                trace.note_recorded(result, node)
     return results[:count], results[count:]
 
 

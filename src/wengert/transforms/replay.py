@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,13 +13,12 @@ import numpy as np
 
 from ..core import boxing, native, streams
 from ..core.backward import zeros_for
-from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import UNTAPED, is_recording, observers, set_observers, set_recording
-from ..core.tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
+from ..core.step_sweeps import led_through, swept_between, walk_back
+from ..core.tape import Leaf, Node, argument_node, location, next_sequence
 from ..core.tracing import at_work, outside_of_traces, plain_parts
 from ..core.vspace import added
 from ..errors import GradientError
-from ..core.step_sweeps import led_through, swept_between, walk_back
 from .levels import apart, leading_axes, off_the_tape, together
 from .looping import unrolled
 from .revolve import reversal

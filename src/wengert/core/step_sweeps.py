@@ -1,0 +1,78 @@
+"""Sweeps through one step of a loop, from what it made to what went in, whatever else is on the tape.
+
+A step that is recorded by itself begins with Nodes of its own; what it closes over is met on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from ..errors import GradientError
+from .primitive import OPAQUE, Primitive
+from .tape import Leaf, Node, location, retained, sweep
+
+
+def _escaped(node: Node, *_args: Any) -> tuple[Any, ...]:
+    raise GradientError(
+        f"a value that was computed inside of a loop, in the step that began at {location(node)}, was kept by other "
+        "means than by returning it, and is differentiated now; but the loop keeps no tape. Carry the value along or "
+        "(in scan) emit it, or pass checkpoints=None, which keeps the tape of every step"
+    )
+
+
+ENTRY = Primitive("loop_entry", OPAQUE, _escaped)
+ENTRY.pull = ENTRY.pull_masked = ENTRY.pull_tracked = _escaped
+
+
+def walk_back(nodes: Iterable[Node], stops: Collection[Any], floor: int) -> tuple[set[Node], set[Node]]:
+    """Walk back from Nodes as far as the stops; return (the Nodes met, the strays: older than `floor`, or leaves)."""
+    met: set[Node] = set()
+    strays: set[Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node in stops or node in met:
+            continue
+        if node.sequence < floor or isinstance(node, Leaf):
+            strays.add(node)
+            continue
+        met.add(node)
+        stack.extend([parent for parent in node.inputs if parent is not None])
+    return met, strays
+
+
+class _Through:
+    """A route for sweeps: everything is pulled through but what is to be stopped at."""
+
+    __slots__ = ("_stops",)
+
+    def __init__(self, stops: frozenset[Node]) -> None:
+        self._stops = stops
+
+    def get(self, node: Node) -> tuple[Node | None, ...] | None:
+        """Return the inputs that a Node is to be pulled through to; None if it is stopped at."""
+        return None if node in self._stops else node.inputs
+
+
+def swept_between(
+    seeds: Sequence[tuple[Any, Any]], targets: Collection[Node | None], stops: Iterable[Node], **modes: Any
+) -> dict[Node, Any]:
+    """Sweep from the seeds to the targets, and not through any stop; return the cotangents that arrived."""
+    wanted = frozenset([node for node in targets if node is not None])
+    retaining = retained.set(None)
+    try:
+        route: Any = _Through(wanted.union(stops))
+        return sweep(seeds, targets=wanted, route=route, **modes).targets
+    finally:
+        retained.reset(retaining)
+
+
+def led_through(met: Iterable[Node], proxies: dict[Node, Node]) -> None:
+    """Let Nodes have proxies as their inputs, so that nobody who listens at the originals hears of this sweep."""
+    for node in met:
+        if any([parent in proxies for parent in node.inputs]):
+            node.inputs = tuple([proxies.get(parent, parent) if parent else None for parent in node.inputs])
+
+
+__all__ = ["ENTRY", "led_through", "swept_between", "walk_back"]
