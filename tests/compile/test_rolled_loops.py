@@ -1,0 +1,415 @@
+"""Loops that are captured as one: they do what the loop does step by step, forwards, backwards and under transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wengert as wg
+
+from .twins import Compiler, play, see
+
+STEPS = 11
+LONGER = 23
+
+
+class World:
+    """Arrays that loops are tried on."""
+
+    def __init__(self, length: int = STEPS) -> None:
+        rng = np.random.default_rng(length)
+        self.length = length
+        self.state = wg.tensor(rng.normal(size=(3, 5)) / 2)
+        self.weight = wg.tensor(rng.normal(size=(5, 5)) / 3)
+        self.shift = wg.tensor(rng.normal(size=5) / 3)
+        zeros, specials = self.state.numpy().copy(), self.state.numpy().copy()
+        zeros[0, 0] = zeros[1] = 0.0
+        specials[0, 0], specials[1, 1] = np.nan, np.inf
+        self.partly_zero, self.partly_infinite = wg.tensor(zeros), wg.tensor(specials)
+        self.inputs = wg.tensor(rng.normal(size=(length, 3, 5)) / 2)
+
+
+Function = Callable[[World], Any]
+LOOPS: dict[str, Function] = {}
+"""What becomes one equation, by name: each takes a world, and returns Tensors."""
+STEP_BY_STEP: dict[str, Function] = {}
+"""What Python has to do step by step."""
+
+
+def rolled(function: Function) -> Function:
+    """Have a function tried as one that becomes one loop."""
+    LOOPS[function.__name__] = function
+    return function
+
+
+def step_by_step(function: Function) -> Function:
+    """Have a function tried as one that cannot."""
+    STEP_BY_STEP[function.__name__] = function
+    return function
+
+
+def squares(*values: Any) -> Any:
+    """Return a number that depends on all values."""
+    return sum([(wg.sin(value) * value).sum() for value in values], wg.tensor(0.0, dtype="float64"))
+
+
+@rolled
+def exchanged(w: World) -> Any:
+    return wg.scan(lambda c, _: ((c[1], c[0] + 0.5 * c[1]), c[0]), (w.state, 2 * w.state), None, w.length)
+
+
+@rolled
+def emitted_as_it_is(w: World) -> Any:
+    def step(c: Any, x: Any) -> Any:
+        return {"same": c["same"], "count": c["count"] + 1, "product": c["product"] * x}, (
+            x,
+            c["product"],
+            c["product"],
+            1.5,
+            c["count"],
+            w.shift,
+        )
+
+    return wg.scan(step, {"same": w.state, "count": wg.tensor(0), "product": w.state + 1}, w.inputs)
+
+
+@rolled
+def from_the_end(w: World) -> Any:
+    return wg.scan(lambda c, x: (wg.tanh(c @ w.weight + x), c), w.state, w.inputs, reverse=True)
+
+
+@rolled
+def constant_carry(w: World) -> Any:
+    zero = wg.zeros((3, 5), dtype="float64")
+    return wg.scan(lambda c, x: ((zero, x), c), (w.state, w.state), w.inputs)
+
+
+@rolled
+def written_within(w: World) -> Any:
+    def step(c: Any, x: Any) -> Any:
+        c = c * 0.5
+        c[0] = x[1]
+        c[:, 1:3] += 1.0
+        return c, c[0]
+
+    return wg.value_and_grad(lambda state: squares(*wg.scan(step, state, w.inputs)))(w.state)
+
+
+@rolled
+def gradient_of_everything(w: World) -> Any:
+    def loss(state: Any, weight: Any, shift: Any, inputs: Any) -> Any:
+        step = lambda c, x: (wg.tanh(c @ weight + x * shift), (2 * c, (c * x).sum()))  # noqa: E731
+        end, (doubled, sums) = wg.scan(step, state, inputs)
+        return squares(end, doubled, sums)
+
+    return wg.value_and_grad(loss, (0, 1, 2, 3))(w.state, w.weight, w.shift, w.inputs)
+
+
+@rolled
+def gradient_from_the_end(w: World) -> Any:
+    def loss(state: Any, weight: Any, inputs: Any) -> Any:
+        end, before = wg.scan(lambda c, x: (wg.tanh(c @ weight + x), c), state, inputs, reverse=True)
+        return squares(end, before)
+
+    return wg.value_and_grad(loss, (0, 1, 2))(w.state, w.weight, w.inputs)
+
+
+@rolled
+def gradient_of_entries(w: World) -> Any:
+    def loss(state: Any, weight: Any, inputs: Any) -> Any:
+        _, after = wg.scan(lambda c, x: (wg.tanh(c @ weight + x),) * 2, state, inputs)
+        return squares(after[-1] * after[2])
+
+    return wg.value_and_grad(loss, (0, 1, 2))(w.state, w.weight, w.inputs)
+
+
+@rolled
+def gradient_of_choices(w: World) -> Any:
+    def loss(state: Any, weight: Any, inputs: Any) -> Any:
+        step = lambda c, x: (wg.maximum(c @ weight + x, 0.0), wg.where(c > 0, c * x, x))  # noqa: E731
+        return squares(*wg.scan(step, state, inputs))
+
+    return wg.value_and_grad(loss, (0, 1, 2))(w.state, w.weight, w.inputs)
+
+
+@rolled
+def gradient_through_what_is_closed_over(w: World) -> Any:
+    def loss(weight: Any) -> Any:
+        grown = wg.exp(weight / 10)
+        return squares(wg.scan(lambda c, _: (wg.tanh(c @ grown) + grown[0], None), w.state, None, w.length)[0])
+
+    return wg.value_and_grad(loss)(w.weight)
+
+
+@rolled
+def gradient_of_loops_in_loops(w: World) -> Any:
+    def loss(state: Any, weight: Any, inputs: Any) -> Any:
+        def outer(c: Any, x: Any) -> Any:
+            inner, _ = wg.scan(lambda d, _: (wg.tanh(d @ weight), None), c, None, 9)
+            return inner + x, inner
+
+        return squares(*wg.scan(outer, state, inputs))
+
+    return wg.value_and_grad(loss, (0, 1, 2))(w.state, w.weight, w.inputs)
+
+
+@rolled
+def gradient_of_descent(w: World) -> Any:
+    def loss(rate: Any, weight: Any) -> Any:
+        def step(p: Any, x: Any) -> Any:
+            slope = wg.grad(lambda p: ((wg.tanh(x @ p) - 1) ** 2).sum())(p)
+            return p - rate * slope, (p * p).sum()
+
+        return squares(*wg.scan(step, weight, w.inputs))
+
+    return wg.value_and_grad(loss, (0, 1))(wg.tensor(0.01, dtype="float64"), w.weight)
+
+
+@rolled
+def gradient_of_contractions(w: World) -> Any:
+    def loss(state: Any, weight: Any) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            return wg.tanh(wg.einsum("bi,ij,bj->bi", c, weight, x)), wg.einsum("bi,bj->ij", c, x)
+
+        return squares(*wg.scan(step, state, w.inputs))
+
+    return wg.value_and_grad(loss, (0, 1))(w.state, w.weight)
+
+
+@rolled
+def gradient_of_convolutions(w: World) -> Any:
+    def loss(signal: Any, kernel: Any) -> Any:
+        step = lambda c, _: (wg.tanh(wg.conv1d(c, kernel, padding=1)), None)  # noqa: E731
+        return squares(wg.scan(step, signal, None, w.length)[0])
+
+    return wg.value_and_grad(loss, (0, 1))(w.inputs[:2], w.inputs[:3].swapaxes(1, 2)[:, :3, :3])
+
+
+@rolled
+def numbers_alone(w: World) -> Any:
+    begin = wg.tensor(0.5, dtype="float64")
+    return wg.value_and_grad(lambda a: wg.scan(lambda c, x: (a * c + x.sum(), c), begin, w.inputs)[0])(w.shift[0])
+
+
+@rolled
+def positions_that_are_carried(w: World) -> Any:
+    step = lambda c, x: ((c[0] + x, (c[1] + 1) % 3), wg.take(c[0], c[1], axis=0))  # noqa: E731
+    return wg.scan(step, (w.state, wg.tensor(1)), w.inputs)
+
+
+@rolled
+def without_kernels(w: World) -> Any:
+    return wg.scan(lambda c, x: (wg.sort(c + x, axis=0), wg.cumprod(c, axis=0)), w.state, w.inputs)
+
+
+@rolled
+def number_not_asked_for(w: World) -> Any:
+    return wg.fori_loop(3, 3 + w.length, lambda _, c: wg.tanh(c @ w.weight), w.state)
+
+
+@rolled
+def infinite_slopes(w: World) -> Any:
+    def loss(state: Any, least: Any) -> Any:
+        step = lambda c, _: (wg.where(c > least, wg.sqrt(wg.abs(c - least)), c / 2), None)  # noqa: E731
+        return wg.scan(step, state, None, w.length)[0].sum()
+
+    return wg.grad(loss, (0, 1))(w.partly_zero, wg.tensor(0.0, dtype="float64"))
+
+
+@rolled
+def not_a_number_elsewhere(w: World) -> Any:
+    step = lambda c, _: (wg.tanh(c / 2), None)  # noqa: E731
+    return wg.value_and_grad(lambda c: wg.scan(step, c, None, w.length)[0][2].sum())(w.partly_infinite)
+
+
+@step_by_step
+def number_asked_for(w: World) -> Any:
+    even = wg.fori_loop(0, w.length, lambda i, c: c + 1 if i % 2 else c * 2, w.state)
+    return even, wg.fori_loop(2, 2 + w.length, lambda i, c: c / 2 + i, w.state)
+
+
+@step_by_step
+def read_by_number(w: World) -> Any:
+    return wg.fori_loop(0, w.length, lambda i, c: c + w.inputs[i], w.state)
+
+
+@step_by_step
+def counted_in_python(w: World) -> Any:
+    count = 0
+
+    def step(c: Any, _: Any) -> Any:
+        nonlocal count
+        count += 1
+        return c / 2 + count, None
+
+    return (*wg.scan(step, w.state, None, w.length), count)
+
+
+@step_by_step
+def counted_in_a_list(w: World) -> Any:
+    counts = [1.0]
+
+    def step(c: Any, _: Any) -> Any:
+        counts[0] += 1.0
+        return c / 2 + counts[0], None
+
+    return wg.scan(step, w.state, None, w.length)[0], counts[0]
+
+
+@step_by_step
+def counted_by_an_object(w: World) -> Any:
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def next_one(self) -> int:
+            self.count += 1
+            return self.count
+
+    counter = Counter()
+    return wg.scan(lambda c, _: (c / 2 + counter.next_one(), None), w.state, None, w.length)[0], counter.count
+
+
+@step_by_step
+def taken_from_an_iterator(w: World) -> Any:
+    numbers = iter(range(100))
+
+    def step(c: Any, _: Any) -> Any:
+        for number in numbers:
+            return c / 2 + number, None
+        return c, None
+
+    return wg.scan(step, w.state, None, w.length)[0], list(numbers)
+
+
+@step_by_step
+def written_outside(w: World) -> Any:
+    total = wg.zeros((3, 5), dtype="float64")
+
+    def step(c: Any, _: Any) -> Any:
+        total[...] = total + c
+        return c / 2 + total, None
+
+    return wg.scan(step, w.state, None, w.length)[0], total
+
+
+@step_by_step
+def branched_on_values(w: World) -> Any:
+    return wg.scan(lambda c, x: (c + x if bool(x.sum() > 0) else c - x, None), w.state, w.inputs)[0]
+
+
+def _played(function: Function) -> Callable[[Compiler], Any]:
+    def scenario(c: Compiler) -> Any:
+        world = World()
+        compiled = c(lambda: function(world))
+        return [see(compiled()) for _ in range(3)]
+
+    return scenario
+
+
+@pytest.mark.parametrize("name", [*LOOPS, *STEP_BY_STEP])
+def test_loops_do_what_they_do_without_compilation(name: str) -> None:
+    play(_played({**LOOPS, **STEP_BY_STEP}[name]))
+
+
+def _operations(function: Function, length: int) -> int:
+    world = World(length)
+    compiled = wg.compile(lambda: function(world))
+    compiled()
+    return compiled.explain().programs[0].operations
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_is_as_long_as_its_body(name: str) -> None:
+    assert _operations(LOOPS[name], STEPS) == _operations(LOOPS[name], LONGER)
+
+
+@pytest.mark.parametrize("name", [name for name in STEP_BY_STEP if name != "branched_on_values"])
+def test_what_python_has_to_do_is_done_in_each_step(name: str) -> None:
+    assert _operations(STEP_BY_STEP[name], STEPS) < _operations(STEP_BY_STEP[name], LONGER)
+
+
+def test_gradients_of_leaves_that_are_closed_over() -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+        weight, shift = w.weight.requires_grad_(), w.shift.requires_grad_()
+
+        def update() -> Any:
+            weight.grad = shift.grad = None
+            end, sums = wg.scan(lambda s, x: (wg.tanh(s @ weight + shift + x), (s * shift).sum()), w.state, w.inputs)
+            loss = squares(end, sums)
+            loss.backward()
+            with wg.no_grad():
+                weight[...] = weight - 0.01 * weight.grad
+            return loss.detach()
+
+        update = c(update)
+        return [see(update(), weight, shift) for _ in range(4)]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_results_on_the_tape(order: int) -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+        weight = w.weight.requires_grad_()
+
+        def run(state: Any, inputs: Any) -> Any:
+            with wg.no_grad():
+                factor, _ = wg.scan(lambda k, x: (0.9 * k + x.sum() * weight[0, 0], None), w.shift[0], inputs)
+            step = lambda k, x: (wg.tanh(k @ weight + x) * factor, (k.detach() * weight[:3]).sum() + k.sum())  # noqa: E731
+            return wg.scan(step, state, inputs)
+
+        run, seen = c(run), []
+        for _ in range(4):  # from the third on, derivatives of the gradient are compiled, too
+            state, inputs = w.state.clone().requires_grad_(), w.inputs.clone().requires_grad_()
+            weight.grad = None
+            loss = squares(*run(state, inputs))
+            if order == 2:
+                found = wg.autograd.grad(loss, [state, inputs, weight], create_graph=True)
+                loss = squares(*found)
+            loss.backward()
+            seen.append(see(state.grad, inputs.grad, weight.grad))
+        return seen
+
+    play(scenario)
+
+
+def test_what_is_carried_may_end_in_what_it_began_with() -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+
+        def update() -> Any:
+            end, _ = wg.scan(lambda s, x: (wg.tanh(s + x + w.state), None), w.state, w.inputs)
+            w.state[...] = end
+            return w.state * 2
+
+        update = c(update)
+        return [see(update(), w.state) for _ in range(3)]
+
+    play(scenario)
+
+
+def test_derivatives_of_gradients_and_other_transforms() -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+
+        def loss(weight: Any, state: Any) -> Any:
+            return squares(*wg.scan(lambda s, x: (wg.tanh(s @ weight + x), s.sum()), state, w.inputs))
+
+        gradient = wg.grad(loss)
+        functions = [
+            lambda: wg.grad(lambda weight: squares(gradient(weight, w.state)))(w.weight),
+            lambda: wg.jvp(lambda weight: gradient(weight, w.state), (w.weight,), (w.weight * 0.3,)),
+            lambda: wg.vmap(gradient, (None, 0))(w.weight, wg.stack([w.state, w.state * 2])),
+            lambda: wg.vmap(lambda state: wg.jvp(lambda s: loss(w.weight, s), (state,), (state * 2,)))(
+                wg.stack([w.state, w.state * 2])
+            ),
+        ]
+        return [see(c(function)()) for function in functions]
+
+    play(scenario)
