@@ -342,6 +342,7 @@ def test_gradients_of_leaves_that_are_closed_over() -> None:
             end, sums = wg.scan(lambda s, x: (wg.tanh(s @ weight + shift + x), (s * shift).sum()), w.state, w.inputs)
             loss = squares(end, sums)
             loss.backward()
+            assert weight.grad is not None
             with wg.no_grad():
                 weight[...] = weight - 0.01 * weight.grad
             return loss.detach()

@@ -20,8 +20,9 @@ def reason_for_length(equations: Sequence[Equation]) -> str:
     (line, count), *_ = Counter([equation.outputs[0].where for equation in equations]).most_common(1)
     return (
         f"{len(equations):,} operations are made into one program, which takes about {len(equations) / 1e4:.0f} "
-        f"seconds; {count:,} of them are of {line}. Loops are unrolled. Where that is too long, compile what a loop "
-        "repeats, wg.scan(wg.compile(body), ...), or train on shorter pieces"
+        f"seconds; {count:,} of them are of {line}. Loops of Python's are followed step by step; wg.scan is "
+        "one loop whatever its length, if its steps need nothing of Python. Else compile what a loop repeats, "
+        "wg.scan(wg.compile(body), ...), or train on shorter pieces"
     )
 
 

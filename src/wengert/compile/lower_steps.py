@@ -16,6 +16,7 @@ from .fuse_storage import FUSED, HOST, WINDOWS
 from .graph import Equation, Graph, Value
 from .loops import is_loop
 from .lower import NestWriter, Step
+from .lower_finite import finite_step
 from .lower_forms import StepForms
 from .lower_loops import LoopWriter, loop_step, prepared_loops
 from .lower_packed import with_packed_factors
@@ -111,11 +112,12 @@ class Program:
         taken: set[Group] = set()
         for equation in self.fusion.others:
             steps.extend(self._steps_of(equation, taken))
-        for group in groups:
-            if group not in taken:
-                writer = NestWriter(self.fusion, group, self.layouts, kept)
-                steps.append(self.forms.step(self.forms.of_nest(group), writer.step))
-        return steps
+        left = [group for group in groups if group not in taken]
+        return [*steps, *[finite_step(self.fusion, self.layouts, group) or self._nest(group, kept) for group in left]]
+
+    def _nest(self, group: Group, kept: set[Value]) -> Step:
+        writer = NestWriter(self.fusion, group, self.layouts, kept)
+        return self.forms.step(self.forms.of_nest(group), writer.step)
 
     def _steps_of(self, equation: Equation, taken: set[Group]) -> list[Step]:
         """Return the steps of an equation that no nest computes."""

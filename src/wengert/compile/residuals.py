@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from .graph import Equation, Value
 
-CHEAP = frozenset(("stretch", "reshape_to", "permute", "cast", "take_slices", "reverse", "index"))
+VIEWS = frozenset(("stretch", "reshape_to", "permute", "reverse", "index"))
+"""Operations that only look at an array in another way."""
+CHEAP = VIEWS | {"cast", "take_slices"}
 """Operations that a sweep rather does again than have their results kept."""
 
 
@@ -32,4 +34,4 @@ def parted(
     return list(kept), [*[equation for equation in forward if equation in again], *backward]
 
 
-__all__ = ["parted"]
+__all__ = ["VIEWS", "parted"]

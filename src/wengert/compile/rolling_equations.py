@@ -9,6 +9,7 @@ import numpy as np
 
 from .graph import Equation, Value
 from .loops import Form
+from .residuals import VIEWS
 
 
 def alike(one: Sequence[Equation], other: Sequence[Equation], pairs: Iterable[tuple[Value, Value]]) -> bool:
@@ -66,7 +67,10 @@ def _is_same_loop(x: Form, y: Form) -> bool:
 
 
 def split(equations: Sequence[Equation], varying: Collection[Value]) -> tuple[list[Equation], list[Equation]]:
-    """Return (the equations that are the same whatever `varying` is, the others)."""
+    """Return (the equations that are the same whatever `varying` is, the others).
+
+    Views that the others need are among these as well: there they cost nothing, and from outside they would be copied.
+    """
     changing = set(varying)
     fixed: list[Equation] = []
     others: list[Equation] = []
@@ -76,7 +80,13 @@ def split(equations: Sequence[Equation], varying: Collection[Value]) -> tuple[li
         else:
             others.append(equation)
             changing.update(equation.outputs)
-    return fixed, others
+    used = {value for equation in others for value in equation.values()}
+    views: list[Equation] = []
+    for equation in reversed(fixed):
+        if equation.primitive.name in VIEWS and not used.isdisjoint(equation.outputs):
+            views.append(equation)
+            used.update(equation.values())
+    return fixed, [*reversed(views), *others]
 
 
 __all__ = ["alike", "split"]

@@ -148,8 +148,8 @@ def _refuse(_self: Any, *_args: Any) -> Any:
 
 
 _ASKED = """add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow lshift
-rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert lt le eq ne gt ge hash bool int float complex index round
-trunc floor ceil iter len getitem call str repr format array array_ufunc array_function""".split()
+rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert lt le eq ne gt ge hash bool int float complex index
+round trunc floor ceil iter len getitem call str repr format array array_ufunc array_function""".split()
 for _name in _ASKED:
     setattr(Untold, f"__{_name}__", _refuse)
 
