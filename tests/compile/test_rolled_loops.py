@@ -225,6 +225,33 @@ def not_a_number_elsewhere(w: World) -> Any:
     return wg.value_and_grad(lambda c: wg.scan(step, c, None, w.length)[0][2].sum())(w.partly_infinite)
 
 
+class Model:
+    """Holds what a step needs, and more that would be different in each step."""
+
+    def __init__(self, w: World) -> None:
+        self.weight = w.weight
+        self.count = 0
+
+    def moved(self, c: Any) -> Any:
+        return wg.tanh(c @ self.weight)
+
+    def counted(self, c: Any) -> Any:
+        self.count += 1
+        return self.moved(c) + self.count
+
+
+@rolled
+def method_that_changes_nothing(w: World) -> Any:
+    model = Model(w)
+    return wg.scan(lambda c, _: (model.moved(c), None), w.state, None, w.length)[0]
+
+
+@step_by_step
+def method_that_counts(w: World) -> Any:
+    model = Model(w)
+    return wg.scan(lambda c, _: (model.counted(c), None), w.state, None, w.length)[0], model.count
+
+
 @step_by_step
 def number_asked_for(w: World) -> Any:
     even = wg.fori_loop(0, w.length, lambda i, c: c + 1 if i % 2 else c * 2, w.state)

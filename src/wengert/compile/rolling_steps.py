@@ -31,71 +31,71 @@ class Unrollable(BaseException):
 
 def is_steady(function: Any) -> bool:
     """Return whether nothing in a function's code says that Python would notice how often it is run."""
-    return not _Search().changes(function, _DEPTH)
+    return not _Search().changes(function, frozenset(), _DEPTH)
 
 
 class _Search:
     """Looks through a function, and what it names, for what only its Python code can do again."""
 
     def __init__(self) -> None:
-        self._met: set[int] = set()
+        self._met: dict[int, frozenset[str]] = {}
 
-    def changes(self, value: Any, depth: int) -> bool:
-        """Whether it finds something."""
+    def changes(self, value: Any, names: frozenset[str], depth: int) -> bool:
+        """Whether it finds something in a value, given what the code names that has it."""
         while isinstance(value, (functools.partial, types.MethodType)):
-            if self.changes(value.args if isinstance(value, functools.partial) else value.__self__, depth):
+            if self.changes(value.args if isinstance(value, functools.partial) else value.__self__, names, depth):
                 return True
             value = value.func if isinstance(value, functools.partial) else value.__func__
-        if id(value) in self._met or not depth:
+        known = self._met.get(id(value))
+        if not depth or (known is not None and names <= known):
             return False
-        self._met.add(id(value))
+        self._met[id(value)] = names | (known or frozenset())
         if isinstance(value, Iterator):
             return True
         if isinstance(value, types.FunctionType):
-            return not _is_of_library(value.__code__.co_filename) and self._in_function(value, depth - 1)
+            return known is None and self._in_function(value, (), depth - 1)
         if isinstance(value, (tuple, list)):
-            return any([self.changes(item, depth - 1) for item in value])
-        return self._in_instance(value, depth - 1)
+            return any([self.changes(item, names, depth - 1) for item in value])
+        return not isinstance(value, type) and self._in_instance(value, names, depth - 1)
 
-    def _in_function(self, function: types.FunctionType, depth: int) -> bool:
-        names: set[str] = set()
-        if _is_changing(function.__code__, names):
+    def _in_function(self, function: types.FunctionType, owner: tuple[Any, ...], depth: int) -> bool:
+        """Look through a function; `owner` holds the object that it is a method of, if it is one."""
+        if function.__code__.co_filename.startswith(PACKAGE):
+            return False
+        found: set[str] = set()
+        if _is_changing(function.__code__, found):
             return True
+        names = frozenset(found)
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
-        known = [*cells, *[function.__globals__[name] for name in names if name in function.__globals__]]
+        known = [*owner, *cells, *[function.__globals__[name] for name in names if name in function.__globals__]]
         if _sets_items(function.__code__) and any([isinstance(value, _CONTAINERS) for value in known]):
             return True
         known += [function.__defaults__ or (), getattr(function, "__wrapped__", None)]
         modules = [value for value in known if isinstance(value, types.ModuleType) and not _is_library(value.__name__)]
         known += [vars(module)[name] for module in modules for name in names if name in vars(module)]
-        return any([self.changes(value, depth) for value in known if not isinstance(value, types.ModuleType)])
+        return any([self.changes(value, names, depth) for value in known if not isinstance(value, types.ModuleType)])
 
-    def _in_instance(self, value: Any, depth: int) -> bool:
-        """Look through the methods of an object of the user's, whoever calls them, and through what it holds."""
-        kind = type(value)
-        if isinstance(value, type):
-            return False
+    def _in_instance(self, value: Any, names: frozenset[str], depth: int) -> bool:
+        """Look through what code names of an object: what it holds, and its methods if its class is the user's."""
+        kind, own = type(value), getattr(value, "__dict__", None)
+        held = own if isinstance(own, dict) else {}
         if _is_library(kind.__module__):
-            held = vars(value).values() if isinstance(getattr(value, "__dict__", None), dict) else ()
-            return any([self.changes(item, depth) for item in held if _is_callable_object(item)])
-        methods = [item for name, item in vars(kind).items() if name not in _MAKING]
-        functions = [item for item in methods if isinstance(item, types.FunctionType)]
-        return any([self.changes(item, depth) for item in (*functions, *getattr(value, "__dict__", {}).values())])
+            called = [item for item in held.values() if callable(item) and not isinstance(item, type)]
+            return any([self.changes(item, names, depth) for item in called])
+        wanted = names | _CALLED
+        methods = [item for base in kind.__mro__ for name, item in vars(base).items() if name in wanted]
+        functions = [item.fget if isinstance(item, property) else item for item in methods]
+        if any([self._in_function(f, (value,), depth) for f in functions if isinstance(f, types.FunctionType)]):
+            return True
+        return any([self.changes(item, wanted, depth) for name, item in held.items() if name in wanted])
 
 
-_MAKING = frozenset(("__init__", "__new__", "__init_subclass__", "__setattr__", "__post_init__"))
-
-
-def _is_callable_object(value: Any) -> bool:
-    return callable(value) and not isinstance(value, type)
+_CALLED = frozenset(("__call__", "forward", "__getitem__"))
+"""Methods that are called without being named."""
 
 
 def _is_library(name: str) -> bool:
     return name.partition(".")[0] in _LIBRARIES
-
-
-def _is_of_library(file: str) -> bool:
-    return file.startswith(PACKAGE)
 
 
 def _is_full(cell: Any) -> bool:
