@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.compile.lower_loops import LONG
 
 from .twins import Compiler, play, see
 
 STEPS = 11
-LONGER = 23
+LONGER = LONG + 6
+"""Loops as long as this have all their steps compute in the same memory."""
 
 
 class World:
@@ -328,9 +330,9 @@ def branched_on_values(w: World) -> Any:
     return wg.scan(lambda c, x: (c + x if bool(x.sum() > 0) else c - x, None), w.state, w.inputs)[0]
 
 
-def _played(function: Function) -> Callable[[Compiler], Any]:
+def _played(function: Function, length: int) -> Callable[[Compiler], Any]:
     def scenario(c: Compiler) -> Any:
-        world = World()
+        world = World(length)
         compiled = c(lambda: function(world))
         return [see(compiled()) for _ in range(3)]
 
@@ -339,7 +341,12 @@ def _played(function: Function) -> Callable[[Compiler], Any]:
 
 @pytest.mark.parametrize("name", [*LOOPS, *STEP_BY_STEP])
 def test_loops_do_what_they_do_without_compilation(name: str) -> None:
-    play(_played({**LOOPS, **STEP_BY_STEP}[name]))
+    play(_played({**LOOPS, **STEP_BY_STEP}[name], STEPS))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_so_do_long_loops(name: str) -> None:
+    play(_played(LOOPS[name], LONGER))
 
 
 def _operations(function: Function, length: int) -> int:

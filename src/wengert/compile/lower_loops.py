@@ -19,6 +19,9 @@ from .lower_layout import Layouts
 from .plan import Part
 from .simplify import simplify
 
+LONG = 64
+"""Of loops of more steps, all steps compute in the same memory: it is not worth planning for each."""
+
 
 class Rolled(NamedTuple):
     """Stands for the kernel of a step that is a whole loop.
@@ -96,6 +99,7 @@ class LoopWriter:
         self.layouts = layouts
         self.move = move
         self.parts: dict[Value, Part] = {}
+        self.own: dict[Any, Value] = {}
 
     def written_out(self, steps: Sequence[Step]) -> list[Step]:
         """Return steps in which each loop stands as the steps that it takes."""
@@ -115,6 +119,7 @@ class LoopWriter:
         body: Graph = loop.program.graph
         spots = [self._spot_of(operand) for operand in loop.equation.inputs]
         carried = spots[form.shared : form.shared + form.carried]
+        self.own: dict[Any, Value] = {}
         steps: list[Step] = []
         for i, out in enumerate(loop.equation.outputs[: form.carried]):
             if form.histories[i]:
@@ -128,7 +133,7 @@ class LoopWriter:
             into = self._made_by(loop, number, place)
             known = dict(zip(body.inputs, [*spots[: form.shared], *carried, *reads]))
             known.update(zip(body.outputs, into))
-            steps.extend(self._placed(loop.program, known))
+            steps.extend(self._placed(loop.program, known, form.length > LONG))
             carried = into[: form.carried]
         return steps
 
@@ -148,16 +153,27 @@ class LoopWriter:
                 made.append(Spot(out, place * value.size))
             elif form.histories[i]:
                 made.append(Spot(out, (place + (0 if form.reverse else 1)) * value.size))
+            elif number == form.length - 1:
+                made.append(Spot(out, 0))
             else:
-                made.append(Spot(out if number == form.length - 1 else Value(value.shape, value.dtype), 0))
+                made.append(Spot(self._memory(value, form.length > LONG, number % 2), 0))
         return made
 
-    def _placed(self, program: Any, known: dict[Value, Spot]) -> list[Step]:
+    def _memory(self, like: Value, is_shared: bool, turn: int = 0) -> Value:
+        """Return an array for what a step makes; one for all steps, or for every other one, if it is shared."""
+        if not is_shared:
+            return Value(like.shape, like.dtype)
+        known = self.own.get((like, turn))
+        if known is None:
+            known = self.own[like, turn] = Value(like.shape, like.dtype)
+        return known
+
+    def _placed(self, program: Any, known: dict[Value, Spot], is_shared: bool) -> list[Step]:
         """Return the steps of a body on the arrays of one step; what nobody else knows is its own."""
         for step in program.steps:
             for value in (*step.memory, *step.writes, *step.reads):
                 if value not in known:
-                    known[value] = Spot(value if value.constant is not None else Value(value.shape, value.dtype), 0)
+                    known[value] = Spot(value if value.constant is not None else self._memory(value, is_shared), 0)
         for value, part in program.parts.items():
             if value in known and part.whole in known:
                 whole = known[part.whole]
