@@ -17,7 +17,8 @@ from ..core.tape import PACKAGE
 _STORES = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
 _CHANGING = frozenset(
     """append appendleft extend insert pop popitem popleft clear remove discard update setdefault next send print
-    write writelines open input setattr delattr step backward item tolist numpy""".split()
+    write writelines open input setattr delattr step backward item tolist numpy random seed shuffle choice
+    register_hook register_prehook retain_grad requires_grad_""".split()
 )
 """Who names one of these may do something that each step has to do."""
 _CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
