@@ -21,8 +21,9 @@ from tests.compile.window_samples import (
 from wengert.backend import convolution as eager
 from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.convolution_product import After
-from wengert.compile.llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for
+from wengert.compile.llvm.convolution_steps import Steps, fused_convolution, steps_for
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
+from wengert.compile.llvm.recipes import Recipe
 from wengert.compile.nests import Access, Counter, Store
 from wengert.compile.scalar_ir import INT64, apply, input_scalar
 

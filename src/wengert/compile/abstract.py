@@ -211,7 +211,9 @@ def _contract_pair(kinds: list[Kind], params: Params) -> Kind | None:
     terms, _, for_out = params["subscripts"].partition("->")
     extents: dict[str, int] = {}
     for letters, (shape, _) in zip(terms.split(","), kinds):
-        for letter, extent in zip(letters, shape, strict=True):
+        if len(letters) != len(shape):
+            return None
+        for letter, extent in zip(letters, shape):
             if extents.setdefault(letter, extent) != extent:
                 return None
     return tuple([extents[letter] for letter in for_out]), _promoted(kinds)

@@ -379,13 +379,16 @@ class Entrance(Trace, capturing.Capture):
     # ------------------------------------------------------------------ steps that stand for all of a loop
 
     @contextmanager
-    def rolled(self) -> Generator[None]:
-        """Let what is done in a `with` block stand for every step of a loop."""
+    def rolled(self) -> Generator[list[Any]]:
+        """Let what is done in a `with` block stand for every step of a loop; gives a list of what was not guarded."""
         self._rolled.append(len(self._made))
+        outside, unguarded = self._unguarded, []
+        self._unguarded = unguarded
         try:
-            yield
+            yield unguarded
         finally:
             self._rolled.pop()
+            self._unguarded = outside
 
     def only_step_by_step(self) -> None:
         """Refuse to let a step that does something now stand for others."""
@@ -411,11 +414,6 @@ class Entrance(Trace, capturing.Capture):
         value = builder.call(name, *operands, **params)
         self.append(builder.equations[0])
         return value
-
-    def exchange_unguarded(self, unguarded: list[list[Value] | None]) -> list[list[Value] | None]:
-        """Put another list in place of that of factors whose products were not guarded; return that one."""
-        before, self._unguarded = self._unguarded, unguarded
-        return before
 
     def _brought(self, tensor: Any) -> Brought | None:
         if type(tensor) is not boxing.Tracer:

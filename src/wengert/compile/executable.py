@@ -17,12 +17,12 @@ from .graph import Graph, Value, type_of
 from .homes import Homed, with_homes
 from .interpret import computed, interpret
 from .kernels import Job, Kernel, Place
-from .llvm.convolution_steps import Recipe
 from .llvm.effort import PATIENCE, SMALL, least, longer_for, negligible
 from .llvm.machine import Machine
 from .llvm.nests import nest_kernel
 from .llvm.products import Product, product_kernel
 from .llvm.program import Addresses, NativeProgram, begin
+from .llvm.recipes import Recipe
 from .llvm.target import available_cores
 from .lower import Step
 from .lower_layout import Layout

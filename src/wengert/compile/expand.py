@@ -15,7 +15,7 @@ import numpy as np
 
 from . import expand_regions
 from .expand_builder import Builder
-from .graph import Equation, Graph, Operand, Value
+from .graph import Equation, Graph, Operand, Value, replaced_in
 
 Axes = tuple[int, ...]
 Expansion = Callable[..., "Value | None"]
@@ -35,7 +35,7 @@ def expand(graph: Graph) -> Graph:
         equation = pending.pop()
         inputs = equation.inputs
         if replaced:
-            inputs = tuple([replaced.get(o, o) if type(o) is Value else o for o in inputs])
+            inputs = replaced_in(inputs, replaced)
         expansion = EXPANSIONS.get(equation.primitive.name)
         if expansion is not None:
             made = expansion_of(expansion, equation, inputs)
@@ -47,7 +47,7 @@ def expand(graph: Graph) -> Graph:
     resolved = _resolved(replaced)
     for equation in equations:
         if not resolved.keys().isdisjoint(equation.inputs):
-            equation.inputs = tuple([resolved.get(o, o) if type(o) is Value else o for o in equation.inputs])
+            equation.inputs = replaced_in(equation.inputs, resolved)
     outputs = [resolved.get(value, value) for value in graph.outputs]
     return Graph(graph.name, graph.inputs, equations, outputs, graph.homes)
 

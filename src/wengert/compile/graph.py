@@ -6,7 +6,7 @@ library's primitives to Values and Python numbers. Equations stand in an order i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -153,6 +153,11 @@ class Graph:
             for value, home in zip(self.outputs, self.homes)
         )
         return "\n".join([f"{self.name}({head}):", *lines, f"    return {ends}"])
+
+
+def replaced_in(operands: Iterable[Operand], others: Mapping[Value, Operand]) -> tuple[Operand, ...]:
+    """Return operands with others in the place of some."""
+    return tuple([others.get(o, o) if type(o) is Value else o for o in operands])
 
 
 def type_of(value: Value) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.primitive import OPAQUE, Primitive
 from ..typing import Shape
 from .expand_builder import Builder
-from .graph import Equation, Graph, Operand, Value
+from .graph import Equation, Graph, Operand, Value, replaced_in
 from .interpret import interpret
 
 
@@ -160,18 +160,16 @@ def _named(builder: Builder, name: str, operands: Sequence[Operand], params: dic
 
 def _inlined(builder: Builder, body: Graph, operands: Sequence[Operand], note: Note | None) -> list[Operand]:
     """Append the equations of a body on other operands; return its outputs."""
-    known: dict[Any, Operand] = dict(zip(body.inputs, operands))
+    known: dict[Value, Operand] = dict(zip(body.inputs, operands))
     for equation in body.equations:
         outs = tuple([Value(value.shape, value.dtype, where=value.where) for value in equation.outputs])
-        inputs = tuple(
-            [known.get(operand, operand) if type(operand) is Value else operand for operand in equation.inputs]
-        )
+        inputs = replaced_in(equation.inputs, known)
         builder.equations.append(Equation(equation.primitive, inputs, equation.params, outs))
         known.update(zip(equation.outputs, outs))
         if note is not None:
             for value, out in zip(equation.outputs, outs):
                 note(value, out)
-    return [known.get(value, value) for value in body.outputs]
+    return list(replaced_in(body.outputs, known))
 
 
 # ---------------------------------------------------------------------- less in a loop
@@ -218,35 +216,26 @@ def _without_histories(graph: Graph) -> Graph:
         elif ends and equation.inputs and equation.inputs[0] in ends:
             continue
         equations.append(equation)
-    return with_other_values(Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes), replaced)
+    return _with_other_values(Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes), replaced)
 
 
 def _emitting_once(graph: Graph) -> Graph:
     """Return a graph whose loops emit nothing twice."""
     replaced: dict[Value, Value] = {}
-    equations: list[Equation] = []
-    for equation in graph.equations:
-        if is_loop(equation):
-            form: Form = equation.params["form"]
-            first: dict[Value, Value] = {}
-            for value, out in zip(form.body.outputs[form.carried :], equation.outputs[form.carried :]):
-                if first.setdefault(value, out) is not out:
-                    replaced[out] = first[value]
-        equations.append(equation)
-    return with_other_values(Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes), replaced)
+    for equation in filter(is_loop, graph.equations):
+        form: Form = equation.params["form"]
+        first: dict[Value, Value] = {}
+        for value, out in zip(form.body.outputs[form.carried :], equation.outputs[form.carried :]):
+            if first.setdefault(value, out) is not out:
+                replaced[out] = first[value]
+    return _with_other_values(graph, replaced)
 
 
-def with_other_values(graph: Graph, replaced: dict[Value, Value]) -> Graph:
+def _with_other_values(graph: Graph, replaced: dict[Value, Value]) -> Graph:
     """Return a graph that uses other values in the place of some."""
     if not replaced:
         return graph
-    known: dict[Any, Any] = replaced
-    equations = [
-        Equation(
-            e.primitive, tuple([known.get(o, o) if type(o) is Value else o for o in e.inputs]), e.params, e.outputs
-        )
-        for e in graph.equations
-    ]
+    equations = [Equation(e.primitive, replaced_in(e.inputs, replaced), e.params, e.outputs) for e in graph.equations]
     return Graph(graph.name, graph.inputs, equations, [replaced.get(v, v) for v in graph.outputs], graph.homes)
 
 
@@ -265,7 +254,7 @@ def _lean(equation: Equation, needed: set[Any]) -> Equation:
         kept = more
     inputs = [i for i, value in enumerate(body.inputs) if value in used]
     places = [i for i in range(form.carried) if i in kept]
-    # What is carried and not read by any step, but wanted in the end, is still an input: where there is no step.
+    # What is carried is an input even where no step reads it: inputs and outputs are told apart by their places.
     inputs = sorted({*inputs, *[form.shared + i for i in places]})
     made = Graph(body.name, [body.inputs[i] for i in inputs], lean(less).equations, less.outputs)
     lesser = form._replace(
@@ -300,4 +289,15 @@ def free_values(equations: Iterable[Equation], outputs: Iterable[Value] = ()) ->
     return list(free)
 
 
-__all__ = ["LOOP", "Form", "end_of", "free_values", "is_loop", "lean", "loop_equation", "stacked_shape", "unrolled"]
+__all__ = [
+    "LOOP",
+    "Form",
+    "end_of",
+    "free_values",
+    "is_loop",
+    "lean",
+    "loop_equation",
+    "stacked_shape",
+    "unrolled",
+    "with_bodies",
+]

@@ -7,8 +7,8 @@ import numpy as np
 from .fuse import Fusion
 from .fuse_groups import Group
 from .graph import Value
-from .llvm.convolution_steps import Recipe
 from .llvm.finite import finite_kernel
+from .llvm.recipes import Recipe
 from .lower import Step
 from .lower_index import strides_of
 from .lower_layout import Layouts

@@ -119,7 +119,8 @@ class LoopWriter:
         body: Graph = loop.program.graph
         spots = [self._spot_of(operand) for operand in loop.equation.inputs]
         carried = spots[form.shared : form.shared + form.carried]
-        self.own: dict[Any, Value] = {}
+        self.own = {}
+        private = _private(loop.program)
         steps: list[Step] = []
         for i, out in enumerate(loop.equation.outputs[: form.carried]):
             if form.histories[i]:
@@ -133,7 +134,8 @@ class LoopWriter:
             into = self._made_by(loop, number, place)
             known = dict(zip(body.inputs, [*spots[: form.shared], *carried, *reads]))
             known.update(zip(body.outputs, into))
-            steps.extend(self._placed(loop.program, known, form.length > LONG))
+            known.update({value: Spot(self._memory(value, form.length > LONG), 0) for value in private})
+            steps.extend(self._placed(loop.program, known))
             carried = into[: form.carried]
         return steps
 
@@ -168,12 +170,8 @@ class LoopWriter:
             known = self.own[like, turn] = Value(like.shape, like.dtype)
         return known
 
-    def _placed(self, program: Any, known: dict[Value, Spot], is_shared: bool) -> list[Step]:
-        """Return the steps of a body on the arrays of one step; what nobody else knows is its own."""
-        for step in program.steps:
-            for value in (*step.memory, *step.writes, *step.reads):
-                if value not in known:
-                    known[value] = Spot(value if value.constant is not None else self._memory(value, is_shared), 0)
+    def _placed(self, program: Any, known: dict[Value, Spot]) -> list[Step]:
+        """Return the steps of a body on the arrays of one step."""
         for value, part in program.parts.items():
             if value in known and part.whole in known:
                 whole = known[part.whole]
@@ -184,20 +182,32 @@ class LoopWriter:
 
 def _moved(step: Step, spots: dict[Value, Spot]) -> Step:
     """Return a step on other arrays."""
-    found = [spots[value] for value in step.memory]
+    found = [_spot_in(spots, value) for value in step.memory]
     offsets = tuple([spot.offset + more for spot, more in zip(found, step.offsets or (0,) * len(found))])
     pairs = [
-        (spots[out].base, spots[value].base)
+        (spots[out].base, _spot_in(spots, value).base)
         for out, value in step.in_place
-        if _is_whole(spots[out], out) and _is_whole(spots[value], value)
+        if _is_whole(spots[out], out) and _is_whole(_spot_in(spots, value), value)
     ]
     return step._replace(
         memory=tuple([spot.base for spot in found]),
-        reads=frozenset([spots[value].base for value in step.reads]),
+        reads=frozenset([_spot_in(spots, value).base for value in step.reads]),
         writes=tuple([spots[value].base for value in step.writes]),
         in_place=tuple(pairs),
         offsets=offsets,
     )
+
+
+def _spot_in(spots: dict[Value, Spot], value: Value) -> Spot:
+    """Return where an array is; constants are where they are in all steps."""
+    return spots[value] if value.constant is None else Spot(value, 0)
+
+
+def _private(program: Any) -> list[Value]:
+    """Return the arrays that the steps of a body have for themselves."""
+    graph: Graph = program.graph
+    used = dict.fromkeys([v for step in program.steps for v in (*step.memory, *step.writes, *step.reads)])
+    return [v for v in used if v.constant is None and v not in graph.inputs and v not in graph.outputs]
 
 
 def _is_whole(spot: Spot, value: Value) -> bool:

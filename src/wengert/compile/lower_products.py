@@ -11,9 +11,10 @@ from .fuse_roots import root_scalar
 from .fuse_storage import WINDOWS
 from .graph import Equation, Value
 from .llvm.convolution_product import After
-from .llvm.convolution_steps import Recipe, Steps, fused_convolution, steps_for
+from .llvm.convolution_steps import Steps, fused_convolution, steps_for
 from .llvm.products import Product
 from .llvm.products_layout import gains_by_rounding
+from .llvm.recipes import Recipe
 from .lower import NestElements, Step, Writer
 from .lower_elements import MustStore
 from .lower_index import Affine, Map, NeedsSplit

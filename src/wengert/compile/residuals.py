@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .graph import Equation, Value
+from .lower_layout import VIEWERS
 
-VIEWS = frozenset(("stretch", "reshape_to", "permute", "reverse", "index"))
-"""Operations that only look at an array in another way."""
-CHEAP = VIEWS | {"cast", "take_slices"}
+CHEAP = frozenset((*VIEWERS, "cast", "take_slices"))
 """Operations that a sweep rather does again than have their results kept."""
 
 
@@ -34,4 +33,4 @@ def parted(
     return list(kept), [*[equation for equation in forward if equation in again], *backward]
 
 
-__all__ = ["VIEWS", "parted"]
+__all__ = ["parted"]

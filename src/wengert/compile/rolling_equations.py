@@ -9,7 +9,7 @@ import numpy as np
 
 from .graph import Equation, Value
 from .loops import Form
-from .residuals import VIEWS
+from .lower_layout import VIEWERS
 
 
 def alike(one: Sequence[Equation], other: Sequence[Equation], pairs: Iterable[tuple[Value, Value]]) -> bool:
@@ -83,7 +83,7 @@ def split(equations: Sequence[Equation], varying: Collection[Value]) -> tuple[li
     used = {value for equation in others for value in equation.values()}
     views: list[Equation] = []
     for equation in reversed(fixed):
-        if equation.primitive.name in VIEWS and not used.isdisjoint(equation.outputs):
+        if equation.primitive.name in VIEWERS and not used.isdisjoint(equation.outputs):
             views.append(equation)
             used.update(equation.values())
     return fixed, [*reversed(views), *others]

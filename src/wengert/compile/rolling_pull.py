@@ -68,12 +68,14 @@ class Rolled:
         trace = self.trace
         begin = len(trace.equations)
         sweep = _Sweep(self, wanted, bars)
-        with trace.rolled():
+        with trace.rolled() as unguarded:
             try:
                 sweep.run(masked)
             finally:
                 equations = trace.equations[begin:]
                 del trace.equations[begin:]
+        if unguarded:
+            trace.guard_was_left_out(None)
         return sweep.written(equations)
 
     def stack_of(self, value: Value) -> Value:
@@ -146,7 +148,6 @@ class _Sweep:
         self.read: dict[int, Value] = {}
         self.sums: dict[int, tuple[Value, Value]] = {}
         self.emitted: dict[int, Value] = {}
-        self.is_unguarded = False
 
     def _seed(self, tensor: Any) -> Value:
         value = Value(tensor.shape, tensor.dtype)
@@ -164,12 +165,11 @@ class _Sweep:
         self.read = {i: seed for i, seed in seeds.items() if i >= count}
         targets = [*trial.nodes, *trial.proxies]
         masked = masked or any([node.primitive.masks for node in trial.met])
-        before, unguarded = set_recording(False), trace.exchange_unguarded([])
+        before = set_recording(False)
         try:
             found = swept_between(self.seeds, targets, (), retain=True, traced=True, masked=masked)
         finally:
             set_recording(before)
-            self.is_unguarded = bool(trace.exchange_unguarded(unguarded))
         for i, node in enumerate(trial.nodes):
             bar = None if node is None else found.get(node)
             if i < count and node is not None:
@@ -194,8 +194,6 @@ class _Sweep:
     def written(self, equations: Sequence[Equation]) -> tuple[Any, ...]:
         """Write the loop of the sweep down; return the cotangents that it ends with."""
         rolled, trace = self.rolled, self.trace
-        if self.is_unguarded:
-            trace.guard_was_left_out(None)
         carried = {**self.carried, **self.sums}
         ends = [*[out for _, out in carried.values()], *self.emitted.values()]
         if not ends:

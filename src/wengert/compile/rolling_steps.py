@@ -23,7 +23,7 @@ _CHANGING = frozenset(
 """Who names one of these may do something that each step has to do."""
 _CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
 _DEPTH = 6
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0])) - {"__main__"}
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0]))
 
 
 class Unrollable(BaseException):

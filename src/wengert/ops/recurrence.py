@@ -204,14 +204,15 @@ def lstm_states(driven: ArrayLike, h: ArrayLike, c: ArrayLike, weight: ArrayLike
     if _is_one_operation(steps, outputs, cells, recurrent):
         states = bind(lstm_sequence_states.primitive, (steps, outputs, cells, recurrent))
         return states[0], states[1]
+    state = [outputs, cells]
     if capturing.engaged and (capture := capturing.current()) is not None:
-        rolled = capture.steps(partial(_follow, recurrent), [outputs, cells], [steps], "lstm_states")
+        rolled = capture.steps(partial(_follow, recurrent), state, [steps], "lstm_states")
         if rolled is not None:
             return tuple(rolled[1])
-    found: list[tuple[Any, Any]] = []
+    found: list[list[Any]] = []
     for step in range(len(steps)):
-        outputs, cells = lstm_step(steps[step] + linear(outputs, recurrent), cells)
-        found.append((outputs, cells))
+        state, _ = _follow(recurrent, state, [steps[step]])
+        found.append(state)
     return stack([h for h, _ in found]), stack([c for _, c in found])
 
 

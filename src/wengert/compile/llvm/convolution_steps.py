@@ -26,6 +26,7 @@ from .pooling import (
     sum_pool_kernel,
     sum_pool_transpose_kernel,
 )
+from .recipes import Recipe
 
 POOLING: dict[str, Callable[[Pooling, Machine], Kernel]] = {
     "max_pool": max_pool_kernel,
@@ -34,17 +35,6 @@ POOLING: dict[str, Callable[[Pooling, Machine], Kernel]] = {
     "sum_pool": sum_pool_kernel,
     "sum_pool_transpose": sum_pool_transpose_kernel,
 }
-
-
-class Recipe(NamedTuple):
-    """A kernel that is still to be made for a machine; equal recipes make equal kernels."""
-
-    make: Callable[..., Kernel]
-    arguments: tuple[Any, ...]
-
-    def kernel(self, machine: Machine) -> Kernel:
-        """Return the kernel."""
-        return self.make(*self.arguments, machine)
 
 
 class Steps(NamedTuple):
