@@ -120,9 +120,9 @@ def _error_function(z: Any) -> Any:
 
 
 def _scaled_complement(q: Any) -> Any:
-    """(1 + 2x) exp(x^2) erfc(x) where q = (x - 2) / (x + 2)."""
+    """(x + 2) exp(x^2) erfc(x) where q = (x - 2) / (x + 2)."""
     x = 2 * (1 + q) / (1 - q)
-    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+    return (x + 2) * mp.exp(x * x) * mp.erfc(x)
 
 
 def _relative(q: Any) -> Any:
@@ -149,8 +149,8 @@ FITS: dict[str, Fit] = {
     "hyperbolic tangent": Fit(_hyperbolic_tangent, 0, "0.3907", lambda z: z, dict(float32=5)),
     "log complement": Fit(_log_complement, "0.5", 4, lambda x: mp.erfc(x) / mp.erf(x), dict(float32=8)),
     "cube root": Fit(mp.cbrt, 1, 8, lambda m: 1 / mp.cbrt(m), dict(float64=4)),
-    "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=24)),
-    "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=11)),
+    "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=23)),
+    "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=10)),
 }
 
 

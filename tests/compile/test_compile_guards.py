@@ -9,6 +9,9 @@ import pytest
 
 import wengert as wg
 
+# Of a product with infinite factors, some BLAS libraries tell NumPy that it was invalid.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
+
 KEPT = np.array([True, True, False])
 FINITE = np.ones((3, 2))
 SPOILT = np.array([[1.0, 1.0], [1.0, 1.0], [np.inf, np.nan]])

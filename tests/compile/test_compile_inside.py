@@ -16,6 +16,7 @@ from tests.compile.twins import Compiler, play, see
 from tests.transforms import test_zoo
 from tests.transforms.zoo import FACES, OPERATORS, ZOO, Operator, W, direction_of
 from wengert.compile.backends import CompileWarning
+from wengert.core import boxing
 from wengert.core.pytree import flatten
 from wengert.core.tracing import open_traces
 from wengert.errors import MappedValueError
@@ -70,6 +71,37 @@ def test_what_is_closed_over_sees_through_every_pair(pair: tuple[Operator, ...])
     )
     got = slope(stacked, [operator.apply for operator in pair])
     demand_close("closed_over", "the derivative by W", got, wanted, rounding(np.float64, size))
+
+
+def test_a_first_call_inside_of_a_checkpoint_can_be_differentiated_twice() -> None:
+    w = wg.tensor(2.0, requires_grad=True)
+    compiled = wg.compile(lambda x: x**3 * w)
+    x = wg.tensor(3.0)
+    with wg.GradientTape() as outer:
+        outer.watch(x)
+        with wg.GradientTape() as tape:
+            tape.watch(x)
+            y = wg.checkpoint(compiled)(x)
+        slope = tape.gradient(y, x)
+    assert [bar.item() for bar in outer.gradient(slope, [x, w])] == [36.0, 27.0]
+
+
+def test_what_packs_residuals_around_a_call_sees_nothing_of_its_capture() -> None:
+    w = wg.tensor(2.0, requires_grad=True)
+    compiled = wg.compile(lambda x: (wg.exp(x) * w).sum())
+    seen: list[Any] = []
+
+    def pack(residual: Any) -> Any:
+        seen.append(type(residual))
+        return residual
+
+    for _ in range(3):
+        x = wg.tensor([0.0, 1.0], dtype=wg.float64, requires_grad=True)
+        with wg.saved_residuals_hooks(pack, lambda residual: residual):
+            y = compiled(x)
+        y.backward()
+        np.testing.assert_allclose(x.grad.numpy(), 2 * np.exp([0.0, 1.0]), rtol=4 * np.finfo(np.float64).eps)
+    assert boxing.Tracer not in seen
 
 
 X = wg.tensor([0.1, -0.4, 0.7], dtype=wg.float64)

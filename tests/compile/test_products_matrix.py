@@ -172,7 +172,7 @@ def test_code_for_a_processor_with_tiles(rows: int, vectors: int, effort: int) -
     text = machine.emit_assembly(parsed)
     instructions = (-(-rows // 16)) * vectors
     assert text.count("tdpbf16ps") == instructions == text.count("tilestored") == text.count("tilezero")
-    assert text.count("ldtilecfg") == 1 == text.count("tilerelease")
+    assert "ldtilecfg" not in text, "registers are configured for units, which takes long"
 
 
 def test_a_whole_kernel_compiles_for_a_processor_with_tiles() -> None:
@@ -182,7 +182,9 @@ def test_a_whole_kernel_compiles_for_a_processor_with_tiles() -> None:
     machine = llvm.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu="sapphirerapids", opt=1)
     parsed = llvm.parse_assembly(f'target triple = "x86_64-unknown-linux-gnu"\n{module.source}')
     parsed.verify()
-    assert "tdpbf16ps" in machine.emit_assembly(parsed)
+    text = machine.emit_assembly(parsed)
+    assert "tdpbf16ps" in text and text.count("tilerelease") == 1
+    assert text.count("ldtilecfg") == 2, "rows are cut into 24 and 23"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from ..core.recording import set_recording
 from ..core.tape import location, user_frame
 from ..core.tracing import calling_frame
 from ..core.vspace import densify
+from ..declare import packing
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Params
 from .abstract import kind_of
@@ -296,10 +297,13 @@ class CaptureTrace(Entrance):
     # ------------------------------------------------------------------ how it ends
 
     def run(self, function: Callable[[], Any]) -> Any:
-        """Run a function in the capture; where it fails, everything is put back to what it was."""
+        """Run a function in the capture; where it fails, everything is put back to what it was.
+
+        What packs residuals around the call packs those of the call: of its operations there are none afterwards.
+        """
         capturing.begin(self)
         try:
-            with self:
+            with packing.suspended(), self:
                 return function()
         except BaseException:
             capture = capturing.suspend()

@@ -13,7 +13,8 @@ The functions that record set a Node's primitive and inputs before what it saves
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -147,6 +148,19 @@ def leave() -> None:
         _count(-1)
 
 
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Let nothing be packed in a block but by Packers of its own."""
+    if packer_in_force() is None:
+        yield
+        return
+    enter(None)
+    try:
+        yield
+    finally:
+        leave()
+
+
 def _count(change: int) -> None:
     """Note how many blocks there are in all threads; the first makes every recorder make PackedNodes."""
     global _entered
@@ -167,5 +181,6 @@ __all__ = [
     "leave",
     "map_arrays",
     "packer_in_force",
+    "suspended",
     "without_spares",
 ]

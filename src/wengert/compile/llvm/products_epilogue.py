@@ -105,6 +105,35 @@ def write_rows(
             _store(code, epilogue, store, values, bases[store.target], place)
 
 
+def walked(epilogue: Epilogue) -> list[Access]:
+    """Return what an epilogue reads and writes in rows of elements that follow each other."""
+    accesses = dict.fromkeys([*epilogue.inputs.values(), *[store.target for store in epilogue.stores]])
+    return [
+        access
+        for access in accesses
+        if isinstance(access, Access) and access.strides[-1] == 1 and access.strides[-2] != 0
+    ]
+
+
+def write_prefetches(
+    code: Code, epilogue: Epilogue, accesses: list[Access], corner: Corner, rows: str | int, columns: int
+) -> None:
+    """Write prefetches of what an epilogue will read and write of some rows and columns.
+
+    A tile touches a few lines in many rows, more than a processor follows by itself; while others are computed they
+    can arrive. What lies beyond the end is not fetched, and harms nothing.
+    """
+    written = {store.target for store in epilogue.stores}
+    for access in accesses:
+        kind = STORED[epilogue.operands[access.operand]]
+        base = _address(code, epilogue, access, corner)
+        with code.loop(0, rows) as row:
+            for column in range(0, columns, 64 // SIZES[kind]):
+                at = code.element(kind, base, (row, access.strides[-2]), (column, 1))
+                given = [("ptr", at), ("i32", str(int(access in written))), ("i32", "3"), ("i32", "1")]
+                code.call("prefetch.p0", "void", given)
+
+
 def _uniform(source: Access | Counter | None, corner: Corner) -> bool:
     """Return whether an input is the same in all rows of a tile."""
     if isinstance(source, Counter):

@@ -17,9 +17,9 @@ SIDE = 16
 """Rows of a tile register, and elements of four bytes in a row."""
 STEPS = 2 * SIDE
 """Steps of k that one instruction does."""
-_PIECE = 4
-"""Rows that are turned over together."""
 _MEMORY_ROW = 64
+_SUMS, _LEFT, _RIGHT = ((0, 1), (2, 3)), (4, 5), (6, 7)
+"""Registers of the sums of each row and column of tiles, and of both factors."""
 
 
 def padded_pairs(depth: int) -> int:
@@ -30,6 +30,8 @@ def padded_pairs(depth: int) -> int:
 def matrix_function(name: str, rows: int, vectors: int, packed: int, pitch: int) -> tuple[list[str], Code]:
     """Return the code of `void name(ARGUMENTS)`, which writes `rows` rows of one or two vectors of the product.
 
+    The registers must be configured for these rows.
+
     Args:
         name: its symbol.
         rows: up to 32.
@@ -38,48 +40,55 @@ def matrix_function(name: str, rows: int, vectors: int, packed: int, pitch: int)
         pitch: elements from one pair to the next in the packed right factor.
     """
     code = Code()
-    heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
-    sums = [(row, column) for row in range(len(heights)) for column in range(vectors)]
-    left_first = len(sums)
-    right_first = left_first + len(heights)
-    used = [heights[row] for row, _ in sums] + heights + [SIDE] * vectors
-    _configure(code, used)
-    for number, _ in enumerate(sums):
-        code.call("x86.tilezero", "void", [("i8", str(number))])
+    down, across = range(-(-rows // SIDE)), range(vectors)
+    for row in down:
+        for column in across:
+            code.call("x86.tilezero", "void", _registers(_SUMS[row][column]))
     with code.loop(0, "%depth", SIDE) as k:
-        for row in range(len(heights)):
+        for row in down:
             at = code.element("i32", "%a", (row * SIDE, SIDE), (k, packed))
-            _load(code, left_first + row, at, SIDE)
-        for column in range(vectors):
+            _load(code, _LEFT[row], at, SIDE)
+        for column in across:
             at = code.element("i32", "%b", (k, pitch), (column, SIDE))
-            _load(code, right_first + column, at, pitch)
-        for number, (row, column) in enumerate(sums):
-            registers = number, left_first + row, right_first + column
-            code.call("x86.tdpbf16ps", "void", [("i8", str(register)) for register in registers])
+            _load(code, _RIGHT[column], at, pitch)
+        for row in down:
+            for column in across:
+                code.call("x86.tdpbf16ps", "void", _registers(_SUMS[row][column], _LEFT[row], _RIGHT[column]))
     bytes_apart = code.multiply("%stride", 4)
-    for number, (row, column) in enumerate(sums):
-        down = code.multiply("%stride", row * SIDE)
-        at = code.element("float", "%c", (down, 1), (column, SIDE))
-        given = [("i8", str(number)), ("ptr", at), ("i64", str(bytes_apart))]
-        code.call("x86.tilestored64", "void", given)
-    code.call("x86.tilerelease", "void", [])
+    for row in down:
+        for column in across:
+            at = code.element("float", "%c", (code.multiply("%stride", row * SIDE), 1), (column, SIDE))
+            given = [*_registers(_SUMS[row][column]), ("ptr", at), ("i64", str(bytes_apart))]
+            code.call("x86.tilestored64", "void", given)
     return code.function(f"define private void {name}({ARGUMENTS}) noinline nounwind"), code
 
 
-def _configure(code: Code, heights: list[int]) -> None:
-    """Write how many rows the tile registers have; rows are of 64 bytes."""
-    content = [0] * 64
+def configure(code: Code, rows: int) -> None:
+    """Write the configuration of the registers for tiles of so many rows: it takes as long as three steps of k."""
+    content = [0] * _MEMORY_ROW
     content[0] = 1
-    for register, height in enumerate(heights):
+    heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
+    used = {register: SIDE for register in _RIGHT}
+    for height, left, sums in zip(heights, _LEFT, _SUMS):
+        used |= dict.fromkeys((left, *sums), height)
+    for register, height in used.items():
         content[16 + 2 * register] = _MEMORY_ROW
         content[48 + register] = height
-    place = code.value("alloca <64 x i8>, align 64")
-    code.store("i8", 64, spelled("i8", content), place, align=64)
-    code.call("x86.ldtilecfg", "void", [("ptr", place)])
+    table = code.text.table("i8", [str(byte) for byte in content])
+    code.call("x86.ldtilecfg", "void", [("ptr", table)])
+
+
+def release(code: Code) -> None:
+    """Write that the registers are given back, so that a switch of threads need not save them."""
+    code.call("x86.tilerelease", "void", [])
+
+
+def _registers(*numbers: int) -> list[tuple[str, str]]:
+    return [("i8", str(number)) for number in numbers]
 
 
 def _load(code: Code, register: int, at: str, elements_apart: int) -> None:
-    given = [("i8", str(register)), ("ptr", at), ("i64", str(4 * elements_apart))]
+    given = [*_registers(register), ("ptr", at), ("i64", str(4 * elements_apart))]
     code.call("x86.tileloadd64", "void", given)
 
 
@@ -115,26 +124,31 @@ def _pack_along(code: Code, source: Source, rows: int) -> None:
 
 
 def _pack_across(code: Code, source: Source, rows: int) -> None:
-    """Write the packing of a matrix that is contiguous across k: four rows of 16 pairs are turned over at a time."""
+    """Write the packing of a matrix that is contiguous across k: blocks of 16 rows and 16 pairs are turned over.
+
+    Rows of memory are far apart: what is needed of them is read together.
+    """
     whole, rest = divmod(source.depth // 2, SIDE)
-    with code.loop(0, rows, _PIECE) as row:
-        begin = code.least(code.add("%first", code.least(row, rows - _PIECE)), source.extent - _PIECE)
-        read = code.element("float", "%from", (begin, 1))
+    blocks = []
+    for row in range(0, rows, SIDE):
+        begin = code.least(code.add("%first", min(row, rows - SIDE)), source.extent - SIDE)
         down = code.add(begin, code.value("sub nsw i64 0, %first"))
-        write = code.element("i32", "%to", (down, SIDE))
-        if whole:
-            with code.loop(0, whole * SIDE, SIDE) as k:
-                _turn(code, source, (read, write), k, SIDE, rows)
-        if rest:
-            _turn(code, source, (read, write), whole * SIDE, rest, rows)
+        blocks.append((code.element("float", "%from", (begin, 1)), code.element("i32", "%to", (down, SIDE))))
+    if whole:
+        with code.loop(0, whole * SIDE, SIDE) as k:
+            for places in blocks:
+                _turn(code, source, places, k, SIDE, rows)
+    if rest:
+        for places in blocks:
+            _turn(code, source, places, whole * SIDE, rest, rows)
 
 
 def _turn(code: Code, source: Source, places: tuple[str, str], first: str | int, count: int, rows: int) -> None:
-    """Write the packing of a block of four rows and 16 pairs, of which the first `count` are there."""
+    """Write the packing of a block of 16 rows and 16 pairs, of which the first `count` are there."""
     columns = ["zeroinitializer"] * SIDE
     for number in range(count):
         at = code.element("float", places[0], (code.add(first, number), 2 * source.step))
-        both = [code.load("float", _PIECE, code.element("float", at, (step, source.step))) for step in (0, 1)]
-        columns[number] = joined(code, source, _PIECE, both)
-    for row, packed in enumerate(turned(code, "i32", SIDE, columns, _PIECE)):
+        both = [code.load("float", SIDE, code.element("float", at, (step, source.step))) for step in (0, 1)]
+        columns[number] = joined(code, source, SIDE, both)
+    for row, packed in enumerate(turned(code, "i32", SIDE, columns, SIDE)):
         code.store("i32", SIDE, packed, code.element("i32", places[1], (row, SIDE), (first, rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -11,21 +12,21 @@ from ..nests import Access, Store
 from .machine import Machine
 from .products_code import SIZES, Code
 from .products_dots import dot_function
-from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
+from .products_epilogue import Corner, Epilogue, machine_stores, walked, write_prefetches, write_rows
 from .products_layout import Product
-from .products_matrix import matrix_function, pack_rows_function, padded_pairs
+from .products_matrix import configure, matrix_function, pack_rows_function, padded_pairs, release
 from .products_packing import MARGIN, Packed, Source, pack_function, packing
 from .products_plan import WORTHWHILE, Plan, Split
 from .products_tiles import Tile, tile_function
 from .spans import merged, span_of
-from .vectors import STORED, SYMBOL, TYPES
+from .vectors import SYMBOL, TYPES
 
 DEEP = 32
 """From so many steps of k on, a unit that only calls functions of tiles is compiled fast: it takes a quarter off the
 time to compile a product, and what is not spent in the tiles is too little to be measured."""
 
 
-FAR = 8
+FAR = 1
 """How many times as large as the second cache what an epilogue reads and writes is, to be fetched beforehand."""
 
 
@@ -151,7 +152,7 @@ class Generator:
         code.write(f"store ptr null, ptr {packed[0]}")
         code.write(f"store i64 -1, ptr {packed[1]}")
         epilogue = Epilogue(product.inputs, self.stores, product.operands, tuple(addresses))
-        with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
+        with self._registers(), code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
             stack, group, batch = self._decoded(unit, stacks, groups)
             tile = code.multiply(stack, plan.stack)
             row = _start(code, plan.rows, tile)
@@ -160,7 +161,26 @@ class Generator:
             at = _Unit(tuple(batch), tile, group, row, left, right)
             if plan.pack_right and not plan.long:
                 self._pack_right(at, packed)
+            if plan.form == "tiles" and len(plan.rows.sizes) > 1:
+                self._configure(tile)
             self._panels(at, epilogue)
+
+    @contextmanager
+    def _registers(self) -> Iterator[None]:
+        """Write what the processor's tile registers need before the first unit and after the last."""
+        if self.plan.form != "tiles":
+            yield
+            return
+        if len(self.plan.rows.sizes) == 1:
+            configure(self.code, self.height)
+        yield
+        release(self.code)
+
+    def _configure(self, tile: str | int) -> None:
+        """Write the configuration of the tile registers for a unit, where units differ in their rows."""
+        for height, relation in zip(self.plan.rows.sizes, ("slt", "sge"), strict=True):
+            with self.code.when(self.code.compare(tile, relation, self.plan.rows.longer)):
+                configure(self.code, height)
 
     def _decoded(self, unit: str, stacks: int, groups: int) -> tuple[str | int, str | int, list[str | int]]:
         """Return which stack of tiles, group of panels and batch a unit is."""
@@ -320,32 +340,15 @@ class Generator:
         self._calls(at, place.panel, given)
 
     def _fetch(self, place: _Place, epilogue: Epilogue) -> None:
-        """Write prefetches of what the epilogue of a tile works on, where that comes from memory.
-
-        A tile touches a few lines in many rows, more than a processor follows by itself; while k runs they can arrive.
-        """
-        product = self.product
-        written = {store.target for store in epilogue.stores}
-        far = [
-            access
-            for access in dict.fromkeys([*epilogue.inputs.values(), *written])
-            if isinstance(access, Access) and access.strides[-1] == 1 and access.strides[-2] != 0
-        ]
+        """Write prefetches of what the epilogue works on, where that comes from memory: of the panel after this one."""
+        product, plan = self.product, self.plan
+        far = walked(epilogue)
         elements = _count(product.batch) * product.m * product.n
         size = sum([elements * product.operands[access.operand].itemsize for access in far])
-        if place.through != "true" or size < FAR * self.machine.level2:
-            return
-        code = self.code
-        self.declarations["declare void @llvm.prefetch.p0(ptr, i32 immarg, i32 immarg, i32 immarg)"] = None
-        for access in far:
-            kind = STORED[product.operands[access.operand]]
-            terms = [(index, stride) for index, stride in zip(place.corner.indices, access.strides) if stride]
-            base = code.element(kind, epilogue.addresses[access.operand], (1, access.offset), *terms)
-            lanes = 64 // SIZES[kind]
-            with code.loop(0, place.rows) as row:
-                for column in range(0, self.width * self.lanes, lanes):
-                    at = code.element(kind, base, (row, access.strides[-2]), (column, 1))
-                    code.write(f"call void @llvm.prefetch.p0(ptr {at}, i32 {int(access in written)}, i32 3, i32 1)")
+        if place.through == "true" and size >= FAR * self.machine.level2:
+            ahead = self.width * self.lanes if plan.group > 1 else 0
+            corner = place.corner._replace(column=self.code.add(place.corner.column, ahead))
+            write_prefetches(self.code, epilogue, far, corner, place.rows, self.width * self.lanes)
 
     def _finish(self, place: _Place, epilogue: Epilogue) -> None:
         """Write the epilogue of a tile that is in scratch."""
