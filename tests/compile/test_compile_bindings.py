@@ -191,7 +191,7 @@ def test_a_hook_is_called_where_one_was_taken_away_before(name: str) -> None:
     for _ in range(4):
         compiled()
     (paths,) = compiled._paths.values()
-    assert paths[0].binding is not None
+    assert (paths[0].binding is None) == (version_offset() is None)  # a dict without hooks is watched, where it can be
     is_early = name == "register_hook"
     register((lambda gradient: gradient * 10.0) if is_early else (lambda tensor: tensor.grad.copy_(tensor.grad * 10.0)))
     compiled()

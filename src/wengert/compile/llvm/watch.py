@@ -103,7 +103,10 @@ def slot_offset(kind: type, name: str) -> int | None:
 
 
 _VERSIONED = ((3, 11), (3, 12))
-"""Versions of Python whose dicts are known to have a number that is new after each change (PEP 509, 699)."""
+"""Versions of Python whose dicts are known to have a number that is new after each change (PEP 509, 699).
+
+In 3.13 some changes of an object's attributes leave it as it is, which no trial of one object shows.
+"""
 
 
 @cache
@@ -232,7 +235,7 @@ class Watch:
 
         What lists and cells hold is kept alive, so that nothing else comes to be where it was.
         """
-        if version_offset() is None or not layouts_are_known():
+        if not layouts_are_known() or (version_offset() is None and any([isinstance(c, dict) for c in containers])):
             return False
         for held in containers:
             first = len(self._words)
