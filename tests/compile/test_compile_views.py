@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from tests.compile.view_programs import argument, program
+from wengert.compile import capture
 from wengert.compile.api import CompileWarning
 from wengert.compile.sources import CompileError
 
@@ -390,3 +392,43 @@ def test_views_of_a_copy_that_is_not_kept_are_refused_where_it_matters() -> None
     assert [one.item() for one in compiled(small)] == [one.item() for one in function(small)]
     with pytest.raises(wg.errors.GradientError, match="Keep the reshaped Tensor"):
         compiled(large)
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "eager": lambda f: f,
+    "grad": lambda f: lambda x: wg.value_and_grad(f)(x)[0],
+    "jvp": lambda f: lambda x: wg.jvp(f, (x,), (x,))[0],
+    "vmap": lambda f: lambda x: wg.vmap(f)(wg.stack([x, x]))[1],
+    "compiled": lambda f: wg.compile(f),
+    "compiled grad": lambda f: wg.compile(lambda x: wg.value_and_grad(f)(x)[0]),
+    "compiled jvp": lambda f: wg.compile(lambda x: wg.jvp(f, (x,), (x,))[0]),
+}
+
+
+@pytest.mark.parametrize("are_large", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_write_reaches_what_numpy_makes_a_view(way: str, are_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_MUCH", 1 if are_large else 1 << 30)
+    for seed in range(60):
+        given, written = argument(seed), program(seed)
+
+        def function(x: Any, written: Any = written) -> Any:
+            return written(x * 1.0)
+
+        want = function(np.stack([given, given])[1] if way == "vmap" else given)
+        got = WAYS[way](function)(wg.tensor(given)).item()
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12, err_msg=str(seed))
+
+
+def test_a_write_to_a_reshape_of_what_lies_turned() -> None:
+    def function(x: Any) -> Any:
+        turned = x.T * 2.0
+        flat = turned.T.reshape(-1)  # a view, since NumPy keeps the order of axes in what it computes
+        flat += 1.0
+        return turned.sum()
+
+    for size in (3, 100):  # of large arrays nothing is computed in a capture
+        x = wg.tensor(np.ones((size, size)))
+        for way in ("eager", "grad", "jvp", "vmap", "compiled"):
+            assert WAYS[way](function)(x).item() == 3.0 * size * size, way
+        assert wg.jvp(function, (x,), (x,))[1].item() == 2.0 * size * size

@@ -139,9 +139,20 @@ def used(use: str, program: Callable[..., Any], compiler: Callable[[Any], Any], 
     return lambda x, *rest, **k: wg.grad(lambda y: compiled(y, *rest, **k)[1])(x)
 
 
-def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> list[Any]:
-    """Run a program several times in a world of its own; return what is seen of every call, and at the end."""
+def play(
+    steps: list[Step],
+    seed: int,
+    compiler: Callable[[Any], Any],
+    jitter: Jitter | None = None,
+    stretched: set[tuple[int, int]] | None = None,
+) -> list[Any]:
+    """Run a program several times in a world of its own; return what is seen of every call, and at the end.
+
+    Results that are `stretched` are not written to; those that turn out to be are added.
+    """
     world = World(seed, compiler, jitter)
+    if stretched is not None:
+        world.stretched = stretched
     wg.random.seed(seed)
     choices = random.Random(-seed - 1)
     returned = [choices.randrange(100) for _ in range(2)]
@@ -151,12 +162,15 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: J
     for call in range(CALLS):
         arguments, keywords = world.arguments(call)
         # An array that is an argument is a Tensor inside of a compiled function.
-        given = as_tensors((arguments, keywords)) if compiler is as_it_is else (arguments, keywords)
+        lent: list[Any] = []
+        given = as_tensors((arguments, keywords), lent) if compiler is as_it_is else (arguments, keywords)
         with wg.no_grad() if call == CALLS - 1 else contextlib.nullcontext():
             try:
                 result = program(*given[0], **given[1])
-                outs = tensors_in(result)
-                held += outs
+                outs = tensors_in(result, lent)
+                # What is written to a view of an array that was given reaches the Tensor that stands for the array in
+                # eager code; a compiled function gives back the array itself.
+                held += [out for out in outs if id(out) not in map(id, lent)]
                 seen.append(see(*[out.detach() for out in outs]))
                 sweep(world, outs, call)
                 scope = world.scope
@@ -169,22 +183,28 @@ def play(steps: list[Step], seed: int, compiler: Callable[[Any], Any], jitter: J
     return seen
 
 
-def as_tensors(given: Any) -> Any:
-    """Return arguments with Tensors of their own in the place of arrays."""
+def as_tensors(given: Any, made: list[Any]) -> Any:
+    """Return arguments with Tensors of their own in the place of arrays; `made` is told of these."""
     if isinstance(given, dict):
-        return {key: as_tensors(value) for key, value in given.items()}
+        return {key: as_tensors(value, made) for key, value in given.items()}
     if isinstance(given, (list, tuple)):
-        return type(given)([as_tensors(value) for value in given])
-    return wg.asarray(given) if isinstance(given, np.ndarray) else given
+        return type(given)([as_tensors(value, made) for value in given])
+    if not isinstance(given, np.ndarray):
+        return given
+    made.append(wg.asarray(given))
+    return made[-1]
 
 
-def tensors_in(result: Any) -> list[Any]:
-    """Return the Tensors of a result, and one for each array: an array that is an argument is returned as it is."""
-    lent: dict[int, Any] = {}
+def tensors_in(result: Any, lent: list[Any]) -> list[Any]:
+    """Return the Tensors of a result, and one for each array (an argument, as it is); `lent` is told of those."""
+    stands: dict[int, Any] = {}
     found: list[Any] = []
     for out in flatten(result)[0]:
         if isinstance(out, np.ndarray):
-            found.append(lent.setdefault(id(out), wg.asarray(out)))
+            if id(out) not in stands:
+                stands[id(out)] = wg.asarray(out)
+                lent.append(stands[id(out)])
+            found.append(stands[id(out)])
         elif isinstance(out, wg.Tensor):
             found.append(out)
     return found
@@ -223,10 +243,11 @@ def outcome(steps: list[Step], seed: int) -> str:
     """Run a program both ways and compare; return "same", or in a word what else there is to say."""
     with warnings.catch_warnings(record=True) as warned, np.errstate(all="ignore"):
         warnings.simplefilter("always")
-        eager = play(steps, seed, as_it_is)
+        stretched: set[tuple[int, int]] = set()
+        eager = play(steps, seed, as_it_is, stretched=stretched)
         warned.clear()
         with captured_as_if_large() if seed % 3 == 2 else contextlib.nullcontext():
-            compiled = play(steps, seed, wg.compile)
+            compiled = play(steps, seed, wg.compile, stretched=stretched)
         given_up = any(["run as it is from now on" in str(warning.message) for warning in warned])
     ends = [ends_of(eager), ends_of(compiled)]
     count = min(len(eager) - bool(ends[0]), len(compiled) - bool(ends[1]))

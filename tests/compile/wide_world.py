@@ -7,7 +7,6 @@ are kept and looked at again at the end, and written to.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import types
 from collections.abc import Callable
@@ -62,11 +61,17 @@ class Scope:
 
 
 class World:
-    """A scope, how programs in it are called, and what happens to it between calls."""
+    """A scope, how programs in it are called, and what happens to it between calls.
+
+    Attributes:
+        stretched: results that could not be written to, since their elements share memory: the call, and which one.
+            Compiled code returns arrays of their own in the place of most of them.
+    """
 
     def __init__(self, seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> None:
         self.jitter = jitter
         self.held: list[Any] = []
+        self.stretched: set[tuple[int, int]] = set()
         self.choices = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         choose = self.choices.choice
@@ -261,13 +266,20 @@ class World:
         elif choice == 17:
             self.scope.buffers[2] = self.tensor(self.shape())
         else:
-            self._write_to_a_result(held)
+            self._write_to_a_result(call, held)
 
-    def _write_to_a_result(self, held: list[Any]) -> None:
+    def _write_to_a_result(self, call: int, held: list[Any]) -> None:
         results = [result for result in held if isinstance(result, wg.Tensor) and result.dtype.kind == "f"]
-        if results and self.writes_to_results:
-            with wg.no_grad(), contextlib.suppress(ValueError):  # what is stretched cannot be written to
-                results[self.choices.randrange(len(results))][...] = 0.125
+        if not results or not self.writes_to_results:
+            return
+        place = self.choices.randrange(len(results))
+        if (call, place) in self.stretched:
+            return
+        try:
+            with wg.no_grad():
+                results[place][...] = 0.125
+        except ValueError:
+            self.stretched.add((call, place))
 
 
 __all__ = ["Scope", "World"]

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import boxing
-from ..core.aliasing import family, settle, starts_with
+from ..core.aliasing import family, starts_with
+from ..core.doubts import farthest, settle
 from ..core.pytree import Structure, flatten
 from ..core.tape import Leaf, is_freed, location
 from ..core.tracing import leaked
@@ -78,7 +79,7 @@ def planned(trace: CaptureTrace, result: Any) -> Returned:
 
 def _settle_views(trace: CaptureTrace, leaves: Sequence[Any]) -> None:
     """Make sure that views are views where several leaves would share memory by it."""
-    bases = {id(leaf): family(leaf)[0] for leaf in leaves if type(leaf) is boxing.Tracer}
+    bases = {id(leaf): farthest(family(leaf)[0]) for leaf in leaves if type(leaf) is boxing.Tracer}
     counts = Counter(map(id, bases.values()))
     for base in {id(base): base for base in bases.values() if counts[id(base)] > 1}.values():
         settle(base)

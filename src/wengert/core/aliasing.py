@@ -70,14 +70,18 @@ class Viewed:
     Attributes:
         views: all of them, older ones first.
         has_roots: whether there may be roots among them.
+        doubtful: tracers that were taken for copies and may be views of this one, as it lies in memory.
+        perhaps: what this one is if it is such a view.
     """
 
-    __slots__ = ("has_roots", "limit", "views")
+    __slots__ = ("doubtful", "has_roots", "limit", "perhaps", "views")
 
     def __init__(self) -> None:
         self.views: list[Any] = []
         self.limit = 8
         self.has_roots = False
+        self.doubtful: list[Any] = []
+        self.perhaps: View | None = None
 
     def add(self, view: Any) -> None:
         """Register one more view."""
@@ -163,75 +167,51 @@ def register(view: Any, source: Any, primitive: Primitive, params: Params) -> No
     detached = primitive.kind == NONDIFFERENTIABLE
     if not detached:
         steps = (*steps, (primitive, params))
-        is_open = source is not base
-        if type(source) is boxing.Tracer and not view.shape:
-            is_open = True  # NumPy's y[0, 0] is a number, its y[0, 0, ...] a view
-        if type(base) is boxing.Tracer and may_copy(primitive):
-            is_open = is_open or base._state.example is not None
-        if is_open and _is_copy(source, base, steps):
-            return  # the source has memory of its own; NumPy would have copied here
-    root = None if detached else history(source)[0]
-    origin = len(steps) if detached else 0 if source is base else place_of(source).origin
-    place = View(base, steps, root, origin)
-    if type(base) is boxing.Tracer and base._state.example is None:
-        place.supposed = any([may_copy(step) for step, _ in steps])
-    _enter(view, place)
+    place = _place(source, base, steps, detached)
+    if type(base) is boxing.Tracer and any([may_copy(step) for step, _ in steps]):
+        place.supposed = base._state.layout is None
+    is_open = not detached and (source is not base or type(source) is boxing.Tracer)
+    if is_open and _is_copy(view, source, primitive, params, place):
+        # The source has memory of its own, or NumPy would have copied here; unless the base lies as nobody knows yet.
+        if place.supposed and may_copy(primitive):
+            _doubt(view, place)
+        return
+    enter(view, place)
     if type(view) is boxing.Tensor:
         view._data = _own_or_shared(view._data, base)
 
 
-def _enter(view: Any, place: View) -> None:
-    _set_alias(view, place)
-    alias = alias_of(place.base)
+def _place(source: Any, base: Any, steps: Steps, detached: bool) -> View:
+    root = None if detached else history(source)[0]
+    origin = len(steps) if detached else 0 if source is base else place_of(source).origin
+    return View(base, steps, root, origin)
+
+
+def _viewed(base: Any) -> Viewed:
+    alias: Any = alias_of(base)
     if alias is None:
         alias = Viewed()
-        _set_alias(place.base, alias)
-    alias.has_roots |= place.root is None  # type: ignore[union-attr]
-    alias.add(view)  # type: ignore[union-attr]
+        _set_alias(base, alias)
+    return alias
+
+
+def enter(view: Any, place: View) -> None:
+    """Make a Tensor a view."""
+    _set_alias(view, place)
+    alias = _viewed(place.base)
+    alias.has_roots |= place.root is None
+    alias.add(view)
+
+
+def _doubt(copy: Any, place: View) -> None:
+    """Take note that what looks like a copy may be a view: `doubts.settle` finds out, when that matters."""
+    _viewed(copy).perhaps = place
+    _viewed(place.base).doubtful.append(weakref.ref(copy))
 
 
 def may_copy(primitive: Primitive) -> bool:
     """Return whether an operation that gives views copies what lies otherwise than it needs: a reshape alone does."""
     return primitive.name == "reshape_to"
-
-
-def settle(base: Any) -> None:
-    """Find out which views of a tracer are copies, where that was supposed, now that it matters: part them from it."""
-    alias = alias_of(base)
-    if type(base) is not boxing.Tracer or type(alias) is not Viewed:
-        return
-    doubtful = [view for view in alias.live() if place_of(view).supposed]
-    data = base._state.laid_out() if doubtful else None
-    if data is None:
-        return
-    for view in doubtful:
-        place = alias_of(view)
-        if type(place) is not View or place.base is not base:
-            continue  # it has been parted from the base with another one
-        place.supposed = False
-        lengths = range(1, len(place.steps) + 1)
-        copied = next((n for n in lengths if not _shares_memory(data, place.steps[:n])), None)
-        if copied is not None:
-            _part(base, alias, place.steps[:copied])
-
-
-def _part(base: Any, alias: Viewed, steps: Steps) -> None:
-    """Make what steps have copied a Tensor of its own, and a base of the views that were taken of it."""
-    parted = [view for view in alias.live() if starts_with(place_of(view).steps, steps)]
-    copies = [view for view in parted if len(place_of(view).steps) == len(steps)]
-    if not copies and len(parted) > 1:
-        raise GradientError(
-            "a Tensor is written, or returned, of which there are views of a reshape that is a copy and is not kept "
-            "itself. Keep the reshaped Tensor, or take clone() of it"
-        )
-    alias.views = [reference for reference in alias.views if all([reference() is not view for view in parted])]
-    copy = copies[0] if copies else parted[0]
-    copy._alias = None
-    for view in parted:
-        if view is not copy:
-            place = place_of(view)
-            root = copy if place.root is base else place.root
-            _enter(view, View(copy, place.steps[len(steps) :], root, max(0, place.origin - len(steps))))
 
 
 def _own_or_shared(data: Array, base: Any) -> Array:
@@ -242,15 +222,21 @@ def _own_or_shared(data: Array, base: Any) -> Array:
     return data.copy(order="K")
 
 
-def _is_copy(source: Any, base: Any, steps: Steps) -> bool:
-    if type(source) is boxing.Tracer:
+def _is_copy(view: Any, source: Any, primitive: Primitive, params: Params, place: View) -> bool:
+    base = place.base
+    if type(source) is not boxing.Tracer:
+        data = boxing.data_of(base)
+        return boxing.data_of(source).base is not data and not shares_memory(data, place.steps)
+    if may_copy(primitive):
         # What a reshape copies depends on strides: where those are not known, as if the base were contiguous.
-        example = base._state.example if type(base) is boxing.Tracer else None
-        return not _shares_memory(np.zeros(base.shape, np.bool_) if example is None else example, steps)
-    return boxing.data_of(source).base is not boxing.data_of(base) and not _shares_memory(boxing.data_of(base), steps)
+        layout = base._state.layout if type(base) is boxing.Tracer else None
+        return not shares_memory(np.zeros(base.shape, np.bool_) if layout is None else layout, place.steps)
+    # NumPy's y[0, 0] is a number, its y[0, 0, ...] a view.
+    return not view.shape and not shares_memory(np.zeros(source.shape, np.bool_), ((primitive, params),))
 
 
-def _shares_memory(data: Array, steps: Steps) -> bool:
+def shares_memory(data: Array, steps: Steps) -> bool:
+    """Return whether steps from an array, as it lies, lead to a part of its memory, and to no copy."""
     owner = region_of(data, steps).base
     return owner is not None and (owner is data or owner is data.base)
 
@@ -445,6 +431,7 @@ __all__ = [
     "alias_of",
     "begin_history",
     "editable_region",
+    "enter",
     "extent_of",
     "family",
     "history",
@@ -459,5 +446,5 @@ __all__ = [
     "record_write",
     "region_of",
     "register",
-    "settle",
+    "shares_memory",
 ]

@@ -66,6 +66,16 @@ class Mapped(State):
         )
 
     @property
+    def layout(self) -> Any:
+        """What lies in memory as one of the values would by itself: with its axes in the order that they have here."""
+        values = self.value._state.layout if type(self.value) is boxing.Tracer else boxing.data_of(self.value)
+        if values is None or self.axis is None:
+            return values
+        if not len(values):
+            return None
+        return np.empty_like(values[0]) if type(values) is np.ndarray else values[0]
+
+    @property
     def form(self) -> int | None:
         """Where in the one part the values are, None if it is the same for all."""
         return self.axis

@@ -60,6 +60,15 @@ class Dual(State):
         return self.primal._raw() if type(self.primal) is not boxing.Tracer else self.primal._state.concrete(what)
 
     @property
+    def layout(self) -> Any:
+        """What lies in memory as the value does."""
+        return self.primal._state.layout if type(self.primal) is boxing.Tracer else boxing.data_of(self.primal)
+
+    def laid_out(self) -> Any:
+        """Return such an array even if it has to be computed first."""
+        return self.primal._state.laid_out() if type(self.primal) is boxing.Tracer else boxing.data_of(self.primal)
+
+    @property
     def varies(self) -> bool:
         """Whether the tangent may be other than zero."""
         return self.tangent is not ZERO or (type(self.primal) is boxing.Tracer and self.primal._state.varies)

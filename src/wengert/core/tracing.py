@@ -82,9 +82,14 @@ class State:
         """A raw array that lies in memory as the value would without a transform; None if there is none to be had."""
         return None
 
+    @property
+    def layout(self) -> Any:
+        """A raw array, of whatever numbers, that lies in memory as the value would; None if there is none to be had."""
+        return self.example
+
     def laid_out(self) -> Any:
         """Return such an array even if it has to be computed first; None if there is none to be had."""
-        return self.example
+        return self.layout
 
     @property
     def varies(self) -> bool:

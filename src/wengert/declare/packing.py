@@ -13,7 +13,7 @@ The functions that record set a Node's primitive and inputs before what it saves
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -149,7 +149,7 @@ def leave() -> None:
 
 
 @contextmanager
-def suspended() -> Iterator[None]:
+def suspended() -> Generator[None]:
     """Let nothing be packed in a block but by Packers of its own."""
     if packer_in_force() is None:
         yield

@@ -29,9 +29,9 @@ from ..core.aliasing import (
     other_roots,
     record_write,
     region_of,
-    settle,
 )
 from ..core.dispatch import explain, lift
+from ..core.doubts import settle
 from ..core.recording import is_recording
 from ..core.tape import Leaf, user_frame
 from ..core.traced_writing import write_traced

@@ -2,8 +2,8 @@
 
 In single precision erf, which needs no accuracy of its complement, is 1 - exp(polynomial) beyond: half the work.
 
-Method: (x + 2) exp(x^2) erfc(x) as a polynomial in (x - 2) / (x + 2), of which one division makes both; that argument is
-of M. M. Shepherd and J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf" (Math.
+Method: (x + 2) exp(x^2) erfc(x) as a polynomial in (x - 2) / (x + 2): one division makes both. That argument is of
+M. M. Shepherd and J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf" (Math.
 Comp. 36, 1981). x^2 is a double word.
 Coefficients: tests/compile/minimax.py, "error function", "scaled complement" and "log complement".
 """
