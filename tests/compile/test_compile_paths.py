@@ -316,6 +316,37 @@ def threads_shapes(c: Compiler) -> Any:
     return [errs] + [res[k] for k in sorted(res)]
 
 
+@scenario
+def asks_where_an_argument_comes_from(c: Compiler) -> Any:
+    w = wg.tensor(1.0, requires_grad=True)
+    arguments = (w, w * 2, wg.tensor(5.0), w, wg.sin(w), w * 3, w.detach())
+    seen = []
+    for asked in (
+        lambda x: x * 10.0 if x.requires_grad else x * 1.0,
+        lambda x: x * 10.0 if x.is_leaf else x * 1.0,
+        lambda x: x * 10.0 if x.grad_fn is None else x * (2.0 if x.grad_fn.name == "sin" else 3.0),
+        lambda x: x * 10.0 if (x * x).is_leaf else x * 1.0,
+    ):
+        f = c(asked)
+        seen += see(*[f(x) for x in arguments])
+    return seen
+
+
+@scenario
+def asks_where_what_it_closes_over_comes_from(c: Compiler) -> Any:
+    w = wg.tensor([1.0, 2.0])
+    held = {"w": w}
+    f = c(lambda x: x * 10.0 if w.requires_grad else x * 1.0)  # has no other use for it
+    g = c(lambda x: x * 10.0 if held["w"].is_leaf else x * (2.0 if held["w"].requires_grad else 3.0))
+    x, seen = wg.tensor(1.0), []
+    for flag in (False, False, True, True, False, True):
+        w.requires_grad_(flag)
+        for other in (w, w * 2, w):
+            held["w"] = other
+            seen += see(f(x), g(x))
+    return seen
+
+
 @pytest.mark.parametrize("played", SCENARIOS, ids=lambda played: played.__name__)
 def test_compiled_and_eager_agree(played: Any) -> None:
     play(played)

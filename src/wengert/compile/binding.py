@@ -212,6 +212,7 @@ def bind(path: Path, arrays: Sequence[np.ndarray]) -> Binding | None:
         and not path.reports
         and not path.gradients_read
         and not path.cuts
+        and not path.origins
         and not path.effects.kept
         and not any([hooks for _, _, hooks in path.tracking])
         and all([isinstance(s, (*_PERSISTENT, ArgumentSource, DrawSource)) for s in path.sources])

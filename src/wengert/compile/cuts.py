@@ -1,7 +1,10 @@
-"""Cuts: where a sweep inside of a function ends at a Tensor that was computed outside, though its history goes on.
+"""Where Tensors of outside come from, as far as it matters to a compiled function.
+
+Cuts: where a sweep inside of a function ends at a Tensor that was computed outside, though its history goes on.
 
 What lies before the function began is not part of its program. That is no loss unless the history leads to what the
-sweep is for: `grad(loss, [w])` where an argument was computed from `w`, too. It is looked at in every run.
+sweep is for: `grad(loss, [w])` where an argument was computed from `w`, too. It is looked at in every run, and so is
+what the function asks itself: whether a Tensor is a leaf, or what operation made it.
 """
 
 # The slots of Tensor are read here.
@@ -9,7 +12,7 @@ sweep is for: `grad(loss, [w])` where an argument was computed from `w`, too. It
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
@@ -34,6 +37,28 @@ class Cut(NamedTuple):
         """Return whether the Tensor of this run was computed from one that gradients are wanted for."""
         node = self.source.holder(arguments)._node
         return node is not None and _leads(node, [target.holder(arguments)._node for target in self.targets])
+
+
+class Origin(NamedTuple):
+    """A question about the Node of a Tensor of outside that Python code may depend on, and the answer."""
+
+    source: Source
+    question: Callable[[Any], Any]
+    answer: Any
+
+    @classmethod
+    def of(cls, source: Source, question: Callable[[Any], Any], node: Node | None) -> Origin:
+        """Ask a question, and take down what later runs must find, too."""
+        return cls(source, question, _spelled(question(node)))
+
+    def holds(self, arguments: Sequence[Any]) -> bool:
+        """Return whether it has the same answer in this run."""
+        return _spelled(self.question(getattr(self.source.holder(arguments), "_node", None))) == self.answer
+
+
+def _spelled(answer: Any) -> Any:
+    """Return what can be compared: of operations, what they are."""
+    return answer if isinstance(answer, bool) or answer is None else answer.name
 
 
 def _leads(node: Node, targets: Iterable[Node | None]) -> bool:
@@ -65,4 +90,4 @@ def cuts_before(
     return cuts, missed
 
 
-__all__ = ["Cut", "cuts_before"]
+__all__ = ["Cut", "Origin", "cuts_before"]

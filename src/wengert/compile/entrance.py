@@ -16,13 +16,14 @@ import numpy as np
 from ..core import boxing, capturing
 from ..core.aliasing import Steps, family, is_alone
 from ..core.dispatch import lift
+from ..core.node_hooks import is_tracked
 from ..core.recording import observers
 from ..core.tracing import Trace, calling_frame
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Shape
 from .captured import Brought, Captured
 from .cells import Cell
-from .cuts import Cut
+from .cuts import Cut, Origin
 from .expand_builder import Builder
 from .graph import Equation, Value
 from .results import Lent
@@ -70,6 +71,7 @@ class Entrance(Trace, capturing.Capture):
         nodes: the Nodes of those.
         renewed: Values that leaves were given off the tape, with the leaves.
         cuts: where sweeps inside have met Tensors that were computed outside.
+        origins: what was asked about where Tensors of outside come from.
         deeds: what it did that only its Python code can do again.
         depends_on_layout: whether it matters how inputs lie in memory, since a reshape may be a view, or a copy.
     """
@@ -104,6 +106,7 @@ class Entrance(Trace, capturing.Capture):
         "inputs",
         "nodes",
         "numbers",
+        "origins",
         "raws",
         "renewed",
         "reports",
@@ -134,6 +137,7 @@ class Entrance(Trace, capturing.Capture):
         self.conditions: list[Callable[[], bool]] = []
         self.afterwards: list[Callable[[], None]] = []
         self.cuts: list[Cut] = []
+        self.origins: list[Origin] = []
         self.deeds: list[str] = []
         self.taped: set[Value] = set()
         self.nodes: set[Any] = set()
@@ -352,6 +356,17 @@ class Entrance(Trace, capturing.Capture):
         brought = self._brought(tensor)
         if brought is not None and not brought.gradient_was_set:
             brought.gradient_was_read = True
+
+    def origin(self, tensor: Any, question: Callable[[Any], Any]) -> Any:
+        """Return the Node by which to answer a question about where a Tensor comes from: as it is outside."""
+        if type(tensor) is boxing.Tensor and not self._is_fresh(tensor):
+            self.bring(tensor)  # whether an input is on the tape is looked at before every run
+        brought = self._held.get(id(tensor))
+        if brought is None or brought.source is None or tensor._node is not brought.inner:
+            return tensor._node
+        if question is not is_tracked:
+            self.origins.append(Origin.of(brought.source, question, brought.node))
+        return brought.node
 
     def set_gradient(self, tensor: Any) -> None:
         """Take note that the `.grad` of a Tensor is set."""

@@ -183,6 +183,7 @@ class Path:
             (s.tensor, s.tensor._node is None, _hooks_on(s.tensor)) for s in self.sources if isinstance(s, TensorSource)
         ]
         self.cuts = list(trace.cuts)
+        self.origins = list(dict.fromkeys(trace.origins))
         self.depends_on_layout = trace.depends_on_layout
         self.layouts: list[Any] = []
         self.same: list[tuple[int, Any]] = []
@@ -261,6 +262,8 @@ class Path:
                 raise Changed("which Tensors require grad")
             if not was_untracked and _hooks_on(tensor) != hooks:
                 raise Changed("the hooks on a Tensor")
+        if not all([origin.holds(arguments) for origin in self.origins]):
+            raise Changed("which Tensors are leaves, or what the others were made by")
         if any([cut.hides_something(arguments) for cut in self.cuts]):
             raise Changed("what the arguments were computed from")
         if self.gradients_read:

@@ -49,6 +49,10 @@ class Capture:
         """Take note that the `.grad` of a Tensor is read."""
         raise NotImplementedError
 
+    def origin(self, tensor: Any, question: Callable[[Any], Any]) -> Any:
+        """Return the Node by which to answer a question about where a Tensor comes from."""
+        raise NotImplementedError
+
     def set_gradient(self, tensor: Any) -> None:
         """Take note that the `.grad` of a Tensor is set."""
         raise NotImplementedError
@@ -203,6 +207,12 @@ def is_observed() -> bool:
     if engaged and (capture := _current.get()) is not None:
         capture.note_observers()
     return recording.is_observed()
+
+
+def told(tensor: Any, question: Callable[[Any], Any]) -> Any:
+    """Return the answer to a question about a Tensor's Node; before another run it is asked again."""
+    capture = _current.get()
+    return question(tensor._node if capture is None else capture.origin(tensor, question))
 
 
 def any_holds(tensor: Any) -> bool:

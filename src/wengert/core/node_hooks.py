@@ -128,6 +128,16 @@ class GradientNode:
         return f"<GradientNode {self.name} made at {self.made_at}>"
 
 
+def is_tracked(node: Any) -> bool:
+    """Return whether there is a Node at all."""
+    return node is not None
+
+
+def is_end(node: Any) -> bool:
+    """Return whether a Tensor with this Node, or without one, was not computed from anything tracked."""
+    return node is None or isinstance(node, Leaf)
+
+
 def gradient_node(node: Node | None) -> GradientNode | None:
     """Return the handle on a Node; None for leaves. Outputs of one operation share the handle on that."""
     if node is None or isinstance(node, Leaf):
@@ -260,4 +270,4 @@ def finish_sweep() -> None:
             state.finish()
 
 
-__all__ = ["GradientNode", "RemovableHandle", "finish_sweep", "gradient_node", "per_sweep"]
+__all__ = ["GradientNode", "RemovableHandle", "finish_sweep", "gradient_node", "is_end", "is_tracked", "per_sweep"]

@@ -12,7 +12,7 @@ from .. import ops
 from ..core import backward as core_backward
 from ..core import boxing, capturing, native
 from ..core.aliasing import NOWHERE, begin_history, lead_views
-from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node
+from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node, is_end, is_tracked
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
 from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
@@ -110,7 +110,7 @@ class Tensor(ArrayMethods):
     @property
     def requires_grad(self) -> bool:
         """Whether it is on the tape: a leaf that gradients are wanted for, or computed from one."""
-        return self._node is not None
+        return capturing.told(self, is_tracked) if capturing.engaged else self._node is not None
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -151,7 +151,7 @@ class Tensor(ArrayMethods):
     @property
     def is_leaf(self) -> bool:
         """Whether it was made by the user rather than computed from something tracked."""
-        return self._node is None or isinstance(self._node, Leaf)
+        return capturing.told(self, is_end) if capturing.engaged else is_end(self._node)
 
     @property
     def grad_fn(self) -> GradientNode | None:
@@ -161,7 +161,7 @@ class Tensor(ArrayMethods):
         >>> wg.sin(wg.tensor(2.0, requires_grad=True)).grad_fn.name
         'sin'
         """
-        return gradient_node(self._node)
+        return capturing.told(self, gradient_node) if capturing.engaged else gradient_node(self._node)
 
     @property
     def grad(self) -> Tensor | None:
