@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,25 @@ def test_what_packs_residuals_around_a_call_sees_nothing_of_its_capture() -> Non
         y.backward()
         np.testing.assert_allclose(x.grad.numpy(), 2 * np.exp([0.0, 1.0]), rtol=4 * np.finfo(np.float64).eps)
     assert boxing.Tracer not in seen
+
+
+def test_what_python_does_is_done_once_where_a_function_has_to_run_as_it_was_written() -> None:
+    box = types.SimpleNamespace(scale=1.0, log=[], table={"runs": 0}, marks=np.zeros(2))
+    running = wg.tensor(0.0)
+
+    def function(x: Any) -> Any:
+        box.scale *= 0.5
+        box.log.append(box.scale)
+        box.table["runs"] += 1
+        box.marks[1] += 1.0
+        running.copy_(running + 1.0)  # which is no part of a derivative
+        return x * box.scale
+
+    compiled, x = wg.compile(function), wg.tensor(3.0)
+    for run in range(1, 5):
+        value, slope = wg.jvp(compiled, (x,), (x,))
+        assert value.item() == slope.item() == 3.0 * 0.5**run
+        assert (len(box.log), box.table["runs"], box.marks[1], running.item()) == (run, run, run, run)
 
 
 X = wg.tensor([0.1, -0.4, 0.7], dtype=wg.float64)

@@ -42,12 +42,8 @@ from .repeat import Repeat, repeat_of
 from .results import Lent, Result
 from .sources import ArgumentSource, Changed, CompileError, Unfit, Unsure
 from .ties import broken
-from .variants import Variants
+from .variants import Variants, changes_too_often
 
-_MOST_PATHS = 24
-"""Programs for one kind of arguments after which a function that keeps changing is run as it is."""
-_MOST_CONTENTS = 4
-"""Programs for different contents of NumPy's arrays after which a function that writes to them is run as it is."""
 _MOST_UNSETTLED = 2
 """Runs in a row that may leave new Tensors behind before a function is run as it is."""
 _ARRAYS = (boxing.Tensor, np.ndarray)
@@ -196,15 +192,24 @@ class Compiled:
 
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
-        start = perf_counter()
         warm_up()
         paths = self._paths.setdefault(key, [])
-        if often := _changes_too_often(paths):
+        if often := changes_too_often(paths):
             self._give_up(often)
             return _called(self.function, leaves, structure)
         objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
         self._kept.extend(objects)
         reach = Reach([self.function, *objects])
+        try:
+            return self._captured_from(reach, key, leaves, structure, given, change)
+        except BaseException:
+            if self._pure:
+                reach.put_back()  # as it was written it will run from where it began
+            raise
+
+    def _captured_from(self, reach: Reach, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
+        """Do so, with what the function can reach as it was before."""
+        paths = self._paths[key]
         if self._pure and any([type(tensor) is boxing.Tracer for tensor in reach.tensors.values()]):
             raise Unfit
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
@@ -248,7 +253,7 @@ class Compiled:
         self._prepare(path, trace)
         paths.insert(0, path)
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
-        self._note(why, leaves, path, (captured - start, perf_counter() - captured))
+        self._note(why, leaves, path, (captured - reach.since, perf_counter() - captured))
         raws, path.raws = path.raws, {}
         try:
             return self._sure(path.run, (leaves, raws), past, leaves, structure)
@@ -321,20 +326,6 @@ class Compiled:
 def _deed_in(trace: CaptureTrace) -> str:
     """Return why a function that was captured cannot be compiled, since it does what only Python can; or nothing."""
     return f"it {trace.deeds[0]}, which a compiled function does not do again. Do it outside" if trace.deeds else ""
-
-
-def _changes_too_often(paths: Sequence[Path]) -> str:
-    """Return why a function that has these programs gets no more of them, or nothing."""
-    if len(paths) >= _MOST_PATHS:
-        return f"it has changed {len(paths)} times what it does for arguments of the same kind"
-    rewritten = [array for path in paths if (array := path.array_rewritten()) is not None]
-    if len(rewritten) < _MOST_CONTENTS:
-        return ""
-    return (
-        f"a NumPy array of shape {rewritten[0].shape} that it closes over is written to again and again, which takes a "
-        "program each time, since NumPy may have read it. Pass it as an argument, or make it a Tensor before "
-        "(wg.asarray(array) shares its memory)"
-    )
 
 
 def _consequence(places: list[str], change: str) -> str:

@@ -17,6 +17,7 @@ import types
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterable
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,9 +65,11 @@ class Reach:
         tensors: the Tensors by id.
         arrays: NumPy's arrays by id.
         names: the globals and attributes that the user's code names on its way from the roots.
+        since: when this was begun.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
+        self.since = perf_counter()
         self.tensors: dict[int, Any] = {}
         self.arrays: dict[int, Any] = {}
         self._streams: list[tuple[Any, str]] = []
@@ -262,6 +265,12 @@ class Reach:
             if place not in written:
                 found[(place, None)] = Tie("array", self.arrays[place], None, contents)
         return list(found.values())
+
+    def put_back(self) -> None:
+        """Undo what a run has changed of plain values, containers and small arrays that its code names."""
+        for tie in self.ties(()):
+            if not tie.holds():
+                tie.put_back()
 
     def _way_to(self, value: Any) -> list[Tie]:
         ties: list[Tie] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -68,6 +69,28 @@ class Tie(NamedTuple):
         if self.kind == "dict":
             return _all_same(container, value[0]) and _all_same(container.values(), value[1])
         return _all_same(container, value)
+
+    def put_back(self) -> None:
+        """Make it so again, if that can be done: the contents of large arrays are not known."""
+        container, value = self.container, self.value
+        with suppress(Exception):  # what cannot be set stays as it is
+            if self.kind == "cell":
+                container.cell_contents = value
+            elif self.kind == "item":
+                container[self.key] = value
+            elif self.kind == "attribute":
+                setattr(container, self.key, value)
+            elif self.kind == "sequence":
+                container[:] = value
+            elif self.kind == "set":
+                container.clear()
+                container.update(value)
+            elif self.kind == "dict":
+                container.clear()
+                container.update(zip(*value))
+            elif self.kind == "array" and isinstance(value[-1], bytes) and len(value) == 3:
+                shape, dtype, content = value
+                container[...] = np.frombuffer(content, dtype).reshape(shape)
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,10 @@ from .paths import Path
 
 _MOST = 16
 """Programs for different numbers, hardly any of which was called again, after which no more are made."""
+_MOST_PATHS = 24
+"""Programs for one kind of arguments after which a function that keeps changing is run as it is."""
+_MOST_CONTENTS = 4
+"""Programs for different contents of NumPy's arrays after which a function that writes to them is run as it is."""
 _NUMBERS = (int, float, complex)
 
 
@@ -34,6 +38,20 @@ class Variants:
             f"a number that it is given is another one in nearly every call (now {numbers}), which takes a program "
             "each. Pass wg.tensor(number) in its place"
         )
+
+
+def changes_too_often(paths: Sequence[Path]) -> str:
+    """Return why a function that has these programs gets no more of them, or nothing."""
+    if len(paths) >= _MOST_PATHS:
+        return f"it has changed {len(paths)} times what it does for arguments of the same kind"
+    rewritten = [array for path in paths if (array := path.array_rewritten()) is not None]
+    if len(rewritten) < _MOST_CONTENTS:
+        return ""
+    return (
+        f"a NumPy array of shape {rewritten[0].shape} that it closes over is written to again and again, which takes a "
+        "program each time, since NumPy may have read it. Pass it as an argument, or make it a Tensor before "
+        "(wg.asarray(array) shares its memory)"
+    )
 
 
 def _is_number(kind: Any) -> bool:
