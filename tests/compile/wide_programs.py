@@ -162,15 +162,15 @@ def play(
     for call in range(CALLS):
         arguments, keywords = world.arguments(call)
         # An array that is an argument is a Tensor inside of a compiled function.
-        lent: list[Any] = []
-        given = as_tensors((arguments, keywords), lent) if compiler is as_it_is else (arguments, keywords)
+        given = as_tensors((arguments, keywords)) if compiler is as_it_is else (arguments, keywords)
+        lent = [leaf for leaf in flatten((arguments, keywords))[0] if isinstance(leaf, np.ndarray)]
         with wg.no_grad() if call == CALLS - 1 else contextlib.nullcontext():
             try:
                 result = program(*given[0], **given[1])
-                outs = tensors_in(result, lent)
+                outs = tensors_in(result)
                 # What is written to a view of an array that was given reaches the Tensor that stands for the array in
                 # eager code; a compiled function gives back the array itself.
-                held += [out for out in outs if id(out) not in map(id, lent)]
+                held += [out for out in outs if not any([np.may_share_memory(out.detach().numpy(), x) for x in lent])]
                 seen.append(see(*[out.detach() for out in outs]))
                 sweep(world, outs, call)
                 scope = world.scope
@@ -183,28 +183,22 @@ def play(
     return seen
 
 
-def as_tensors(given: Any, made: list[Any]) -> Any:
-    """Return arguments with Tensors of their own in the place of arrays; `made` is told of these."""
+def as_tensors(given: Any) -> Any:
+    """Return arguments with Tensors of their own in the place of arrays."""
     if isinstance(given, dict):
-        return {key: as_tensors(value, made) for key, value in given.items()}
+        return {key: as_tensors(value) for key, value in given.items()}
     if isinstance(given, (list, tuple)):
-        return type(given)([as_tensors(value, made) for value in given])
-    if not isinstance(given, np.ndarray):
-        return given
-    made.append(wg.asarray(given))
-    return made[-1]
+        return type(given)([as_tensors(value) for value in given])
+    return wg.asarray(given) if isinstance(given, np.ndarray) else given
 
 
-def tensors_in(result: Any, lent: list[Any]) -> list[Any]:
-    """Return the Tensors of a result, and one for each array (an argument, as it is); `lent` is told of those."""
-    stands: dict[int, Any] = {}
+def tensors_in(result: Any) -> list[Any]:
+    """Return the Tensors of a result, and one for each array: an array that is an argument is returned as it is."""
+    lent: dict[int, Any] = {}
     found: list[Any] = []
     for out in flatten(result)[0]:
         if isinstance(out, np.ndarray):
-            if id(out) not in stands:
-                stands[id(out)] = wg.asarray(out)
-                lent.append(stands[id(out)])
-            found.append(stands[id(out)])
+            found.append(lent.setdefault(id(out), wg.asarray(out)))
         elif isinstance(out, wg.Tensor):
             found.append(out)
     return found

@@ -34,7 +34,10 @@ def kind_of(primitive: Primitive, operands: Operands, params: Params) -> Kind | 
     if rule is not None:
         kinds = [operand for operand in operands if type(operand) is tuple]
         first_will_do = primitive.name in _BY_FIRST and type(operands[0]) is tuple
-        return rule(kinds, params) if first_will_do or len(kinds) == len(operands) else None
+        try:
+            return rule(kinds, params) if first_will_do or len(kinds) == len(operands) else None
+        except (LookupError, ValueError):  # what does not fit is told when it is computed
+            return None
     if primitive.parameters:
         return None
     if primitive.kind == ELEMENTWISE or (primitive.kind == NONDIFFERENTIABLE and primitive.name in _ELEMENT_BY_ELEMENT):
@@ -145,7 +148,7 @@ def _take_slices(kinds: list[Kind], params: Params) -> Kind:
 def _concatenate(kinds: list[Kind], params: Params) -> Kind | None:
     axis, first = params["axis"], kinds[0][0]
     around = {(*shape[:axis], *shape[axis + 1 :]) for shape, _ in kinds}
-    if len(around) != 1 or not 0 <= axis < len(first):
+    if len(around) != 1 or not all([0 <= axis < len(shape) for shape, _ in kinds]):
         return None
     total = sum([shape[axis] for shape, _ in kinds])
     return (*first[:axis], total, *first[axis + 1 :]), _promoted(kinds)
