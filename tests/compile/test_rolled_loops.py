@@ -234,6 +234,12 @@ class Model:
         self.weight = w.weight
         self.count = 0
 
+    def step(self, c: Any) -> Any:
+        return self.update(c) / 2
+
+    def update(self, c: Any) -> Any:
+        return c + self.moved(c)
+
     def moved(self, c: Any) -> Any:
         return wg.tanh(c @ self.weight)
 
@@ -246,6 +252,59 @@ class Model:
 def method_that_changes_nothing(w: World) -> Any:
     model = Model(w)
     return wg.scan(lambda c, _: (model.moved(c), None), w.state, None, w.length)[0]
+
+
+def update(c: Any, slope: Any) -> Any:
+    return c + 0.1 * slope
+
+
+def step(c: Any, weight: Any) -> Any:
+    return update(c, wg.tanh(c @ weight))
+
+
+@rolled
+def functions_called_as_what_changes_things(w: World) -> Any:
+    return wg.scan(lambda c, _: (step(c, w.weight), None), w.state, None, w.length)[0]
+
+
+@rolled
+def methods_called_as_what_changes_things(w: World) -> Any:
+    model = Model(w)
+    return wg.scan(lambda c, _: (model.step(c), None), w.state, None, w.length)[0]
+
+
+class Counting(Model):
+    """Its method of such a name does count."""
+
+    def update(self, c: Any) -> Any:
+        self.count += 1
+        return super().update(c) + self.count
+
+
+class Replaced(Model):
+    """One of its objects has another function in the place of a method."""
+
+    def __init__(self, w: World) -> None:
+        super().__init__(w)
+        counts = self.counts = [0]
+
+        def update(c: Any) -> Any:
+            counts.append(len(counts))
+            return self.moved(c) + len(counts)
+
+        self.update = update  # type: ignore[method-assign]
+
+
+@step_by_step
+def method_of_such_a_name_that_counts(w: World) -> Any:
+    model = Counting(w)
+    return wg.scan(lambda c, _: (model.step(c), None), w.state, None, w.length)[0], model.count
+
+
+@step_by_step
+def method_of_such_a_name_that_was_replaced(w: World) -> Any:
+    model = Replaced(w)
+    return wg.scan(lambda c, _: (model.step(c), None), w.state, None, w.length)[0], len(model.counts)
 
 
 @step_by_step

@@ -6,8 +6,8 @@ import dis
 import functools
 import sys
 import types
-from collections import deque
-from collections.abc import Iterator
+from collections import ChainMap, deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ _CHANGING = frozenset(
     write writelines open input setattr delattr step backward item tolist numpy random seed shuffle choice
     register_hook register_prehook retain_grad requires_grad_""".split()
 )
-"""Who names one of these may do something that each step has to do."""
+"""Who names one of these may do something that each step has to do, unless it is a function that can be read."""
 _CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
 _DEPTH = 6
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0]))
@@ -64,11 +64,19 @@ class _Search:
         if function.__code__.co_filename.startswith(PACKAGE):
             return False
         found: set[str] = set()
-        if _is_changing(function.__code__, found):
+        cells = {
+            name: cell.cell_contents
+            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ())
+            if _is_full(cell)
+        }
+        if _is_changing(function.__code__, found, ChainMap(cells, function.__globals__), owner):
             return True
         names = frozenset(found)
-        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
-        known = [*owner, *cells, *[function.__globals__[name] for name in names if name in function.__globals__]]
+        known = [
+            *owner,
+            *cells.values(),
+            *[function.__globals__[name] for name in names if name in function.__globals__],
+        ]
         if _sets_items(function.__code__) and any([isinstance(value, _CONTAINERS) for value in known]):
             return True
         known += [function.__defaults__ or (), getattr(function, "__wrapped__", None)]
@@ -106,17 +114,49 @@ def _is_full(cell: Any) -> bool:
         return False
 
 
-def _is_changing(code: types.CodeType, names: set[str]) -> bool:
+def _is_changing(code: types.CodeType, names: set[str], scope: Mapping[str, Any], owner: tuple[Any, ...]) -> bool:
     """Whether code binds names outside of it, sets attributes or calls what changes things; `names` gets its names."""
     names.update(code.co_names)
-    if not _CHANGING.isdisjoint(code.co_names):
-        return True
+    before: dis.Instruction | None = None
     for instruction in dis.get_instructions(code):
         if instruction.opname in _STORES:
             return True
         if instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and instruction.argval in code.co_freevars:
             return True
-    return any([_is_changing(inner, names) for inner in code.co_consts if isinstance(inner, types.CodeType)])
+        if instruction.opcode in dis.hasname and instruction.argval in _CHANGING:
+            found = _function_named(instruction, before, code, scope, owner)
+            if found is None or found.__code__.co_filename.startswith(PACKAGE):
+                return True
+        before = instruction
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return any([_is_changing(part, names, scope, owner) for part in inner])
+
+
+def _function_named(
+    instruction: dis.Instruction,
+    before: dis.Instruction | None,
+    code: types.CodeType,
+    scope: Mapping[str, Any],
+    owner: tuple[Any, ...],
+) -> types.FunctionType | None:
+    """Return the function that a name means, of those that are looked through themselves; None: who knows."""
+    name = instruction.argval
+    if instruction.opname == "LOAD_GLOBAL":
+        found = scope.get(name)
+    elif before is not None and before.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
+        found = _attribute_of(scope.get(before.argval), name)
+    else:
+        is_own = before is not None and before.opname == "LOAD_FAST" and before.argval == code.co_varnames[0]
+        found = _attribute_of(owner[0], name) if owner and is_own else None
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _attribute_of(value: Any, name: str) -> Any:
+    """Return what a name means of a module, or of an object's class, if these are the user's."""
+    if isinstance(value, types.ModuleType):
+        return None if _is_library(value.__name__) else vars(value).get(name)
+    is_known = not _is_library(type(value).__module__) and name not in getattr(value, "__dict__", ())
+    return getattr(type(value), name, None) if is_known else None
 
 
 def _sets_items(code: types.CodeType) -> bool:
