@@ -16,10 +16,10 @@ NEST_SLOWER, PRODUCT_SLOWER = 2, 7
 which live by their registers, take 4 to 7 times as long."""
 
 
-PATIENCE = 2**28
+PATIENCE = 2**30
 """How much longer the first calls of a program may take, in operations and bytes, for it to be there sooner: code that
-is compiled well takes four times as long to make. Some 2 ms, for programs of which that saves up to half the time."""
-SMALL = PATIENCE // 64
+is compiled well takes four times as long to make. Some 4 to 8 ms, for programs of which that saves 5 to 20."""
+SMALL = PATIENCE // 256
 """What is no more than that need not be compared with what else there is."""
 
 
