@@ -163,14 +163,12 @@ def play(
         arguments, keywords = world.arguments(call)
         # An array that is an argument is a Tensor inside of a compiled function.
         given = as_tensors((arguments, keywords)) if compiler is as_it_is else (arguments, keywords)
-        lent = [leaf for leaf in flatten((arguments, keywords))[0] if isinstance(leaf, np.ndarray)]
+        world.lent += [leaf for leaf in flatten((arguments, keywords))[0] if isinstance(leaf, np.ndarray)]
         with wg.no_grad() if call == CALLS - 1 else contextlib.nullcontext():
             try:
                 result = program(*given[0], **given[1])
                 outs = tensors_in(result)
-                # What is written to a view of an array that was given reaches the Tensor that stands for the array in
-                # eager code; a compiled function gives back the array itself.
-                held += [out for out in outs if not any([np.may_share_memory(out.detach().numpy(), x) for x in lent])]
+                held += outs
                 seen.append(see(*[out.detach() for out in outs]))
                 sweep(world, outs, call)
                 scope = world.scope

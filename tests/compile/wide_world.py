@@ -66,12 +66,14 @@ class World:
     Attributes:
         stretched: results that could not be written to, since their elements share memory: the call, and which one.
             Compiled code returns arrays of their own in the place of most of them.
+        lent: NumPy's arrays that were arguments.
     """
 
     def __init__(self, seed: int, compiler: Callable[[Any], Any], jitter: Jitter | None = None) -> None:
         self.jitter = jitter
         self.held: list[Any] = []
         self.stretched: set[tuple[int, int]] = set()
+        self.lent: list[np.ndarray] = []
         self.choices = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         choose = self.choices.choice
@@ -274,6 +276,11 @@ class World:
             return
         place = self.choices.randrange(len(results))
         if (call, place) in self.stretched:
+            return
+        # What is written to a view of an array that was given reaches the Tensor that stands for the array in eager
+        # code; a compiled function gives back the array itself.
+        if any([np.may_share_memory(results[place].detach().numpy(), array) for array in self.lent]):
+            self.stretched.add((call, place))
             return
         try:
             with wg.no_grad():
