@@ -105,6 +105,23 @@ def test_what_packs_residuals_around_a_call_sees_nothing_of_its_capture() -> Non
     assert boxing.Tracer not in seen
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_arrays_that_are_given_and_returned_have_no_derivatives(dtype: str) -> None:
+    array = np.arange(4).reshape(2, 2).astype(dtype)
+    function = lambda x, a: ([wg.asarray(a)], (x * 1, None), (x * x).sum())  # noqa: E731
+    x = wg.tensor(np.arange(9.0).reshape(3, 3))
+    compiled = wg.compile(function)
+    for _ in range(3):
+        (lent, (same, _none), total), (lent_dot, (same_dot, _), total_dot) = wg.jvp(
+            lambda x: compiled(x, array), (x,), (wg.ones_like(x),)
+        )
+        assert (total.item(), total_dot.item()) == (204.0, 72.0)
+        assert same.tolist() == x.tolist() and same_dot.tolist() == np.ones((3, 3)).tolist()
+        assert lent[0].tolist() == array.tolist()
+        assert lent_dot[0] is None or not lent_dot[0].numpy().any()
+        assert wg.vmap(lambda x: compiled(x, array)[2])(x).tolist() == [5.0, 50.0, 149.0]
+
+
 def test_what_python_does_is_done_once_where_a_function_has_to_run_as_it_was_written() -> None:
     box = types.SimpleNamespace(scale=1.0, log=[], table={"runs": 0}, marks=np.zeros(2))
     running = wg.tensor(0.0)

@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..core import boxing
 from ..core.batching import BatchTrace
 from ..core.dispatch import bind
@@ -59,6 +61,8 @@ class Inside:
             Unfit: it has to be run as it was written.
         """
         leaves, structure = flatten((args, kwargs))
+        # As Tensors: an array would come back as one, and not be counted among the results that have tangents.
+        leaves = [boxing.borrow(leaf) if _is_lent(leaf) else leaf for leaf in leaves]
         traces = [leaf._state.trace for leaf in leaves if type(leaf) is boxing.Tracer]
         if not traces or not all(map(_is_known, traces)):
             raise Unknown
@@ -97,6 +101,10 @@ _MOST_FAILURES = 3
 
 def _by_level(trace: Trace) -> int:
     return trace.level
+
+
+def _is_lent(leaf: Any) -> bool:
+    return type(leaf) is np.ndarray and leaf.dtype.kind in "biufc"
 
 
 def _is_known(trace: Trace) -> bool:
