@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,12 @@ class World:
         specials[0, 0], specials[1, 1] = np.nan, np.inf
         self.partly_zero, self.partly_infinite = wg.tensor(zeros), wg.tensor(specials)
         self.inputs = wg.tensor(rng.normal(size=(length, 3, 5)) / 2)
+
+    def having(self, **others: Any) -> World:
+        """Return a world with others in the place of some of its arrays."""
+        made = copy.copy(self)
+        made.__dict__.update(others)
+        return made
 
 
 Function = Callable[[World], Any]
@@ -423,6 +430,82 @@ def test_a_loop_is_as_long_as_its_body(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in STEP_BY_STEP if name != "branched_on_values"])
 def test_what_python_has_to_do_is_done_in_each_step(name: str) -> None:
     assert _operations(STEP_BY_STEP[name], STEPS) < _operations(STEP_BY_STEP[name], LONGER)
+
+
+def _moved_along(function: Function, w: World) -> Any:
+    def moved(state: Any, weight: Any, inputs: Any) -> Any:
+        return function(w.having(state=state, weight=weight, inputs=inputs))
+
+    return wg.jvp(moved, (w.state, w.weight, w.inputs), (w.state * 0.5, w.weight.T, wg.sin(w.inputs)))
+
+
+def _one_thing_moved(function: Function, w: World) -> Any:
+    return wg.jvp(lambda weight: function(w.having(weight=weight)), (w.weight,), (w.weight.T,))
+
+
+def _mapped(function: Function, w: World) -> Any:
+    states, inputs = wg.stack([w.state, -w.state, w.state * 2]), wg.stack([w.inputs, w.inputs * 2, w.inputs / 2])
+    return wg.vmap(lambda state, x: function(w.having(state=state, inputs=x)), (0, 0))(states, inputs)
+
+
+def _mapped_otherwise(function: Function, w: World) -> Any:
+    inputs = wg.stack([w.inputs, w.inputs * 2], axis=1)
+    return wg.vmap(lambda x: function(w.having(inputs=x)), in_axes=1)(inputs)
+
+
+def _mapped_and_moved(function: Function, w: World) -> Any:
+    def of_state(state: Any) -> Any:
+        return wg.jvp(lambda weight: function(w.having(weight=weight, state=state)), (w.weight,), (w.weight.T,))
+
+    return wg.vmap(of_state)(wg.stack([w.state, -w.state]))
+
+
+def _moved_and_mapped(function: Function, w: World) -> Any:
+    def of_weight(weight: Any) -> Any:
+        return wg.vmap(lambda x: function(w.having(weight=weight, inputs=x)))(wg.stack([w.inputs, w.inputs / 2]))
+
+    return wg.jvp(of_weight, (w.weight,), (w.weight.T,))
+
+
+def _moved_twice(function: Function, w: World) -> Any:
+    along = lambda state: _moved_along(function, w.having(state=state))  # noqa: E731
+    return wg.jvp(along, (w.state,), (w.state * w.state,))
+
+
+INSIDE = [
+    *(_moved_along, _one_thing_moved, _mapped, _mapped_otherwise, _mapped_and_moved, _moved_and_mapped),
+    _moved_twice,
+]
+
+
+@pytest.mark.parametrize("way", INSIDE)
+@pytest.mark.parametrize("name", LOOPS)
+def test_so_do_loops_inside_of_jvp_and_vmap(name: str, way: Any) -> None:
+    play(_played(lambda w: way(LOOPS[name], w), STEPS))
+
+
+@pytest.mark.parametrize("way", INSIDE)
+@pytest.mark.parametrize(
+    "name", ["exchanged", "from_the_end", "emitted_as_it_is", "functions_called_as_what_changes_things"]
+)
+def test_inside_of_jvp_and_vmap_a_loop_is_as_long_as_its_body(name: str, way: Any) -> None:
+    inside = lambda w: way(LOOPS[name], w)  # noqa: E731
+    assert _operations(inside, STEPS) == _operations(inside, LONGER)
+
+
+def test_gradients_of_loops_inside_of_jvp_and_vmap() -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+
+        def loss(weight: Any) -> Any:
+            run = lambda state: wg.scan(lambda s, x: (wg.tanh(s @ weight + x), s.sum()), state, w.inputs)  # noqa: E731
+            ends, sums = wg.vmap(run)(wg.stack([w.state, w.state * 2]))
+            (end, _), (dot, dots) = wg.jvp(run, (w.state,), (w.state * 0.3,))
+            return squares(ends, sums, end, dot, dots)
+
+        return [see(c(lambda: wg.value_and_grad(loss)(w.weight))()) for _ in range(2)]
+
+    play(scenario)
 
 
 def test_gradients_of_leaves_that_are_closed_over() -> None:

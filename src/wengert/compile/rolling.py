@@ -64,6 +64,7 @@ class OperationLoop:
 
     checkpoints = None
     reverse = False
+    is_apart = False
 
     def __init__(self, function: Callable[..., Any], init: list[Any], xs: list[Any], name: str) -> None:
         self.function = function
@@ -78,7 +79,9 @@ class OperationLoop:
 
 def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
     """Capture a loop as one equation; return what `bounded.run` returns, or None: it is to be run step by step."""
-    if loop.length is None or loop.length < FEW or loop.checkpoints is not None or innermost_trace() is not trace:
+    if loop.length is None or loop.length < FEW or loop.checkpoints is not None:
+        return None
+    if innermost_trace() is not trace and not loop.is_apart:
         return None
     if not is_steady(loop.function):
         return None

@@ -31,6 +31,7 @@ from .levels import apart, leading_axes, level_of, off_the_tape, tapes_of, toget
 from .looping import Emitted, Loop, unrolled
 from .replay import Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling
 from .revolve import Online, positions
+from .rolled import rolled
 from .trail import trail_of
 
 CHAINED = 8
@@ -346,9 +347,9 @@ LOOPS = {name: _loop_primitive(name) for name in ("scan", "fori_loop", "while_lo
 def run(loop: Loop) -> tuple[list[Any], list[Any]]:
     """Run a loop; return (the leaves of what is carried in the end, the leaves of what was emitted)."""
     if capturing.engaged and (capture := capturing.current()) is not None:
-        rolled = capture.loop(loop)
-        if rolled is not None:
-            return rolled
+        found = rolled(capture, loop)
+        if found is not None:
+            return found
     if loop.checkpoints is not None and is_recording() is True:
         if not any([isinstance(trace, LinearTrace) for trace in open_traces()]):
             before = streams.states()
