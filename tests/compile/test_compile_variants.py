@@ -49,6 +49,20 @@ def test_a_tensor_in_place_of_a_number_has_one_program() -> None:
     assert repr(scale).endswith(": 1 program>")
 
 
+def test_a_function_that_is_given_up_is_told_of_where_it_was_called() -> None:
+    runs: list[int] = []
+
+    def counted(x: Any) -> Any:
+        runs.append(1)
+        return x * len(runs)
+
+    compiled = wg.compile(counted)
+    with pytest.warns(CompileWarning, match="in every run") as told:
+        for _ in range(6):
+            compiled(wg.tensor(1.0))
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def test_whoever_waits_for_a_long_program_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explanation, "LONG", 100)
 

@@ -11,6 +11,7 @@ import pytest
 
 import wengert as wg
 from wengert.compile.lower_loops import LONG
+from wengert.core.pytree import flatten
 
 from .twins import Compiler, play, see
 
@@ -490,6 +491,62 @@ def test_so_do_loops_inside_of_jvp_and_vmap(name: str, way: Any) -> None:
 )
 def test_inside_of_jvp_and_vmap_a_loop_is_as_long_as_its_body(name: str, way: Any) -> None:
     inside = lambda w: way(LOOPS[name], w)  # noqa: E731
+    assert _operations(inside, STEPS) == _operations(inside, LONGER)
+
+
+PLAIN = [
+    *("exchanged", "emitted_as_it_is", "from_the_end", "constant_carry", "positions_that_are_carried"),
+    *("number_not_asked_for", "methods_called_as_what_changes_things", "without_kernels"),
+]
+"""Loops that take no derivatives themselves."""
+
+
+def _loss(name: str, w: World) -> Any:
+    def loss(weight: Any, state: Any, inputs: Any) -> Any:
+        leaves, _ = flatten(LOOPS[name](w.having(weight=weight + weight.sum(), state=state, inputs=inputs)))
+        return squares(*[leaf / 4 for leaf in leaves if leaf.dtype.kind == "f"], weight, state, inputs)
+
+    return loss
+
+
+SECOND: dict[str, Callable[[Any, World], Any]] = {
+    "hvp": lambda f, w: wg.hvp(f, (w.weight, w.state, w.inputs), (w.weight.T, w.state * 2, wg.sin(w.inputs))),
+    "jvp of grad": lambda f, w: wg.jvp(lambda k: wg.grad(f, (0, 1))(k, w.state, w.inputs), (w.weight,), (w.weight.T,)),
+    "vmap of grad": lambda f, w: wg.vmap(wg.value_and_grad(f, (0, 1, 2)), (0, None, None))(
+        wg.stack([w.weight, w.weight.T]), w.state, w.inputs
+    ),
+    "vmap of hvp": lambda f, w: wg.vmap(lambda s: wg.hvp(lambda s: f(w.weight, s, w.inputs), (s,), (s * 2,)))(
+        wg.stack([w.state, -w.state])
+    ),
+    "jvp of jvp of grad": lambda f, w: wg.jvp(
+        lambda s: wg.jvp(lambda s: wg.grad(f, 1)(w.weight, s, w.inputs), (s,), (s * 2,)), (w.state,), (wg.sin(w.state),)
+    ),
+    "jvp of grad of grad": lambda f, w: wg.jvp(
+        lambda s: wg.grad(lambda s: squares(wg.grad(f, 1)(w.weight, s, w.inputs)))(s), (w.state,), (w.state * 2,)
+    ),
+    "jacrev of grad": lambda f, w: wg.jacrev(lambda s: wg.grad(f, 1)(w.weight, s, w.inputs))(w.state),
+    "vmap of vjp": lambda f, w: wg.jacrev(lambda s: wg.grad(f, 0)(w.weight, s[0], w.inputs))(wg.stack([w.state] * 12)),
+    "tape in jvp": lambda f, w: wg.jvp(lambda s: _by_tape(f, w, s), (w.state,), (w.state * 2,)),
+}
+
+
+def _by_tape(f: Any, w: World, state: Any) -> Any:
+    with wg.GradientTape() as tape:
+        tape.watch(state)
+        value = f(w.weight, state, w.inputs)
+    return tape.gradient(value, state)
+
+
+@pytest.mark.parametrize("way", SECOND)
+@pytest.mark.parametrize("name", PLAIN)
+def test_so_do_loops_on_tapes_inside_of_transforms(name: str, way: str) -> None:
+    play(_played(lambda w: SECOND[way](_loss(name, w), w), STEPS))
+
+
+@pytest.mark.parametrize("way", ["hvp", "jvp of grad", "vmap of grad", "vmap of hvp", "jvp of jvp of grad"])
+@pytest.mark.parametrize("name", ["exchanged", "from_the_end", "number_not_asked_for"])
+def test_on_tapes_inside_of_transforms_loops_are_as_long_as_their_bodies(name: str, way: str) -> None:
+    inside = lambda w: SECOND[way](_loss(name, w), w)  # noqa: E731
     assert _operations(inside, STEPS) == _operations(inside, LONGER)
 
 

@@ -193,10 +193,6 @@ class Compiled:
     def _captured(self, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Run the function as it is, and keep what it does as a program."""
         warm_up()
-        paths = self._paths.setdefault(key, [])
-        if often := changes_too_often(paths):
-            self._give_up(often)
-            return _called(self.function, leaves, structure)
         objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
         self._kept.extend(objects)
         reach = Reach([self.function, *objects])
@@ -209,7 +205,10 @@ class Compiled:
 
     def _captured_from(self, reach: Reach, key: Any, leaves: list[Any], structure: Any, given: Any, change: str) -> Any:
         """Do so, with what the function can reach as it was before."""
-        paths = self._paths[key]
+        paths = self._paths.setdefault(key, [])
+        if often := changes_too_often(paths):
+            self._give_up(often)
+            return _called(self.function, leaves, structure)
         if self._pure and any([type(tensor) is boxing.Tracer for tensor in reach.tensors.values()]):
             raise Unfit
         passed = [boxing.borrow(leaf) if type(leaf) is np.ndarray else leaf for leaf in leaves]
@@ -263,7 +262,7 @@ class Compiled:
 
     def _prepare(self, path: Path, trace: CaptureTrace) -> None:
         if length := reason_for_length(trace.equations):
-            warnings.warn(f"wg.compile({self._name}): {length}", CompileWarning, stacklevel=4)
+            warnings.warn(f"wg.compile({self._name}): {length}", CompileWarning, stacklevel=5)
         path.prepare(self._narrow)
 
     def _sure(self, run: Callable[..., Any], args: Any, past: Any, leaves: list[Any], structure: Any) -> Any:
@@ -320,7 +319,7 @@ class Compiled:
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason
-        warnings.warn(f"wg.compile({self._name}): run as it is from now on: {reason}", CompileWarning, stacklevel=4)
+        warnings.warn(f"wg.compile({self._name}): run as it is from now on: {reason}", CompileWarning, stacklevel=5)
 
 
 def _deed_in(trace: CaptureTrace) -> str:

@@ -399,11 +399,13 @@ class Entrance(Trace, capturing.Capture):
         self._rolled.append(len(self._made))
         outside, unguarded = self._unguarded, []
         self._unguarded = unguarded
+        products = dict(self._products)  # those of the step are no values of the program around it
         try:
             yield unguarded
         finally:
             self._rolled.pop()
             self._unguarded = outside
+            self._products = products
 
     def only_step_by_step(self) -> None:
         """Refuse to let a step that does something now stand for others."""

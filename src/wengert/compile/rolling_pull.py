@@ -242,7 +242,9 @@ def _not_computed(*_args: Any, **_params: Any) -> Any:
 
 def _pull(node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
     rolled: Rolled = node.whole.saved
-    if not node.recorded:
+    # Cotangents of a transform further in (of many examples, say) stand for more than one value of the capture.
+    are_own = all([type(bar) is not boxing.Tracer or rolled.trace.follows(bar) for bar in out_bar.bars.values()])
+    if not node.recorded and are_own:
         try:
             return rolled.pulled(node.inputs, out_bar.bars, masked)
         except Unrollable:

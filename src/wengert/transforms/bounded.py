@@ -31,7 +31,7 @@ from .levels import apart, leading_axes, level_of, off_the_tape, tapes_of, toget
 from .looping import Emitted, Loop, unrolled
 from .replay import Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling
 from .revolve import Online, positions
-from .rolled import rolled
+from .rolled_sweeps import as_one
 from .trail import trail_of
 
 CHAINED = 8
@@ -347,7 +347,7 @@ LOOPS = {name: _loop_primitive(name) for name in ("scan", "fori_loop", "while_lo
 def run(loop: Loop) -> tuple[list[Any], list[Any]]:
     """Run a loop; return (the leaves of what is carried in the end, the leaves of what was emitted)."""
     if capturing.engaged and (capture := capturing.current()) is not None:
-        found = rolled(capture, loop)
+        found = as_one(capture, loop)
         if found is not None:
             return found
     if loop.checkpoints is not None and is_recording() is True:

@@ -19,7 +19,6 @@ from ..core.batching import BatchTrace
 from ..core.forward import ForwardTrace
 from ..core.tracing import is_tracer, open_traces
 from .levels import Form, apart, leading_axes, together
-from .looping import Loop
 
 _TRIES = 6
 """How often what is carried may turn out to be made of more: each transform adds a part or two."""
@@ -49,7 +48,7 @@ class Apart:
     is_apart = True
     checkpoints = None
 
-    def __init__(self, loop: Loop, level: int, forms: list[Form]) -> None:
+    def __init__(self, loop: Any, level: int, forms: list[Form]) -> None:
         self.loop = loop
         self.level = level
         self.forms = forms
@@ -80,8 +79,12 @@ class Apart:
         return together(self.forms, ends), together(self._y_forms, stacks)
 
 
-def rolled(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
-    """Have a capture make one loop of a loop; return what `bounded.run` returns, or None: it is to be run by steps."""
+def rolled(capture: Any, loop: Any) -> tuple[list[Any], list[Any]] | None:
+    """Have a capture make one loop of a loop; return what `bounded.run` returns, or None: it is to be run by steps.
+
+    Raises:
+        OnTape: something is on the tape of a transform further in than the capture.
+    """
     level: int = capture.level
     further_in = [trace for trace in open_traces() if trace.level > level]
     if not further_in:
@@ -89,7 +92,7 @@ def rolled(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
     if loop.length is None or not all([type(trace) in (ForwardTrace, BatchTrace) for trace in further_in]):
         return None
     if any([_is_on_tape(value, level) for value in (*loop.init, *loop.xs)]):
-        return None
+        raise OnTape
     forms = [_form_of(value, level) for value in loop.init]
     for _ in range(_TRIES):
         lowered = Apart(loop, level, forms)
@@ -98,8 +101,6 @@ def rolled(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
         except Another as wider:
             forms = wider.forms
             continue
-        except OnTape:
-            return None
         return None if found is None else lowered.put_together(*found)
     return None
 

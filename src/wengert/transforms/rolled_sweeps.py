@@ -1,0 +1,268 @@
+"""Loops on a tape further in than a capture, as `grad` inside of `jvp` has one: the sweep is a loop, too.
+
+Off the tape the loop runs as one inside of transforms does (`rolled`), and emits in addition what went into each step.
+It is one Node. To pull through it, another loop goes the other way: its step runs that of the loop again, on the tape,
+sweeps it, and carries the cotangents on, with sums for what steps close over.
+"""
+
+# The slots of Tensor are this package's business.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..core import capturing
+from ..core.backward import zeros_for
+from ..core.primitive import OPAQUE, Primitive
+from ..core.recording import set_recording
+from ..core.step_sweeps import led_through, swept_between, walk_back
+from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
+from ..core.tracing import Several, Trace, is_tracer, open_traces, snapshot
+from ..core.vspace import added
+from ..errors import GradientError
+from ..typing import Shape
+from .looping import Loop, unrolled
+from .rolled import OnTape, rolled
+
+
+class _Aside:
+    """A loop beside one of the user's: of the same function, as long, over what it says itself."""
+
+    is_apart = False
+    checkpoints = None
+    init: list[Any]
+    xs: list[Any]
+    index = Loop.index
+    read = Loop.read
+
+    def __init__(self, loop: Loop, reverse: bool) -> None:
+        assert loop.length is not None
+        self.loop = loop
+        self.function, self.name, self.described = loop.function, loop.name, loop.described
+        self.length: int = loop.length
+        self.reverse = reverse
+        self.count = len(loop.init)
+
+    def goes_on(self, step: int, _leaves: Sequence[Any], _mask: Any) -> tuple[bool, Any]:
+        """Return (whether there is a step to run, None)."""
+        return step < self.length, None
+
+    def _run(self, number: Any, leaves: Sequence[Any], x: Sequence[Any]) -> _Step:
+        """Run a step on Nodes of its own; say what it closes over."""
+        floor = next_sequence()
+        nodes = [argument_node(None, value) if value.dtype.kind == "f" else None for value in (*leaves, *x)]
+        entered = [_with_node(value, node) for value, node in zip((*leaves, *x), nodes)]
+        before = set_recording(True)
+        try:
+            made, emitted = self.loop.step(number, entered[: self.count], None, entered[self.count :])
+        finally:
+            set_recording(before)
+        ends = [value._node for value in (*made, *emitted)]
+        met, strays = walk_back([node for node in ends if node is not None], {n for n in nodes if n}, floor)
+        return _Step(list(made), list(emitted), nodes, met, sorted(strays, key=_by_sequence))
+
+
+class _Step(NamedTuple):
+    """What a step has made, on a tape; the Nodes of what went in, those met, and those that it closes over."""
+
+    made: list[Any]
+    emitted: list[Any]
+    nodes: list[Node | None]
+    met: set[Node]
+    strays: list[Node]
+
+
+class _Forward(_Aside):
+    """The loop off the tape; what goes into a step is emitted after what the step emits."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop, loop.reverse)
+        self.init, self.xs = _off(loop.init), _off(loop.xs)
+        self.start = next_sequence()
+        self.strays: list[Node] = []
+        self.tracked: list[bool] = []
+
+    def step(self, number: Any, carried: Sequence[Any], _mask: None, read: Sequence[Any]) -> tuple[Any, Any]:
+        """Run a step; return what is carried on, and what is emitted."""
+        done = self._run(number, carried, read)
+        if any([isinstance(stray, Leaf) or stray.sequence > self.start for stray in done.strays]):
+            raise OnTape
+        self.strays = done.strays
+        self.tracked = [value._node is not None for value in (*done.made, *done.emitted)]
+        return _off(done.made), _off([*done.emitted, *carried])
+
+
+class Followed(NamedTuple):
+    """What the tape keeps of a loop: the loop off the tape, states that went into steps, what they close over."""
+
+    loop: Loop
+    init: list[Any]
+    xs: list[Any]
+    history: list[Any]
+    strays: list[Node]
+    outputs: int
+
+
+class _Backward(_Aside):
+    """The sweep as a loop: carries the cotangents of what the loop carries, and sums for what it closes over."""
+
+    def __init__(self, followed: Followed, bars: dict[int, Any], masked: bool) -> None:
+        loop = followed.loop
+        super().__init__(loop, not loop.reverse)
+        self.strays = followed.strays
+        self.masked = masked
+        self.floats = [i for i, (_, dtype) in enumerate(loop.likes) if dtype.kind == "f"]
+        self.y_places = [i for i in range(followed.outputs - self.count) if i + self.count in bars]
+        self.x_floats = [i for i, x in enumerate(followed.xs) if x.dtype.kind == "f"]
+        begin = [bars[i] if i in bars else zeros_for(*loop.likes[i]) for i in self.floats]
+        self.init = _off([*begin, *[zeros_for(stray.shape, stray.dtype) for stray in self.strays]])
+        self.xs = _off([*followed.history, *followed.xs, *[bars[i + self.count] for i in self.y_places]])
+
+    def step(self, number: Any, carried: Sequence[Any], _mask: None, read: Sequence[Any]) -> tuple[Any, Any]:
+        """Pull cotangents through a step."""
+        count, x_end = self.count, len(read) - len(self.y_places)
+        # A sweep takes Nodes by age, so what stands in for something older must be older than the step.
+        proxies = {stray: argument_node(None, stray) for stray in self.strays}
+        done = self._run(number, read[:count], read[count:x_end])
+        if unknown := [stray for stray in done.strays if stray not in proxies]:
+            raise GradientError(
+                f"{self.name}: a step of {self.described} was run again for the gradient, and used a value made at "
+                f"{location(unknown[0])}, as never before"
+            )
+        led_through(done.met, proxies)
+        pairs = [(done.made[i]._node, bar) for i, bar in zip(self.floats, carried)]
+        pairs += [(done.emitted[i]._node, bar) for i, bar in zip(self.y_places, read[x_end:])]
+        seeds = [(proxies.get(node, node), bar) for node, bar in pairs if node is not None]
+        masked = self.masked or any([node.primitive.masks for node in done.met])
+        targets = [*done.nodes, *proxies.values()]
+        found = swept_between(seeds, targets, done.strays, traced=True, masked=masked) if seeds else {}
+        bars = [_arrived(found, done.nodes[i], *self.loop.likes[i]) for i in self.floats]
+        sums = [
+            added(total, found[proxies[stray]]) if proxies[stray] in found else total
+            for stray, total in zip(self.strays, carried[len(self.floats) :])
+        ]
+        x_bars = [
+            _arrived(found, done.nodes[count + i], x.shape, x.dtype)
+            for i, x in enumerate(read[count:x_end])
+            if i in self.x_floats
+        ]
+        return _off([*bars, *sums]), _off(x_bars)
+
+
+def as_one(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
+    """Have a capture make one loop of a loop; return what `bounded.run` returns, or None: it is to be run by steps."""
+    try:
+        return rolled(capture, loop)
+    except OnTape:
+        pass
+    try:
+        return _recorded(capture, loop)
+    except OnTape:
+        return None
+
+
+def _recorded(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
+    """Have a capture make one loop of a loop on the tape of the innermost transform; None: it is to be run by steps."""
+    trace = open_traces()[-1]
+    forward = _Forward(loop)
+    found = rolled(capture, forward)
+    if found is None:
+        return None
+    ends, stacks = found
+    outputs = [*ends, *stacks[: len(stacks) - len(loop.init)]]
+    history = stacks[len(stacks) - len(loop.init) :]
+    parents = tuple([*[_node_on(x, trace) for x in (*loop.init, *loop.xs)], *forward.strays])
+    lifted = [trace.lift(_off([y])[0]) if tracked else y for y, tracked in zip(outputs, forward.tracked)]
+    followed = Followed(loop, forward.init, forward.xs, history, forward.strays, len(outputs))
+    whole = make_node(FOLLOWED, parents, followed, Several(lifted), {})
+    for i, (y, tracked) in enumerate(zip(lifted, forward.tracked)):
+        if tracked:
+            y._node = projection(whole, i, y)
+            trace.note_recorded(y, whole)
+    return lifted[: len(loop.init)], lifted[len(loop.init) :]
+
+
+def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
+    followed: Followed = node.whole.saved
+    if node.recorded:
+        return _pull_by_unrolling(followed, node, out_bar, masked)
+    backward = _Backward(followed, out_bar.bars, masked)
+    capture = capturing.current()
+    found = None if capture is None else rolled(capture, backward)
+    bars, x_bars = unrolled(backward, backward.init, backward.xs)[:2] if found is None else found  # type: ignore[arg-type]
+    inits: list[Any] = [None] * len(followed.init)
+    for i, bar in zip(backward.floats, bars):
+        inits[i] = bar
+    read: list[Any] = [None] * len(followed.xs)
+    for i, bar in zip(backward.x_floats, x_bars):
+        read[i] = bar
+    every = [*inits, *read, *bars[len(backward.floats) :]]
+    return tuple([None if parent is None else bar for parent, bar in zip(node.inputs, every, strict=True)])
+
+
+def _pull_by_unrolling(followed: Followed, node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
+    """Return cotangents that can be differentiated again: the loop is run again, and recorded step by step."""
+    loop = followed.loop
+    proxies = {stray: argument_node(stray, stray) for stray in followed.strays}
+    floor = next_sequence()
+    parents = node.whole.inputs[: len(followed.init) + len(followed.xs)]
+    nodes = [
+        argument_node(parent, x) if parent is not None else None
+        for parent, x in zip(parents, (*followed.init, *followed.xs))
+    ]
+    entered = [_with_node(x, n) for x, n in zip((*followed.init, *followed.xs), nodes)]
+    count = len(followed.init)
+    before = set_recording(True)
+    try:
+        leaves, ys, _ = unrolled(loop, entered[:count], entered[count:])
+    finally:
+        set_recording(before)
+    made = [*leaves, *ys]
+    met, strays = walk_back([y._node for y in made if y._node is not None], {n for n in nodes if n}, floor)
+    led_through(met, proxies)
+    pairs = [(y._node, out_bar.bars[i]) for i, y in enumerate(made) if y._node is not None and i in out_bar.bars]
+    seeds = [(proxies.get(n, n), bar) for n, bar in pairs]
+    found = swept_between(seeds, [*nodes, *proxies.values()], strays, tracked=True, retain=True, masked=masked)
+    every = [*[None if n is None else found.get(n) for n in nodes], *[found.get(proxies[s]) for s in followed.strays]]
+    return tuple([None if parent is None else bar for parent, bar in zip(node.inputs, every, strict=True)])
+
+
+def _not_raw(*_args: Any, **_params: Any) -> Any:
+    raise NotImplementedError("a loop on a tape inside of a transform is pulled through on Tensors")
+
+
+FOLLOWED = Primitive("followed_loop", OPAQUE, _not_raw)
+FOLLOWED.multiple = True
+FOLLOWED.masks = True
+FOLLOWED.pull = FOLLOWED.pull_masked = _not_raw
+FOLLOWED.pull_tracked = _pull_tracked
+
+
+def _by_sequence(node: Node) -> int:
+    return node.sequence
+
+
+def _arrived(found: dict[Node, Any], node: Node | None, shape: Shape, dtype: Any) -> Any:
+    """Return the cotangent that has come to a Node; zero if there is none."""
+    return zeros_for(shape, dtype) if node is None or node not in found else found[node]
+
+
+def _off(values: Sequence[Any]) -> list[Any]:
+    return [snapshot(value, keep_node=False) for value in values]
+
+
+def _with_node(value: Any, node: Node | None) -> Any:
+    """Return a value of the innermost transform, on its tape."""
+    if node is None:
+        return value
+    trace = open_traces()[-1]
+    return trace.lift(value, node)
+
+
+def _node_on(value: Any, trace: Trace) -> Node | None:
+    return value._node if is_tracer(value) and value._state.trace is trace else None
+
+
+__all__ = ["as_one"]
