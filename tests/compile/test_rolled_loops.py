@@ -565,6 +565,32 @@ def test_gradients_of_loops_inside_of_jvp_and_vmap() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("is_carried", [False, True])
+def test_gradients_around_transforms_with_tapes_of_their_own(is_carried: bool) -> None:
+    """What a step makes may be on the tape outside alone, and must not be taken for something of the tape inside."""
+
+    def loss(shift: Any, state: Any, inputs: Any) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            other = wg.sin(shift) + 0.1
+            return (wg.tanh(c[0] * shift + x), other if is_carried else c[1]), (c[0] * c[1], shift * 2, other)
+
+        (end, last), ys = wg.scan(step, (state, shift * 1.0), inputs)
+        return squares(end, last, *ys)
+
+    def scenario(c: Compiler) -> Any:
+        w = World()
+        both = wg.stack([w.state, -w.state])
+        outer = [
+            lambda k: wg.jvp(lambda s: wg.grad(lambda s: loss(k, s, w.inputs))(s), (w.state,), (w.state * 2,)),
+            lambda k: wg.jvp(lambda s: wg.value_and_grad(lambda s: loss(k, s, w.inputs))(s), (w.state,), (w.state,))[0],
+            lambda k: wg.vmap(lambda s: wg.value_and_grad(lambda s: loss(k, s, w.inputs))(s))(both),
+        ]
+        functions = [lambda k, f=f: squares(*[leaf / 100 for leaf in flatten(f(k))[0]]) for f in outer]
+        return [see(c(wg.value_and_grad(function))(w.shift)) for function in functions]
+
+    play(scenario)
+
+
 def test_gradients_of_leaves_that_are_closed_over() -> None:
     def scenario(c: Compiler) -> Any:
         w = World()

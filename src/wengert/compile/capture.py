@@ -25,7 +25,7 @@ from ..core.dispatch import explain
 from ..core.primitive import BILINEAR, Primitive
 from ..core.recording import set_recording
 from ..core.tape import location, user_frame
-from ..core.tracing import calling_frame
+from ..core.tracing import calling_frame, innermost_trace
 from ..core.vspace import densify
 from ..declare import packing
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
@@ -291,7 +291,9 @@ class CaptureTrace(Entrance):
     def steps(
         self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str
     ) -> tuple[list[Any], list[Any]] | None:
-        """Capture the steps of an operation as one equation."""
+        """Capture the steps of an operation as one equation, where no transform is at work further in."""
+        if innermost_trace() is not self:
+            return None
         return roll(self, OperationLoop(step, list(init), list(xs), name))
 
     # ------------------------------------------------------------------ how it ends

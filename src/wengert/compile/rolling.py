@@ -18,7 +18,7 @@ from ..core import boxing
 from ..core.recording import is_recording
 from ..core.step_sweeps import ENTRY, led_through, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
-from ..core.tracing import Several, innermost_trace
+from ..core.tracing import Several
 from .graph import Equation, Graph, Value
 from .loops import Form, end_of, free_values, loop_equation
 from .reach import Reach
@@ -64,7 +64,6 @@ class OperationLoop:
 
     checkpoints = None
     reverse = False
-    is_apart = False
 
     def __init__(self, function: Callable[..., Any], init: list[Any], xs: list[Any], name: str) -> None:
         self.function = function
@@ -80,8 +79,6 @@ class OperationLoop:
 def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
     """Capture a loop as one equation; return what `bounded.run` returns, or None: it is to be run step by step."""
     if loop.length is None or loop.length < FEW or loop.checkpoints is not None:
-        return None
-    if innermost_trace() is not trace and not loop.is_apart:
         return None
     if not is_steady(loop.function):
         return None

@@ -17,8 +17,8 @@ import numpy as np
 from ..core import boxing
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
-from ..core.step_sweeps import led_through, swept_between, walk_back
-from ..core.tape import Node, argument_node, next_sequence
+from ..core.step_sweeps import swept_again, swept_between
+from ..core.tape import Node
 from ..core.vspace import densify
 from .graph import Equation, Graph, Value
 from .loops import Form, free_values, loop_equation, stacked_shape
@@ -100,31 +100,13 @@ class Rolled:
 
     def pulled_by_steps(self, node: Any, bars: dict[int, Any], masked: bool) -> tuple[Any, ...]:
         """Return the same cotangents, on the tape if they belong there: the loop is run and recorded step by step."""
-        whole, floor = node.whole, next_sequence()
-        inner = self.trial.strays
-        proxies = {closure: argument_node(closure, closure) for closure in inner}
-        before = set_recording(True)
-        try:
-            entered = [
-                tensor if parent is None else boxing.with_node(tensor, argument_node(parent, tensor))
-                for tensor, parent in zip(self.outside, whole.inputs)
-            ]
-            results = self._step_by_step(entered)
-        finally:
-            set_recording(before)
-        nodes = [None if parent is None else t._node for t, parent in zip(entered, whole.inputs)]
-        seeds = [(t._node, bars[i]) for i, t in enumerate(results) if t._node is not None and i in bars]
-        met, strays = walk_back([of for of, _ in seeds], {of for of in nodes if of is not None}, floor)
-        led_through(met, proxies)
-        seeds = [(proxies.get(of, of), bar) for of, bar in seeds]
-        targets = [*nodes, *proxies.values()]
-        before = set_recording(node.recorded)
-        try:
-            modes = {"tracked": node.recorded, "traced": True, "masked": masked}
-            found = swept_between(seeds, targets, strays, retain=True, **modes)
-        finally:
-            set_recording(before)
-        return tuple([None if of is None else found.get(of) for of in [*nodes, *[proxies[of] for of in inner]]])
+
+        def run(nodes: Sequence[Node | None]) -> list[Node | None]:
+            entered = [x if of is None else boxing.with_node(x, of) for x, of in zip(self.outside, nodes)]
+            return [result._node for result in self._step_by_step(entered)]
+
+        parents, modes = node.whole.inputs[: len(self.outside)], {"recorded": node.recorded, "masked": masked}
+        return tuple(swept_again(run, self.outside, parents, self.trial.strays, bars, **modes))
 
     def _step_by_step(self, entered: Sequence[Any]) -> list[Any]:
         """Run the loop; return what it returns."""

@@ -5,12 +5,13 @@ A step that is recorded by itself begins with Nodes of its own; what it closes o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import GradientError
 from .primitive import OPAQUE, Primitive
-from .tape import Leaf, Node, location, retained, sweep
+from .recording import set_recording
+from .tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
 
 
 def _escaped(node: Node, *_args: Any) -> tuple[Any, ...]:
@@ -75,4 +76,45 @@ def led_through(met: Iterable[Node], proxies: dict[Node, Node]) -> None:
             node.inputs = tuple([proxies.get(parent, parent) if parent else None for parent in node.inputs])
 
 
-__all__ = ["ENTRY", "led_through", "swept_between", "walk_back"]
+def swept_again(
+    run: Callable[[Sequence[Node | None]], Sequence[Node | None]],
+    values: Sequence[Any],
+    parents: Sequence[Node | None],
+    closures: Sequence[Node],
+    bars: Mapping[int, Any],
+    *,
+    recorded: bool,
+    masked: bool,
+) -> list[Any]:
+    """Run something once more on the tape and sweep it; return the cotangents of what went in, then of the closures.
+
+    Args:
+        run: does it, given Nodes for what goes in, and returns those of what comes out.
+        values, parents: what goes in, and the Nodes that it has; None for what is not tracked.
+        closures: Nodes that it closes over.
+        bars: cotangents of what comes out, by place.
+        recorded: whether the sweep is recorded, too.
+        masked: whether cotangents may hold zeros that must stay zeros.
+    """
+    floor = next_sequence()
+    proxies = {closure: argument_node(closure, closure) for closure in closures}
+    nodes = [None if parent is None else argument_node(parent, x) for x, parent in zip(values, parents)]
+    before = set_recording(True)
+    try:
+        made = run(nodes)
+    finally:
+        set_recording(before)
+    seeds = [(node, bar) for i, bar in bars.items() if (node := made[i]) is not None]
+    met, strays = walk_back([node for node, _ in seeds], {node for node in nodes if node is not None}, floor)
+    led_through(met, proxies)
+    seeds = [(proxies.get(node, node), bar) for node, bar in seeds]
+    before = set_recording(recorded)
+    try:
+        modes = {"tracked": recorded, "traced": True, "masked": masked}
+        found = swept_between(seeds, [*nodes, *proxies.values()], strays, retain=True, **modes)
+    finally:
+        set_recording(before)
+    return [None if node is None else found.get(node) for node in [*nodes, *proxies.values()]]
+
+
+__all__ = ["ENTRY", "led_through", "swept_again", "swept_between", "walk_back"]

@@ -73,9 +73,6 @@ class Loop:
             raise ValueError(f"{name}: checkpoints must be a positive number of states to keep, not {checkpoints!r}")
         self.checkpoints = checkpoints
 
-    is_apart = False
-    """Whether it is on the level of whoever runs it, whatever transforms are at work further in."""
-
     def path(self, i: int) -> str:
         """Return where a leaf of what is carried is found."""
         return self.structure.paths("carry")[i]

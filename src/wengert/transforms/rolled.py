@@ -45,7 +45,6 @@ class Apart:
         forms: how what is carried is made of parts.
     """
 
-    is_apart = True
     checkpoints = None
 
     def __init__(self, loop: Any, level: int, forms: list[Form]) -> None:
@@ -85,8 +84,10 @@ def rolled(capture: Any, loop: Any) -> tuple[list[Any], list[Any]] | None:
     Raises:
         OnTape: something is on the tape of a transform further in than the capture.
     """
-    level: int = capture.level
-    further_in = [trace for trace in open_traces() if trace.level > level]
+    level, traces = capture.level, open_traces()
+    if capture not in traces:
+        return None
+    further_in = traces[traces.index(capture) + 1 :]
     if not further_in:
         return capture.loop(loop)
     if loop.length is None or not all([type(trace) in (ForwardTrace, BatchTrace) for trace in further_in]):

@@ -17,7 +17,7 @@ from ..core import capturing
 from ..core.backward import zeros_for
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
-from ..core.step_sweeps import led_through, swept_between, walk_back
+from ..core.step_sweeps import led_through, swept_again, swept_between, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several, Trace, is_tracer, open_traces, snapshot
 from ..core.vspace import added
@@ -30,7 +30,6 @@ from .rolled import OnTape, rolled
 class _Aside:
     """A loop beside one of the user's: of the same function, as long, over what it says itself."""
 
-    is_apart = False
     checkpoints = None
     init: list[Any]
     xs: list[Any]
@@ -44,31 +43,43 @@ class _Aside:
         self.length: int = loop.length
         self.reverse = reverse
         self.count = len(loop.init)
+        self.trace = open_traces()[-1]
 
     def goes_on(self, step: int, _leaves: Sequence[Any], _mask: Any) -> tuple[bool, Any]:
         """Return (whether there is a step to run, None)."""
         return step < self.length, None
 
+    def off(self, values: Sequence[Any]) -> list[Any]:
+        """Return values without Nodes on the tape of the innermost transform; those further out keep theirs."""
+        return [snapshot(value, keep_node=_node_on(value, self.trace) is None) for value in values]
+
     def _run(self, number: Any, leaves: Sequence[Any], x: Sequence[Any]) -> _Step:
         """Run a step on Nodes of its own; say what it closes over."""
         floor = next_sequence()
         nodes = [argument_node(None, value) if value.dtype.kind == "f" else None for value in (*leaves, *x)]
-        entered = [_with_node(value, node) for value, node in zip((*leaves, *x), nodes)]
+        entered = [v if node is None else self.trace.lift(v, node) for v, node in zip((*leaves, *x), nodes)]
         before = set_recording(True)
         try:
             made, emitted = self.loop.step(number, entered[: self.count], None, entered[self.count :])
         finally:
             set_recording(before)
-        ends = [value._node for value in (*made, *emitted)]
+        ends = [_node_on(value, self.trace) for value in (*made, *emitted)]
         met, strays = walk_back([node for node in ends if node is not None], {n for n in nodes if n}, floor)
-        return _Step(list(made), list(emitted), nodes, met, sorted(strays, key=_by_sequence))
+        return _Step([*made, *emitted], ends, nodes, met, sorted(strays, key=_by_sequence))
 
 
 class _Step(NamedTuple):
-    """What a step has made, on a tape; the Nodes of what went in, those met, and those that it closes over."""
+    """What a step has made: what is carried on, and what is emitted.
+
+    Attributes:
+        ends: Nodes of all that, None for what is not on the tape of the innermost transform.
+        nodes: of what went in.
+        met: Nodes in between.
+        strays: Nodes that the step closes over.
+    """
 
     made: list[Any]
-    emitted: list[Any]
+    ends: list[Node | None]
     nodes: list[Node | None]
     met: set[Node]
     strays: list[Node]
@@ -79,7 +90,7 @@ class _Forward(_Aside):
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop, loop.reverse)
-        self.init, self.xs = _off(loop.init), _off(loop.xs)
+        self.init, self.xs = self.off(loop.init), self.off(loop.xs)
         self.start = next_sequence()
         self.strays: list[Node] = []
         self.tracked: list[bool] = []
@@ -90,8 +101,9 @@ class _Forward(_Aside):
         if any([isinstance(stray, Leaf) or stray.sequence > self.start for stray in done.strays]):
             raise OnTape
         self.strays = done.strays
-        self.tracked = [value._node is not None for value in (*done.made, *done.emitted)]
-        return _off(done.made), _off([*done.emitted, *carried])
+        self.tracked = [node is not None for node in done.ends]
+        made = self.off(done.made)
+        return made[: self.count], [*made[self.count :], *carried]
 
 
 class Followed(NamedTuple):
@@ -117,8 +129,8 @@ class _Backward(_Aside):
         self.y_places = [i for i in range(followed.outputs - self.count) if i + self.count in bars]
         self.x_floats = [i for i, x in enumerate(followed.xs) if x.dtype.kind == "f"]
         begin = [bars[i] if i in bars else zeros_for(*loop.likes[i]) for i in self.floats]
-        self.init = _off([*begin, *[zeros_for(stray.shape, stray.dtype) for stray in self.strays]])
-        self.xs = _off([*followed.history, *followed.xs, *[bars[i + self.count] for i in self.y_places]])
+        self.init = [*begin, *[zeros_for(stray.shape, stray.dtype) for stray in self.strays]]
+        self.xs = [*followed.history, *followed.xs, *[bars[i + self.count] for i in self.y_places]]
 
     def step(self, number: Any, carried: Sequence[Any], _mask: None, read: Sequence[Any]) -> tuple[Any, Any]:
         """Pull cotangents through a step."""
@@ -132,8 +144,8 @@ class _Backward(_Aside):
                 f"{location(unknown[0])}, as never before"
             )
         led_through(done.met, proxies)
-        pairs = [(done.made[i]._node, bar) for i, bar in zip(self.floats, carried)]
-        pairs += [(done.emitted[i]._node, bar) for i, bar in zip(self.y_places, read[x_end:])]
+        pairs = [(done.ends[i], bar) for i, bar in zip(self.floats, carried)]
+        pairs += [(done.ends[count + i], bar) for i, bar in zip(self.y_places, read[x_end:])]
         seeds = [(proxies.get(node, node), bar) for node, bar in pairs if node is not None]
         masked = self.masked or any([node.primitive.masks for node in done.met])
         targets = [*done.nodes, *proxies.values()]
@@ -148,7 +160,7 @@ class _Backward(_Aside):
             for i, x in enumerate(read[count:x_end])
             if i in self.x_floats
         ]
-        return _off([*bars, *sums]), _off(x_bars)
+        return self.off([*bars, *sums]), self.off(x_bars)
 
 
 def as_one(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
@@ -165,8 +177,8 @@ def as_one(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
 
 def _recorded(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
     """Have a capture make one loop of a loop on the tape of the innermost transform; None: it is to be run by steps."""
-    trace = open_traces()[-1]
     forward = _Forward(loop)
+    trace = forward.trace
     found = rolled(capture, forward)
     if found is None:
         return None
@@ -174,7 +186,7 @@ def _recorded(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
     outputs = [*ends, *stacks[: len(stacks) - len(loop.init)]]
     history = stacks[len(stacks) - len(loop.init) :]
     parents = tuple([*[_node_on(x, trace) for x in (*loop.init, *loop.xs)], *forward.strays])
-    lifted = [trace.lift(_off([y])[0]) if tracked else y for y, tracked in zip(outputs, forward.tracked)]
+    lifted = [trace.lift(y) if tracked else y for y, tracked in zip(outputs, forward.tracked)]
     followed = Followed(loop, forward.init, forward.xs, history, forward.strays, len(outputs))
     whole = make_node(FOLLOWED, parents, followed, Several(lifted), {})
     for i, (y, tracked) in enumerate(zip(lifted, forward.tracked)):
@@ -210,29 +222,17 @@ def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
 
 def _pull_by_unrolling(followed: Followed, node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
     """Return cotangents that can be differentiated again: the loop is run again, and recorded step by step."""
-    loop = followed.loop
-    proxies = {stray: argument_node(stray, stray) for stray in followed.strays}
-    floor = next_sequence()
-    parents = node.whole.inputs[: len(followed.init) + len(followed.xs)]
-    nodes = [
-        argument_node(parent, x) if parent is not None else None
-        for parent, x in zip(parents, (*followed.init, *followed.xs))
-    ]
-    entered = [_with_node(x, n) for x, n in zip((*followed.init, *followed.xs), nodes)]
-    count = len(followed.init)
-    before = set_recording(True)
-    try:
+    loop, trace = followed.loop, open_traces()[-1]
+    values, count = [*followed.init, *followed.xs], len(followed.init)
+
+    def run(nodes: Sequence[Node | None]) -> list[Node | None]:
+        entered = [x if of is None else trace.lift(x, of) for x, of in zip(values, nodes)]
         leaves, ys, _ = unrolled(loop, entered[:count], entered[count:])
-    finally:
-        set_recording(before)
-    made = [*leaves, *ys]
-    met, strays = walk_back([y._node for y in made if y._node is not None], {n for n in nodes if n}, floor)
-    led_through(met, proxies)
-    pairs = [(y._node, out_bar.bars[i]) for i, y in enumerate(made) if y._node is not None and i in out_bar.bars]
-    seeds = [(proxies.get(n, n), bar) for n, bar in pairs]
-    found = swept_between(seeds, [*nodes, *proxies.values()], strays, tracked=True, retain=True, masked=masked)
-    every = [*[None if n is None else found.get(n) for n in nodes], *[found.get(proxies[s]) for s in followed.strays]]
-    return tuple([None if parent is None else bar for parent, bar in zip(node.inputs, every, strict=True)])
+        return [_node_on(y, trace) for y in (*leaves, *ys)]
+
+    parents = node.whole.inputs[: len(values)]
+    found = swept_again(run, values, parents, followed.strays, out_bar.bars, recorded=True, masked=masked)
+    return tuple([None if parent is None else bar for parent, bar in zip(node.inputs, found, strict=True)])
 
 
 def _not_raw(*_args: Any, **_params: Any) -> Any:
@@ -253,18 +253,6 @@ def _by_sequence(node: Node) -> int:
 def _arrived(found: dict[Node, Any], node: Node | None, shape: Shape, dtype: Any) -> Any:
     """Return the cotangent that has come to a Node; zero if there is none."""
     return zeros_for(shape, dtype) if node is None or node not in found else found[node]
-
-
-def _off(values: Sequence[Any]) -> list[Any]:
-    return [snapshot(value, keep_node=False) for value in values]
-
-
-def _with_node(value: Any, node: Node | None) -> Any:
-    """Return a value of the innermost transform, on its tape."""
-    if node is None:
-        return value
-    trace = open_traces()[-1]
-    return trace.lift(value, node)
 
 
 def _node_on(value: Any, trace: Trace) -> Node | None:

@@ -64,7 +64,7 @@ def matrix_function(name: str, rows: int, vectors: int, packed: int, pitch: int)
 
 
 def configure(code: Code, rows: int) -> None:
-    """Write the configuration of the registers for tiles of so many rows: it takes as long as three steps of k."""
+    """Write the configuration of the registers for tiles of so many rows: it takes long beside a step of k."""
     content = [0] * _MEMORY_ROW
     content[0] = 1
     heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
