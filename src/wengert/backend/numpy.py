@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..typing import Array, DTypeLike, Shape
+from .attention import attend as attend
+from .attention import attend_pull as attend_pull
 from .compound import add_along_axis as add_along_axis
 from .compound import add_at as add_at
 from .compound import contract_pair as contract_pair

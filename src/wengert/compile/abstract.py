@@ -263,6 +263,23 @@ def _like_second(kinds: list[Kind], params: Params) -> Kind:
     return kinds[1][0], kinds[0][1]
 
 
+def _attend(kinds: list[Kind], params: Params) -> Kind | None:
+    (query, dtype), (key, _) = kinds[:2]
+    fits = len(query) > 1 and kinds[1] == kinds[2] and (key[:-2], key[-1:]) == (query[:-2], query[-1:])
+    if not fits or not query[-1] or kinds[1][1] != dtype:
+        return None
+    length, features = query[-2:]
+    return (*query[:-2], length - (-length // features), features), dtype
+
+
+def _attend_pull(kinds: list[Kind], params: Params) -> Kind | None:
+    (query, dtype), (key, _) = kinds[3:5]
+    numbers = (query[:-1], dtype)
+    if kinds[:3] != [(query, dtype), numbers, numbers] or _attend(kinds[3:], params) is None:
+        return None
+    return (*query[:-2], query[-2] + 2 * key[-2], query[-1]), dtype
+
+
 def _max_pool_take(kinds: list[Kind], params: Params) -> Kind:
     return _pool([(kinds[1][0], kinds[0][1])], params)
 
@@ -289,6 +306,7 @@ _RULES: dict[str, Rule] = {
     **{"cross_entropy_of_rows": _cross_entropy, "convolve": _convolve},
     **{"convolve_transpose_x": _convolve_transpose_x, "convolve_transpose_weight": _convolve_transpose_weight},
     **{"max_pool": _pool, "sum_pool": _pool, "sum_pool_transpose": _sum_pool_transpose},
+    **{"attend": _attend, "attend_pull": _attend_pull},
     **{"max_pool_transpose": _like_second, "max_pool_take": _max_pool_take},
 }
 """By name. Tested against the operations themselves, for all their samples, by tests/compile/test_abstract.py."""

@@ -26,6 +26,7 @@ from .eager import (
     settled,
     tariff,
 )
+from .expand_attention import ATTENTION
 from .graph import Equation, Graph, Value
 from .llvm.machine import Machine
 
@@ -99,7 +100,7 @@ def computed(primitive: Any, operands: Sequence[Any], params: Params) -> Any:
     if primitive.view or len(operands) > _MOST_OPERANDS or _moves_about(primitive):
         return None  # sooner than a key is made, which may take as long as the operation itself
     try:
-        copies = primitive.kind == BILINEAR  # as NumPy does for its products
+        copies = primitive.kind == BILINEAR or primitive.name in ATTENTION  # as NumPy does for its products
         key = (primitive, *[_key_of(x, copies) for x in operands], *[(k, frozen(v)) for k, v in params.items()])
     except Unkeyed:
         return None
@@ -162,6 +163,8 @@ def saving_of(primitive: Any, operands: Sequence[Any]) -> float:
     if name in ("affine", "row_map", "matrix_product"):
         work = 2 * arrays[0].size * arrays[1].shape[-1 if name == "matrix_product" else 0]
         return seconds + work * _PRODUCT if work >= _LARGE_PRODUCT else 0.0
+    if name in ATTENTION:
+        return seconds + 4 * arrays[-3].size * arrays[-1].shape[-2] * _PRODUCT
     if name == "convolve":
         return seconds + 2 * arrays[0].size * arrays[1].size / arrays[1].shape[1] * _WINDOW
     if kind == ELEMENTWISE:

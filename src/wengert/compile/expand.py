@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import expand_regions
+from . import expand_attention, expand_regions
 from .expand_builder import Builder
 from .graph import Equation, Graph, Operand, Value, replaced_in
 
@@ -26,8 +26,8 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
-def expand(graph: Graph) -> Graph:
-    """Return the graph with every operation expanded that has an expansion, until none has."""
+def expand(graph: Graph, *, narrow: bool = False) -> Graph:
+    """Return the graph with every operation expanded, until none has an expansion; `narrow` as for a Program."""
     equations: list[Equation] = []
     replaced: dict[Value, Value] = {}
     pending = list(reversed(graph.equations))
@@ -38,7 +38,7 @@ def expand(graph: Graph) -> Graph:
             inputs = replaced_in(inputs, replaced)
         expansion = EXPANSIONS.get(equation.primitive.name)
         if expansion is not None:
-            made = expansion_of(expansion, equation, inputs)
+            made = expansion_of(expansion, equation, inputs, narrow)
             if made is not None:
                 replaced[equation.outputs[0]], steps = made
                 pending.extend(reversed(steps))
@@ -62,10 +62,10 @@ def _resolved(replaced: dict[Value, Value]) -> dict[Value, Value]:
 
 
 def expansion_of(
-    expansion: Expansion, equation: Equation, inputs: tuple[Operand, ...]
+    expansion: Expansion, equation: Equation, inputs: tuple[Operand, ...], narrow: bool = False
 ) -> tuple[Value, list[Equation]] | None:
     """Return what an equation expands to, or None if it doesn't."""
-    builder = Builder(equation.outputs[0].where)
+    builder = Builder(equation.outputs[0].where, narrow=narrow)
     result = expansion(builder, *inputs, **equation.params)
     if result is None:
         return None
@@ -380,6 +380,7 @@ def _scatter_add(b: Builder, x: Value, value: Value, *, key: tuple[Any, ...]) ->
 
 
 EXPANSIONS.update({"embed": expand_regions.embed, "write_region": expand_regions.write_region})
+EXPANSIONS.update({"attend": expand_attention.attend, "attend_pull": expand_attention.attend_pull})
 
 
 def _constant(array: np.ndarray) -> Value:

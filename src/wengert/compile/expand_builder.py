@@ -30,11 +30,12 @@ def is_elementwise(primitive: Primitive) -> bool:
 class Builder:
     """Collects equations in order; `call` appends one and returns its Value."""
 
-    __slots__ = ("equations", "where")
+    __slots__ = ("equations", "narrow", "where")
 
-    def __init__(self, where: str = "") -> None:
+    def __init__(self, where: str = "", *, narrow: bool = False) -> None:
         self.equations: list[Equation] = []
         self.where = where
+        self.narrow = narrow
 
     def call(self, name: str, *operands: Operand, **params: Any) -> Value:
         """Append an equation with one output."""

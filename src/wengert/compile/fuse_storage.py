@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import lower_picks, lower_views
+from .expand_attention import ATTENTION
 from .fuse_forms import Forms
 from .fuse_groups import is_reduction
 from .graph import Equation, Graph, Value
@@ -197,6 +198,8 @@ class Storage:
         if layout is None:
             return False
         plain = layout.base is value or (layout.strides == strides_of(value.shape) and not layout.offset)
+        if equation.primitive.name in ATTENTION:
+            return layout.strides[-1] == 1
         return plain or (equation.primitive.name not in WINDOWS and not is_loop(equation))
 
     def is_leaf(self, value: Value) -> bool:

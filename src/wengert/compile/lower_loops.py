@@ -42,7 +42,7 @@ class Spot(NamedTuple):
     offset: int
 
 
-def prepared_loops(graph: Graph, lowered: Any) -> tuple[Graph, dict[Graph, Any]]:
+def prepared_loops(graph: Graph, lowered: Any, *, narrow: bool = False) -> tuple[Graph, dict[Graph, Any]]:
     """Return a graph with its loops made ready, and programs for their bodies, by these.
 
     Loops whose steps need NumPy, or look positions up that data decide, become the equations of their steps.
@@ -50,10 +50,11 @@ def prepared_loops(graph: Graph, lowered: Any) -> tuple[Graph, dict[Graph, Any]]
     Args:
         graph: with loops or without.
         lowered: makes a Program of a body.
+        narrow: as for a Program.
     """
     if not any(map(is_loop, graph.equations)):
         return graph, {}
-    graph = with_sums_outside(_with_simple_bodies(lean(graph)))
+    graph = with_sums_outside(_with_simple_bodies(lean(graph), narrow))
     programs: dict[Graph, Any] = {}
     for equation in filter(is_loop, graph.equations):
         program = lowered(equation.params["form"].body)
@@ -66,12 +67,12 @@ def prepared_loops(graph: Graph, lowered: Any) -> tuple[Graph, dict[Graph, Any]]
     return unrolled(graph, is_to_be_unrolled), programs
 
 
-def _with_simple_bodies(graph: Graph) -> Graph:
+def _with_simple_bodies(graph: Graph, narrow: bool) -> Graph:
     equations: list[Equation] = []
     for equation in graph.equations:
         if is_loop(equation):
             form: Form = equation.params["form"]
-            form = form._replace(body=simplify(expand(form.body)))
+            form = form._replace(body=simplify(expand(form.body, narrow=narrow)))
             equation = Equation(equation.primitive, equation.inputs, {"form": form}, equation.outputs)
         equations.append(equation)
     return Graph(graph.name, graph.inputs, equations, graph.outputs, graph.homes)

@@ -16,6 +16,7 @@ from .fuse_storage import FUSED, HOST, WINDOWS
 from .graph import Equation, Graph, Value
 from .loops import is_loop
 from .lower import NestWriter, Step
+from .lower_attention import attention_steps, is_attention
 from .lower_finite import finite_step
 from .lower_forms import StepForms
 from .lower_loops import LoopWriter, loop_step, prepared_loops
@@ -70,8 +71,8 @@ class Program:
         self.status: Value | None = None
         self._bodies: dict[Graph, Program] = {}
         if effort != HOST:
-            graph, self._bodies = prepared_loops(graph, self._of_body)
-            graph = simplify(expand(graph), (*SHAPE_RULES, *STACK_RULES, *WINDOW_RULES))
+            graph, self._bodies = prepared_loops(graph, self._of_body, narrow=narrow)
+            graph = simplify(expand(graph, narrow=narrow), (*SHAPE_RULES, *STACK_RULES, *WINDOW_RULES))
             graph = staged(with_joined_products(graph))
             graph.verify()
         condition: Value | None = None
@@ -101,7 +102,7 @@ class Program:
         name = equation.primitive.name
         if name in WINDOWS:
             return kernels_for(equation) is not None
-        if is_loop(equation):
+        if is_loop(equation) or is_attention(equation):
             return True
         return is_product(equation) if name == "matrix_product" else is_long_stack(equation)
 
@@ -132,6 +133,8 @@ class Program:
             return [loop_step(self.layouts, equation, self._bodies[equation.params["form"].body])]
         if is_scatter(equation):
             return [ScatterWriter(self.fusion, self.layouts, equation).step()]
+        if is_attention(equation):
+            return attention_steps(self.layouts, equation)
         windows = kernels_for(equation, self.narrow)
         if windows is not None:
             fused = None

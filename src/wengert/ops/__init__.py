@@ -48,6 +48,8 @@ from . import (
 from .affine import *
 from .arithmetic import *
 from .arithmetic import guarded_product as guarded_product
+from .attending import attend as attend
+from .attending import attend_pull as attend_pull
 from .attention import *
 from .average_pooling import *
 from .average_pooling import sum_pool as sum_pool

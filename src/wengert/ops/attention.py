@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..core import boxing
+from ..core.dispatch import bind
 from ..declare import Sample, composite
 from ..errors import DTypeError, ShapeError
 from ..typing import ArrayLike
+from .attending import attend
 from .comparison import greater
 from .contraction import matmul
 from .creation import asarray
@@ -103,4 +105,26 @@ def scaled_dot_product_attention(
     >>> wg.scaled_dot_product_attention(x, x, x, is_causal=True)[0].tolist()
     [1.0, 0.0]
     """
-    return matmul(attention_weights(query, key, attn_mask, is_causal, scale), value)
+    queries, keys, values = (asarray(x) for x in (query, key, value))
+    if attn_mask is None and _is_long(queries, keys, values, is_causal):
+        length, features = queries.shape[-2:]
+        factor = 1 / math.sqrt(features) if scale is None else scale
+        packed = bind(attend.primitive, (queries * factor, keys, values), {"is_causal": bool(is_causal)})
+        return packed[..., :length, :]
+    return matmul(attention_weights(queries, keys, attn_mask, is_causal, scale), values)
+
+
+_LONG, _LONG_CAUSAL = 1 << 18, 1 << 14
+"""Scores of a head from which on they are not kept in memory: on the way back, they take a product more."""
+
+
+def _is_long(query: Any, key: Any, value: Any, is_causal: bool) -> bool:
+    """Return whether an operation of its own computes attention."""
+    alike = query.ndim >= 2 and key.shape == value.shape and query.shape[:-2] == key.shape[:-2]
+    if not alike or query.shape[-1:] != key.shape[-1:] or {query.dtype, key.dtype, value.dtype} != {query.dtype}:
+        return False
+    return (
+        query.dtype.kind == "f"
+        and query.dtype.itemsize >= 4
+        and query.shape[-2] * key.shape[-2] >= (_LONG_CAUSAL if is_causal else _LONG)
+    )
