@@ -16,15 +16,17 @@ from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
 Array = np.ndarray[Any, Any]
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}
 SHAPES = [
-    # heads, queries, keys, features, causal
-    ((2,), BLOCK, BLOCK, 16, False),
-    ((2, 1), 100, 70, 32, False),
-    ((1, 2), 2 * BLOCK + 2, 2 * BLOCK + 2, 48, True),
-    ((), 200, BLOCK + 1, 64, True),
-    ((2, 2), 5, 9, 16, False),
-    ((3,), 70, 200, 16, True),
-    ((1,), 3, 3, 80, True),
-    ((1,), 1, 1, 16, False),
+    # heads, queries, keys, features, causal, mask
+    ((2,), BLOCK, BLOCK, 16, False, None),
+    ((2, 1), 100, 70, 32, False, None),
+    ((1, 2), 2 * BLOCK + 2, 2 * BLOCK + 2, 48, True, None),
+    ((), 200, BLOCK + 1, 64, True, None),
+    ((2, 2), 5, 9, 16, False, (2, 2, 5, 9)),
+    ((3,), 70, 200, 16, True, (3, 1, 200)),
+    ((1,), 3, 3, 80, True, None),
+    ((1,), 1, 1, 16, False, (1, 1, 1)),
+    ((2, 2), 2 * BLOCK, BLOCK, 16, False, (2, 1, 2 * BLOCK, BLOCK)),
+    ((2, 2), 70, 2 * BLOCK, 16, True, (70, 1)),
 ]
 
 
@@ -38,23 +40,28 @@ class Case(NamedTuple):
     scale: dict[str, Array]
 
 
-def exact(query: Array, key: Array, value: Array, bar: Array, causal: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+def exact(
+    query: Array, key: Array, value: Array, bar: Array, allowed: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return what attention and its gradient are, in extended precision, and the sums of absolute terms."""
     q, k, v, y = [x.astype(np.longdouble) for x in (query, key, value, bar)]
     scores = q @ np.swapaxes(k, -1, -2)
     size = np.abs(q) @ np.swapaxes(np.abs(k), -1, -2)
-    if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
-    largest = scores.max(-1, keepdims=True)
-    powers = np.exp(scores - largest)
+    largest = np.where(allowed, scores, -np.inf).max(-1, keepdims=True)
+    powers = np.where(allowed, np.exp(np.where(allowed, scores - largest, 0)), 0)
     total = powers.sum(-1, keepdims=True)
-    weights = powers / total
-    result, logarithm = weights @ v, np.log(total) + largest
+    nothing = total == 0  # who may attend to nothing gets zeros
+    weights = powers / np.where(nothing, 1, total)
+    result, logarithm = weights @ v, np.where(nothing, 0, np.log(np.where(nothing, 1, total)) + largest)
     delta = (result * y).sum(-1)
     met = y @ np.swapaxes(v, -1, -2)
     slopes = weights * (met - delta[..., None])
     # An error of a score is one of its weight, and grows with it.
-    rough = weights * (np.abs(y) @ np.swapaxes(np.abs(v), -1, -2) + np.abs(delta)[..., None]) * (2 + size + np.abs(logarithm))
+    rough = (
+        weights
+        * (np.abs(y) @ np.swapaxes(np.abs(v), -1, -2) + np.abs(delta)[..., None])
+        * (2 + size + np.abs(logarithm))
+    )
     turned = np.swapaxes(slopes, -1, -2), np.swapaxes(rough, -1, -2)
     grown = weights * (2 + size + np.abs(logarithm))
     wanted = {
@@ -84,27 +91,47 @@ def rows(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Operan
 
 
 def case(rng: np.random.Generator, sizes: Any, dtype: str) -> Case:
-    heads, queries, keys, features, causal = sizes
+    heads, queries, keys, features, causal, extents = sizes
     of_queries, of_keys = (*heads, queries, features), (*heads, keys, features)
     q, k, v = [rows(rng, shape, dtype) for shape in (of_queries, of_keys, of_keys)]
     y = rows(rng, of_queries, dtype)
-    wanted, scale = exact(q.array, k.array, v.array, y.array, causal)
+    allowed = np.tri(queries, keys, dtype=bool) if causal else np.ones((queries, keys), bool)
+    mask = None
+    if extents is not None:
+        mask = masking(rng, extents)
+        allowed = allowed & mask.array
+    with np.errstate(invalid="ignore"):
+        wanted, scale = exact(q.array, k.array, v.array, y.array, allowed)
     known = [rows(rng, (*heads, queries), dtype) for _ in range(2)]
     known[0].array[...], known[1].array[...] = wanted["logarithm"], wanted["delta"]
     shape = Attention(heads, queries, keys, features, np.dtype(dtype), causal, ())
-    return Case(shape, [q, k, v], [y, *known, q, k, v], wanted, scale)
+    masks = [] if mask is None else [mask]
+    return Case(shape, [q, k, v, *masks], [y, *known, q, k, v, *masks], wanted, scale)
+
+
+def masking(rng: np.random.Generator, extents: tuple[int, ...]) -> Operand:
+    """Return booleans that lie anyhow, of which some rows are all false."""
+    mask = operand(rng, extents, bool)
+    mask.array[...] = rng.random(extents) < 0.6
+    mask.array[..., :1, :] = extents[-1] == 1
+    return mask
 
 
 def laid_out(shape: Attention, operands: list[Operand]) -> Attention:
-    return shape._replace(strides=tuple([operand.access[1] for operand in operands]))
+    """Return attention of operands, the last of which is a mask if it is of booleans."""
+    strides = [operand.access[1] for operand in operands]
+    if operands[-1].array.dtype != bool:
+        return shape._replace(strides=tuple(strides))
+    extents, steps = operands[-1].array.shape, strides.pop()
+    steps = tuple([0 if extent == 1 else step for extent, step in zip(extents, steps)])
+    return shape._replace(strides=tuple(strides), mask=(0,) * (len(shape.batch) + 2 - len(steps)) + steps)
 
 
 def ran(kernels: list[Kernel], operands: list[Operand], out: Array, step: int) -> Array:
     """Return what kernels make, some units at a time; nothing around their result may change."""
     buffer = np.full(out.size + 2 * MARGIN, np.nan, out.dtype)
     target = buffer[MARGIN : MARGIN + out.size]
-    size = out.itemsize
-    addresses = [x.address + size * x.access[0] for x in operands]
+    addresses = [x.address + x.array.itemsize * x.access[0] for x in operands]
     native = Native(kernels)
     for kernel in kernels:
         for begin in range(0, kernel.units, step):
@@ -171,10 +198,10 @@ def test_what_is_not_finite_stays_in_its_rows() -> None:
     shape = laid_out(Attention((1,), 70, 70, 16, np.dtype("f4"), True, ()), operands)
     kernel = attention_kernel(shape, AVX512)
     found = ran([kernel], operands, np.empty((1, 75, 16), "f4"), kernel.units)[:, :70]
-    bad = np.isnan(found).any(-1)[0]
+    bad = np.isnan(found[0]).any(-1)
     wanted = np.zeros(70, bool)
     wanted[3] = True
-    # A key that is infinite gives a score of plus infinity, which is NaN after softmax, or of minus infinity: no weight.
+    # An infinite key gives a score of plus infinity, which is NaN after softmax, or of minus infinity: no weight.
     wanted[60:] = q[0, 60:, 1] > 0
     assert np.array_equal(bad, wanted)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import wengert as wg
+from wengert.compile import executable
+from wengert.compile.llvm.target import available_cores
+from wengert.compile.plan import plan_memory
+from wengert.core.pytree import flatten
 from wengert.ops import attention
 
 Array = np.ndarray[Any, Any]
@@ -23,22 +27,6 @@ def of_heads(rng: np.random.Generator, length: int = LENGTH, features: int = 16,
 
 def loss(q: Any, k: Any, v: Any, weights: Any) -> Any:
     return wg.sum(wg.sin(wg.scaled_dot_product_attention(q, k, v, is_causal=True)) * weights)
-
-
-@pytest.fixture(params=["whole", "by steps"])
-def plainly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Compute something with scores in memory, by products and softmax."""
-
-    def run(function: Callable[..., Any], *args: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(attention, "_LONG_CAUSAL", 1 << 60)
-            return function(*args)
-
-    yield run
-
-
-def named(compiled: Any) -> str:
-    return str(compiled)
 
 
 def hvp(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,17 +47,137 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
 }
 
 
+def plainly(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function computes where scores are kept in memory: by products and softmax."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_LONG_CAUSAL", 1 << 60)
+        patch.setattr(attention, "_LONG", 1 << 60)
+        return function(*args)
+
+
+def demand_close(found: Any, wanted: Any) -> None:
+    """Compare float64 results of sums of a few hundred terms, which exponentials of rounded sums are factors of."""
+    for one, other in zip(flatten(found)[0], flatten(wanted)[0], strict=True):
+        want = np.asarray(other)
+        np.testing.assert_allclose(np.asarray(one), want, rtol=0, atol=1e4 * np.finfo("f8").eps * np.abs(want).max())
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms_agree_with_products_and_softmax(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transforms_agree_with_products_and_softmax(name: str, compiled: bool) -> None:
     q, k, v, w = of_heads(np.random.default_rng(3))
     if "some" in name:
         k, v = k[0], v[0]
     transformed = TRANSFORMS[name](loss)
-    with monkeypatch.context() as patch:
-        patch.setattr(attention, "_LONG_CAUSAL", 1 << 60)
-        wanted = transformed(q, k, v, w)
+    wanted = plainly(transformed, q, k, v, w)
     function = wg.compile(transformed) if compiled else transformed
     for _ in range(2):
-        for found, want in zip(wg.tree.leaves(function(q, k, v, w)), wg.tree.leaves(wanted), strict=True):
-            np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11 * np.abs(want).max())
+        demand_close(function(q, k, v, w), wanted)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("features", [16, 10])
+def test_gradients_of_a_backward_pass(causal: bool, features: int) -> None:
+    given = of_heads(np.random.default_rng(4), 520 if not causal else LENGTH, features)
+
+    def gradients() -> list[Any]:
+        leaves = [wg.tensor(x, requires_grad=True) for x in given[:3]]
+        out = wg.scaled_dot_product_attention(*leaves, is_causal=causal)
+        wg.sum(out * given[3]).backward()
+        return [out.detach(), *[leaf.grad for leaf in leaves]]
+
+    wanted = plainly(gradients)
+    demand_close(gradients(), wanted)
+    demand_close(wg.compile(gradients)(), wanted)
+
+
+@pytest.mark.parametrize("extents", [(520,), (2, 1, 1, 520), (520, 1), (2, 2, 520, 520)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_masks(extents: tuple[int, ...], compiled: bool) -> None:
+    """Masks for keys, as those of padding; for queries; and for pairs of them."""
+    rng = np.random.default_rng(len(extents))
+    q, k, v, w = of_heads(rng, 520, 16)
+    mask = rng.random(extents) < 0.7
+    if len(extents) > 1:
+        mask[..., :3, :] = False  # who may attend to nothing gets zeros
+
+    def loss(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        return wg.sum(wg.scaled_dot_product_attention(q, k, v, mask) * w)
+
+    transformed = wg.value_and_grad(loss, argnums=(0, 1, 2))
+    function = wg.compile(transformed) if compiled else transformed
+    wanted = plainly(transformed, q, k, v, mask)
+    for _ in range(2):
+        demand_close(function(q, k, v, mask), wanted)
+    if compiled:
+        assert "attend_pull" in str(function.explain())
+
+
+def test_a_mask_that_does_not_fit_is_told() -> None:
+    q, k, v, _ = of_heads(np.random.default_rng(0), 520, 16)
+    with pytest.raises(wg.errors.ShapeError, match="520, 520"):
+        wg.scaled_dot_product_attention(q, k, v, np.ones((3, 520), bool))
+
+
+@pytest.mark.parametrize("heads", [1, available_cores(), 3 * available_cores() + 1])
+def test_heads_are_read_as_they_lie(heads: int) -> None:
+    """Queries, keys and values are parts of one product's result, as in a transformer."""
+    rng = np.random.default_rng(heads)
+    x, weight = rng.standard_normal((2, LENGTH, 32)), rng.standard_normal((32, 3 * heads * 16)) / 6
+
+    def attended(x: Any, weight: Any) -> Any:
+        parts = wg.reshape(x @ weight, (2, LENGTH, 3, heads, 16))
+        q, k, v = [wg.swapaxes(parts[:, :, n], 1, 2) for n in range(3)]
+        out = wg.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return wg.sum(wg.tanh(wg.reshape(wg.swapaxes(out, 1, 2), (2, LENGTH, heads * 16))) ** 2)
+
+    transformed = wg.value_and_grad(attended, argnums=(0, 1))
+    compiled = wg.compile(transformed)
+    for _ in range(2):
+        demand_close(compiled(x, weight), plainly(transformed, x, weight))
+    assert "attend_pull" in str(compiled.explain())
+
+
+def test_scores_are_not_in_memory() -> None:
+    length = 1024
+    given = [wg.tensor(x) for x in of_heads(np.random.default_rng(0), length, 16, "f4")[:3]]
+    sizes: list[int] = []
+
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        found = plan_memory(*args, **kwargs)
+        sizes.append(found.size)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executable, "plan_memory", seen)
+        compiled = wg.compile(wg.grad(lambda q, k, v: wg.sum(wg.scaled_dot_product_attention(q, k, v) ** 2)))
+        compiled(*given)
+    assert 0 < max(sizes) < given[0].nbytes * 12 < 4 * length * length * 4
+
+
+def test_rounded_products_are_still_of_attention() -> None:
+    q, k, v, _ = of_heads(np.random.default_rng(1), 520, 32, "f4")
+    narrow = wg.compile(wg.scaled_dot_product_attention, compute_dtype=wg.bfloat16)
+    wanted = np.asarray(wg.scaled_dot_product_attention(q, k, v))
+    found = np.asarray(narrow(q, k, v))
+    assert np.abs(found - wanted).max() < 2.0**-5
+    assert not np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_masked_results_have_no_gradient_whatever_they_are(compiled: bool) -> None:
+    """The last query is no number, and neither is its result, which does not count."""
+    q, k, v, _ = of_heads(np.random.default_rng(2))
+    q[..., -1, 3] = np.nan
+    counts = np.arange(LENGTH) < LENGTH - 1
+
+    def loss(q: Any, k: Any, v: Any) -> Any:
+        out = wg.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return wg.sum(wg.where(counts[:, None], wg.sin(out), 0.0))
+
+    transformed = wg.grad(loss, argnums=(0, 1, 2))
+    function = wg.compile(transformed) if compiled else transformed
+    with np.errstate(invalid="ignore"):
+        found = function(q, k, v)
+    q[..., -1, 3] = 0
+    demand_close(found, plainly(transformed, q, k, v))

@@ -1,6 +1,7 @@
 """Attention in NumPy, some queries at a time: scores never stand in memory as a whole.
 
-Queries, keys and values have shapes (heads..., length, features), with the same heads and features.
+Queries, keys and values have shapes (heads..., length, features), with the same heads and features. A mask says which
+query may attend to which key, and broadcasts to the scores; all may attend to all if it has no element.
 """
 
 from __future__ import annotations
@@ -16,32 +17,44 @@ _SCORES = 1 << 22
 """Scores that are computed at once."""
 
 
-def attend(query: Array, key: Array, value: Array, *, is_causal: bool) -> Array:
+def attend(query: Array, key: Array, value: Array, mask: Array, *, is_causal: bool) -> Array:
     """Return values averaged by softmax of scores; behind their rows the logarithms of the sums of exponentials."""
     *heads, length, features = _demand_alike(query, key, value)
     numbers = np.zeros((*heads, -(-length // features) * features), query.dtype)
     out = np.empty((*heads, length + numbers.shape[-1] // features, features), query.dtype)
     for rows, seen in _parts(query, key, is_causal):
-        scores = _scores(query, key, rows, seen, is_causal)
+        scores = _scores(query, key, mask, rows, seen, is_causal)
         largest = np.max(scores, -1, keepdims=True)
         scores -= np.where(np.isneginf(largest), query.dtype.type(0), largest)
         np.exp(scores, scores)
         totals = np.sum(scores, -1, keepdims=True)
-        out[..., rows, :] = np.matmul(scores, value[..., seen, :]) / totals
+        sums = np.matmul(scores, value[..., seen, :])
+        if mask.size:  # who may attend to nothing gets zeros
+            nothing = totals == 0
+            totals[nothing], largest[nothing] = 1, 0
+        out[..., rows, :] = sums / totals
         numbers[..., rows] = (np.log(totals) + largest)[..., 0]
     out[..., length:, :] = numbers.reshape((*heads, -1, features))
     return out
 
 
 def attend_pull(
-    out_bar: Array, logarithm: Array, delta: Array, query: Array, key: Array, value: Array, *, is_causal: bool
+    out_bar: Array,
+    logarithm: Array,
+    delta: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array,
+    *,
+    is_causal: bool,
 ) -> Array:
     """Return the gradients by queries, by keys and by values, with their rows behind each other."""
     *heads, length, features = _demand_alike(query, key, value)
     keys = key.shape[-2]
     out = np.zeros((*heads, length + 2 * keys, features), query.dtype)
     for rows, seen in _parts(query, key, is_causal):
-        weights = _scores(query, key, rows, seen, is_causal)
+        weights = _scores(query, key, mask, rows, seen, is_causal)
         weights -= logarithm[..., rows, None]
         np.exp(weights, weights)
         bars = out_bar[..., rows, :]
@@ -73,8 +86,13 @@ def _parts(query: Array, key: Array, is_causal: bool) -> list[tuple[slice, slice
     return [(slice(a, b), slice(0, min(b, keys) if is_causal else keys)) for a, b in zip(starts, ends)]
 
 
-def _scores(query: Array, key: Array, rows: slice, seen: slice, is_causal: bool) -> Any:
+def _scores(query: Array, key: Array, mask: Array, rows: slice, seen: slice, is_causal: bool) -> Any:
     scores = np.matmul(query[..., rows, :], np.swapaxes(key[..., seen, :], -1, -2))
     if is_causal:
         scores[..., np.arange(seen.stop) > np.arange(rows.start, rows.stop)[:, None]] = -np.inf
+    if mask.size:
+        down = rows if mask.ndim > 1 and mask.shape[-2] > 1 else slice(None)
+        across = seen if mask.shape[-1] > 1 else slice(None)
+        part = mask[..., across] if mask.ndim == 1 else mask[..., down, across]
+        np.copyto(scores, -np.inf, where=np.logical_not(part))
     return scores

@@ -264,11 +264,14 @@ def _like_second(kinds: list[Kind], params: Params) -> Kind:
 
 
 def _attend(kinds: list[Kind], params: Params) -> Kind | None:
-    (query, dtype), (key, _) = kinds[:2]
-    fits = len(query) > 1 and kinds[1] == kinds[2] and (key[:-2], key[-1:]) == (query[:-2], query[-1:])
-    if not fits or not query[-1] or kinds[1][1] != dtype:
+    (query, dtype), (key, _), value, (mask, _) = kinds
+    if len(query) < 2 or kinds[1] != value or (key[:-2], key[-1:]) != (query[:-2], query[-1:]) or value[1] != dtype:
         return None
-    length, features = query[-2:]
+    length, features = query[len(query) - 2], query[len(query) - 1]
+    if not features:
+        return None
+    if 0 not in mask and np.broadcast_shapes(mask, (*query[:-1], key[-2])) != (*query[:-1], key[-2]):
+        return None
     return (*query[:-2], length - (-length // features), features), dtype
 
 

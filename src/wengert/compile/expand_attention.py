@@ -17,20 +17,21 @@ ATTENTION = frozenset(("attend", "attend_pull"))
 
 def has_kernel(values: list[Value], narrow: bool) -> bool:
     """Whether kernels compute attention of these operands; products that round to bfloat16 are faster than those."""
-    dtypes = {value.dtype for value in values}
-    plain = len(dtypes) == 1 and not dtypes.isdisjoint((FLOAT32, FLOAT64))
-    return plain and not narrow and all([value.size for value in values]) and values[-1].shape[-1] % FEATURES == 0
+    return _is_plain(*values) and not narrow and values[-2].shape[-1] % FEATURES == 0
 
 
-def attend(b: Builder, query: Value, key: Value, value: Value, *, is_causal: bool) -> Value | None:
+def attend(b: Builder, query: Value, key: Value, value: Value, mask: Value, *, is_causal: bool) -> Value | None:
     """Write softmax of scores, and its product with values."""
-    if has_kernel([query, key, value], b.narrow) or not _is_plain(query, key, value):
+    if has_kernel([query, key, value, mask], b.narrow) or not _is_plain(query, key, value, mask):
         return None
-    scores = _scores(b, query, key, is_causal)
+    scores = _scores(b, query, key, mask, is_causal)
     largest = b.call("max_over", scores, axis=(len(scores.shape) - 1,), keepdims=True)
     shift = b.call("where", b.call("equal", largest, -math.inf), 0.0, largest)
     powers = b.call("exp", b.call("subtract", scores, shift))
     total = b.sum(powers, (len(scores.shape) - 1,), True)
+    if mask.size:  # who may attend to nothing gets zeros
+        nothing = b.call("equal", total, 0.0)
+        total, largest = [b.call("where", nothing, number, x) for number, x in ((1.0, total), (0.0, largest))]
     result = b.call("divide", b.call("matrix_product", powers, value), total)
     *heads, length, features = query.shape
     numbers = b.reshape(b.call("add", b.call("log", total), largest), (*heads, length))
@@ -49,16 +50,17 @@ def attend_pull(
     query: Value,
     key: Value,
     value: Value,
+    mask: Value,
     *,
     is_causal: bool,
 ) -> Value | None:
     """Write the weights, their slopes, and the products of both."""
-    given = [result_bar, logarithm, delta, query, key, value]
+    given = [result_bar, logarithm, delta, query, key, value, mask]
     if has_kernel(given, b.narrow) or not _is_plain(*given):
         return None
     *heads, length, _ = query.shape
     known = [b.reshape(numbers, (*heads, length, 1)) for numbers in (logarithm, delta)]
-    weights = b.call("exp", b.call("subtract", _scores(b, query, key, is_causal), known[0]))
+    weights = b.call("exp", b.call("subtract", _scores(b, query, key, mask, is_causal), known[0]))
     met = b.call("matrix_product", result_bar, b.swap(value))
     slopes = b.call("multiply", weights, b.call("subtract", met, known[1]))
     of_query = b.call("matrix_product", slopes, key)
@@ -68,13 +70,14 @@ def attend_pull(
 
 
 def _is_plain(*values: Value) -> bool:
-    dtypes = {value.dtype for value in values}
-    return len(dtypes) == 1 and not dtypes.isdisjoint((FLOAT32, FLOAT64)) and all([value.size for value in values])
+    """Whether arrays, of which the last is a mask, are of one dtype that there are kernels for, and have elements."""
+    dtypes = {value.dtype for value in values[:-1]}
+    return len(dtypes) == 1 and not dtypes.isdisjoint((FLOAT32, FLOAT64)) and all([v.size for v in values[:-1]])
 
 
-def _scores(b: Builder, query: Value, key: Value, is_causal: bool) -> Value:
+def _scores(b: Builder, query: Value, key: Value, mask: Value, is_causal: bool) -> Value:
     scores = b.call("matrix_product", query, b.swap(key))
-    if not is_causal:
-        return scores
-    allowed = np.tri(*scores.shape[-2:], dtype=np.bool_)
-    return b.call("where", Value(allowed.shape, allowed.dtype, allowed), scores, -math.inf)
+    if is_causal:
+        allowed = np.tri(*scores.shape[-2:], dtype=np.bool_)
+        scores = b.call("where", Value(allowed.shape, allowed.dtype, allowed), scores, -math.inf)
+    return b.call("where", mask, scores, -math.inf) if mask.size else scores

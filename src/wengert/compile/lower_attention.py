@@ -26,14 +26,20 @@ def is_attention(equation: Equation) -> bool:
 
 def attention_steps(layouts: Layouts, equation: Equation) -> list[Step]:
     """Return the steps of attention, or of its gradient."""
-    out, values = equation.outputs[0], equation.values()
-    places = [layouts.of(value) for value in values]
-    found = [place for place in places if place is not None]
+    out = equation.outputs[0]
+    *values, mask = equation.values()
+    places = [layouts.of(value) for value in equation.values()]
+    *found, seen = [place for place in places if place is not None]
     query, key = values[-3:-1]
     *batch, queries, features = query.shape
     strides = tuple([place.strides for place in found])
+    of_mask = None
+    if mask.size:
+        of_mask = tuple([0 if extent == 1 else stride for extent, stride in zip(mask.shape, seen.strides)])
+        of_mask = (0,) * (len(query.shape) - len(of_mask)) + of_mask
+        found.append(seen)
     causal = equation.params["is_causal"]
-    shape = Attention(tuple(batch), queries, key.shape[-2], features, out.dtype, causal, strides)
+    shape = Attention(tuple(batch), queries, key.shape[-2], features, out.dtype, causal, strides, of_mask)
     memory = (*[place.base for place in found], out)
     offsets = (*[place.offset for place in found], 0)
     kernels = [attention_kernel] if equation.primitive.name == "attend" else _pulling(shape)

@@ -1,6 +1,7 @@
 """Attention without its matrix of scores: the operation that long sequences use, and its gradient.
 
-Arrays have shapes (heads..., length, features), with the same heads and features; queries come scaled. Each operation
+Arrays have shapes (heads..., length, features), with the same heads and features; queries come scaled. A mask says
+which query may attend to which key, and broadcasts to the scores; if it has no element, there is none. Each operation
 has one result, whose rows are those of several arrays, one behind the other: rows of features, and numbers for each
 query, as many to a row as there are features, with zeros at the end.
 
@@ -8,6 +9,8 @@ Of two orders of derivative, scores are not in memory; from the second on they a
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -21,34 +24,48 @@ from ..typing import Array, Namespace
 __all__ = ["attend", "attend_pull"]
 
 
+def _no_mask(rng: np.random.Generator) -> np.ndarray:
+    return np.ones((1, 0), np.bool_)
+
+
+def _of_keys(rng: np.random.Generator) -> np.ndarray:
+    return np.array([[True, True, False, True]])
+
+
+def _of_pairs(rng: np.random.Generator) -> np.ndarray:
+    return np.array([[[True, True, False, True], [False, False, False, False], [False, True, True, False]]])
+
+
 @opaque(
     samples=[
-        Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), is_causal=False),
-        Sample((1, 2, 4, 3), (1, 2, 3, 3), (1, 2, 3, 3), is_causal=True),
-        Sample((2, 2), (4, 2), (4, 2), is_causal=True),
-    ]
+        Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), _no_mask, is_causal=False),
+        Sample((1, 2, 4, 3), (1, 2, 3, 3), (1, 2, 3, 3), _no_mask, is_causal=True),
+        Sample((2, 2), (4, 2), (4, 2), _of_keys, is_causal=True),
+        Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), _of_pairs, is_causal=False),
+    ],
+    fixed=("mask",),
 )
-def attend(xp: Namespace, query: Array, key: Array, value: Array, *, is_causal: bool) -> Array:
+def attend(xp: Namespace, query: Array, key: Array, value: Array, mask: Array, *, is_causal: bool) -> Array:
     """Values averaged by softmax of products of queries and keys, and the logarithms of the sums of exponentials."""
-    return xp.attend(query, key, value, is_causal=is_causal)
+    return xp.attend(query, key, value, mask, is_causal=is_causal)
 
 
 @attend.vjp
 def attend_vjp(
-    xp: Namespace, out_bar: Array, out: Array, query: Array, key: Array, value: Array, is_causal: bool
-) -> tuple[Array, ...]:
+    xp: Namespace, out_bar: Array, out: Array, query: Array, key: Array, value: Array, mask: Array, is_causal: bool
+) -> tuple[Array | None, ...]:
     result, logarithm = _unpacked(xp, out, query)
     bars, logarithm_bar = _unpacked(xp, out_bar, query)
     # A logarithm's slopes are the weights, and meet what each product with a value is lessened by.
     delta = xp.sum(xp.guarded_product(result, bars), axis=-1) - logarithm_bar
-    given = bars, logarithm, delta, query, key, value
+    given = bars, logarithm, delta, query, key, value, mask
     pulled = xp.attend_pull(*given, is_causal=is_causal)
     if capturing.engaged and (capture := capturing.current()) is not None:
         for factor in (query, key, value, out):
             capture.guard_was_left_out(factor)
     elif not all([all_finite(part) for part in plain_parts(pulled)]):
-        return _pulled_with_care(xp, *given, is_causal)
-    return _split(pulled, query, key)
+        return *_pulled_with_care(xp, *given, is_causal), None
+    return *_split(pulled, query, key), None
 
 
 @attend.jvp
@@ -58,13 +75,14 @@ def attend_jvp(
     query: Array,
     key: Array,
     value: Array,
+    mask: Array,
     query_dot: Array,
     key_dot: Array,
     value_dot: Array,
     is_causal: bool,
 ) -> Array:
     _, logarithm = _unpacked(xp, out, query)
-    weights = _weights(xp, query, key, logarithm, is_causal)
+    weights = _weights(xp, query, key, mask, logarithm, is_causal)
     moves = xp.guarded_product(weights, xp.matmul(query_dot, _turned(xp, key)) + xp.matmul(query, _turned(xp, key_dot)))
     logarithm_dot = xp.sum(moves, axis=-1)
     weights_dot = moves - xp.guarded_product(weights, xp.expand_dims(logarithm_dot, -1))
@@ -72,16 +90,18 @@ def attend_jvp(
 
 
 @attend.batched
-def attend_batched(xp: Namespace, query: Array, key: Array, value: Array, *, is_causal: bool) -> Array:
-    return attend(query, key, value, is_causal=is_causal)
+def attend_batched(xp: Namespace, *args: Array, is_causal: bool) -> Array:
+    return attend(*args, is_causal=is_causal)
 
 
 @opaque(
     samples=[
-        Sample((2, 3, 2), (2, 3), (2, 3), (2, 3, 2), (2, 4, 2), (2, 4, 2), is_causal=False),
-        Sample((1, 4, 3), (1, 4), (1, 4), (1, 4, 3), (1, 3, 3), (1, 3, 3), is_causal=True),
-        Sample((2, 2), (2,), (2,), (2, 2), (4, 2), (4, 2), is_causal=True),
-    ]
+        Sample((2, 3, 2), (2, 3), (2, 3), (2, 3, 2), (2, 4, 2), (2, 4, 2), _no_mask, is_causal=False),
+        Sample((1, 4, 3), (1, 4), (1, 4), (1, 4, 3), (1, 3, 3), (1, 3, 3), _no_mask, is_causal=True),
+        Sample((2, 2), (2,), (2,), (2, 2), (4, 2), (4, 2), _of_keys, is_causal=True),
+        Sample((2, 3, 2), (2, 3), (2, 3), (2, 3, 2), (2, 4, 2), (2, 4, 2), _of_pairs, is_causal=False),
+    ],
+    fixed=("mask",),
 )
 def attend_pull(
     xp: Namespace,
@@ -91,11 +111,12 @@ def attend_pull(
     query: Array,
     key: Array,
     value: Array,
+    mask: Array,
     *,
     is_causal: bool,
 ) -> Array:
     """Gradients of attention by queries, keys and values, from those of scores: weights (result_bar value' - delta)."""
-    return xp.attend_pull(result_bar, logarithm, delta, query, key, value, is_causal=is_causal)
+    return xp.attend_pull(result_bar, logarithm, delta, query, key, value, mask, is_causal=is_causal)
 
 
 @attend_pull.vjp
@@ -108,10 +129,11 @@ def attend_pull_vjp(
     query: Array,
     key: Array,
     value: Array,
+    mask: Array,
     is_causal: bool,
-) -> tuple[Array, ...]:
+) -> tuple[Array | None, ...]:
     for_query, for_key, for_value = _split(out_bar, query, key)
-    weights = _weights(xp, query, key, logarithm, is_causal)
+    weights = _weights(xp, query, key, mask, logarithm, is_causal)
     rest = xp.matmul(result_bar, _turned(xp, value)) - xp.expand_dims(delta, -1)
     slopes = weights * rest
     slopes_bar = _met(xp, for_query, _turned(xp, key)) + _meets(xp, query, _turned(xp, for_key))
@@ -125,6 +147,7 @@ def attend_pull_vjp(
         _met(xp, scores_bar, key) + _meets(xp, slopes, for_key),
         _met(xp, _turned(xp, scores_bar), query) + _meets(xp, _turned(xp, slopes), for_query),
         _met(xp, _turned(xp, rest_bar), result_bar),
+        None,
     )
 
 
@@ -137,6 +160,7 @@ def attend_pull_jvp(
     query: Array,
     key: Array,
     value: Array,
+    mask: Array,
     result_bar_dot: Array,
     logarithm_dot: Array,
     delta_dot: Array,
@@ -145,7 +169,7 @@ def attend_pull_jvp(
     value_dot: Array,
     is_causal: bool,
 ) -> Array:
-    weights = _weights(xp, query, key, logarithm, is_causal)
+    weights = _weights(xp, query, key, mask, logarithm, is_causal)
     rest = xp.matmul(result_bar, _turned(xp, value)) - xp.expand_dims(delta, -1)
     slopes = weights * rest
     scores_dot = xp.matmul(query_dot, _turned(xp, key)) + xp.matmul(query, _turned(xp, key_dot))
@@ -171,10 +195,11 @@ def _pulled_with_care(
     query: Array,
     key: Array,
     value: Array,
+    mask: Array,
     is_causal: bool,
 ) -> tuple[Array, Array, Array]:
     """Return the same gradients where something is not finite: zero cotangents bring zero, whatever they meet."""
-    weights = _weights(xp, query, key, logarithm, is_causal)
+    weights = _weights(xp, query, key, mask, logarithm, is_causal)
     slopes = xp.guarded_product(weights, _met(xp, result_bar, _turned(xp, value)) - xp.expand_dims(delta, -1))
     of_query = _met(xp, slopes, key)
     return of_query, _met(xp, _turned(xp, slopes), query), _meets(xp, _turned(xp, weights), result_bar)
@@ -194,11 +219,11 @@ def _turned(xp: Namespace, x: Array) -> Array:
     return xp.swapaxes(x, -1, -2)
 
 
-def _weights(xp: Namespace, query: Array, key: Array, logarithm: Array, is_causal: bool) -> Array:
-    weights = xp.exp(xp.matmul(query, _turned(xp, key)) - xp.expand_dims(logarithm, -1))
-    if not is_causal:
-        return weights
-    return xp.where(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_), weights, 0)
+def _weights(xp: Namespace, query: Array, key: Array, mask: Array, logarithm: Array, is_causal: bool) -> Array:
+    scores = xp.matmul(query, _turned(xp, key)) - xp.expand_dims(logarithm, -1)
+    if is_causal:
+        scores = xp.where(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_), scores, -math.inf)
+    return xp.exp(xp.where(mask, scores, -math.inf) if mask.size else scores)
 
 
 def _unpacked(xp: Namespace, packed: Array, query: Array) -> tuple[Array, Array]:

@@ -106,25 +106,34 @@ def scaled_dot_product_attention(
     [1.0, 0.0]
     """
     queries, keys, values = (asarray(x) for x in (query, key, value))
-    if attn_mask is None and _is_long(queries, keys, values, is_causal):
-        length, features = queries.shape[-2:]
-        factor = 1 / math.sqrt(features) if scale is None else scale
-        packed = bind(attend.primitive, (queries * factor, keys, values), {"is_causal": bool(is_causal)})
-        return packed[..., :length, :]
-    return matmul(attention_weights(queries, keys, attn_mask, is_causal, scale), values)
+    mask = _of_length(queries, keys, values, attn_mask, is_causal)
+    if mask is None:
+        return matmul(attention_weights(queries, keys, attn_mask, is_causal, scale), values)
+    length, features = queries.shape[-2:]
+    factor = 1 / math.sqrt(features) if scale is None else scale
+    packed = bind(attend.primitive, (queries * factor, keys, values, mask), {"is_causal": bool(is_causal)})
+    return packed[..., :length, :]
 
 
 _LONG, _LONG_CAUSAL = 1 << 18, 1 << 14
 """Scores of a head from which on they are not kept in memory: on the way back, they take a product more."""
+_NO_MASK = np.ones((1, 0), np.bool_)
 
 
-def _is_long(query: Any, key: Any, value: Any, is_causal: bool) -> bool:
-    """Return whether an operation of its own computes attention."""
+def _of_length(query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool) -> Any:
+    """Return the mask of an operation that computes attention at once; None where products and softmax do."""
     alike = query.ndim >= 2 and key.shape == value.shape and query.shape[:-2] == key.shape[:-2]
     if not alike or query.shape[-1:] != key.shape[-1:] or {query.dtype, key.dtype, value.dtype} != {query.dtype}:
-        return False
-    return (
-        query.dtype.kind == "f"
-        and query.dtype.itemsize >= 4
-        and query.shape[-2] * key.shape[-2] >= (_LONG_CAUSAL if is_causal else _LONG)
-    )
+        return None
+    scores = (*query.shape[:-1], key.shape[-2])
+    long = scores[-2] * scores[-1] >= (_LONG_CAUSAL if is_causal else _LONG)
+    if not long or query.dtype.kind != "f" or query.dtype.itemsize < 4:
+        return None
+    if attn_mask is None:
+        return asarray(_NO_MASK)
+    mask = asarray(attn_mask)
+    extents = zip(reversed(mask.shape), reversed(scores))
+    fits = mask.dtype.kind == "b" and 0 < mask.ndim <= len(scores) and all([n in (1, extent) for n, extent in extents])
+    if is_causal or not fits:
+        return None  # and it will be said what does not fit
+    return mask.reshape((*(1,) * (len(scores) - mask.ndim), *mask.shape))

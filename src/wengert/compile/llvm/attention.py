@@ -43,6 +43,7 @@ class Attention(NamedTuple):
         dtype: float32 or float64.
         is_causal: whether query i attends to the keys up to the i-th alone.
         strides: of the kernel's inputs, for each of their axes, in elements; along the last axis 1.
+        mask: strides of a further input that says which query may attend to which key, in bytes; None if all may.
     """
 
     batch: Shape
@@ -52,6 +53,7 @@ class Attention(NamedTuple):
     dtype: DType
     is_causal: bool
     strides: tuple[Shape, ...]
+    mask: Shape | None = None
 
     @property
     def heads(self) -> int:
@@ -110,6 +112,8 @@ class Generator:
         self.products: dict[Form, str] = {}
         self.tiles: dict[tuple[Form, int, int], str] = {}
         self.packs: dict[Source, str] = {}
+        self.inputs = len(shape.strides)
+        self.result = self.inputs + (shape.mask is not None)
 
     def code(self) -> PlaneCode:
         """Return the code of a function in the making."""
@@ -117,16 +121,59 @@ class Generator:
 
     def head(self, code: PlaneCode, head: str, operand: int) -> str:
         """Return the address of what a head has of an input."""
+        return code.at(code.operand(operand), *self._terms(code, head, self.shape.strides[operand]))
+
+    def _terms(self, code: PlaneCode, head: str, strides: Shape) -> list[tuple[Index, int]]:
         terms: list[tuple[Index, int]] = []
         rest: Index = head
-        for extent, stride in zip(
-            reversed(self.shape.batch), reversed(self.shape.strides[operand][: len(self.shape.batch)])
-        ):
-            if isinstance(rest, int):
-                break
-            rest, place = code.divide(rest, extent)
-            terms.append((place, stride))
-        return code.at(code.operand(operand), *terms)
+        for extent, stride in reversed(list(zip(self.shape.batch, strides))):
+            if isinstance(rest, str):
+                rest, place = code.divide(rest, extent)
+                terms.append((place, stride))
+        return terms
+
+    def mask_of(self, code: PlaneCode, head: str) -> str:
+        """Return the address of what a head has of the mask, or null."""
+        mask = self.shape.mask
+        return "null" if mask is None else code.element("i8", code.operand(self.inputs), *self._terms(code, head, mask))
+
+    def mask_at(self, code: PlaneCode, mask: str, query: Index, key: Index) -> str:
+        """Return the address of a part of a head's mask."""
+        strides = self.shape.mask
+        return mask if strides is None else code.element("i8", mask, (query, strides[-2]), (key, strides[-1]))
+
+    def allowed(self, code: PlaneCode, row: str, group: range, *, along_keys: bool) -> list[str] | None:
+        """Return flags of a group's vectors in a row of a block, whose mask begins at `%mask`; None if all may attend.
+
+        As many lanes as `%last` says, and one more, are within the mask.
+        """
+        strides = self.shape.mask
+        if strides is None:
+            return None
+        across, down = (strides[-1], strides[-2]) if along_keys else (strides[-2], strides[-1])
+        line = code.element("i8", "%mask", (row, down))
+        if across == 0:
+            flag = code.value(f"icmp ne i8 {code.load('i8', 1, line)}, 0")
+            return [code.splat(flag, "i1", code.lanes)] * len(group)
+        extent = self.shape.keys if along_keys else self.shape.queries
+        found = []
+        for n in group:
+            if across == 1 and extent % BLOCK == 0:
+                loaded = code.load("i8", code.lanes, code.element("i8", line, (n, code.lanes)))
+            else:
+                loaded = self._picked(code, line, n, across)
+            found.append(code.value(f"icmp ne {vector('i8', code.lanes)} {loaded}, zeroinitializer"))
+        return found
+
+    def _picked(self, code: PlaneCode, line: str, number: int, stride: int) -> str:
+        """Return a vector of bytes that lie apart; beyond the last one, that again."""
+        found = "poison"
+        kind = vector("i8", code.lanes)
+        for lane in range(code.lanes):
+            place = code.least("%last", number * code.lanes + lane)
+            byte = code.load("i8", 1, code.element("i8", line, (place, stride)))
+            found = byte if code.lanes == 1 else code.value(f"insertelement {kind} {found}, i8 {byte}, i64 {lane}")
+        return found
 
     def row(self, operand: int) -> int:
         """Return the distance of an input's rows."""
@@ -236,7 +283,7 @@ def _written(code: PlaneCode, function: ScalarFunction, operand: str) -> str:
 
 
 def attention_kernel(shape: Attention, machine: Machine) -> Kernel:
-    """Return the kernel of attention. Operands: queries, keys, values, result.
+    """Return the kernel of attention. Operands: queries, keys, values, the mask if there is one, result.
 
     The result has, for each head, a row of features for each query, and in `extra` more rows the logarithms of what the
     exponentials of each query's scores add up to, then zeros.
@@ -255,9 +302,11 @@ class _Forward(Generator):
         sums = code.at(scores, (BLOCK, BLOCK))
         state = code.at(sums, (BLOCK, shape.features))
         self._soften()
+        if shape.mask is not None:
+            self._forbid()
         with self.units(code, shape.query_blocks) as (head, block):
             first = code.multiply(block, BLOCK)
-            sources = [self.head(code, head, n) for n in range(3)]
+            sources = [*[self.head(code, head, n) for n in range(3)], self.mask_of(code, head)]
             self.pack_rows(code, sources[0], self.row(0), shape.queries, packed, first)
             code.fill(sums, BLOCK * shape.features)
             code.fill(state, BLOCK, LEAST)
@@ -283,6 +332,10 @@ class _Forward(Generator):
         if shape.is_causal:
             with code.when(code.compare(number, "eq", block)):
                 self._mask(code, scores, rows)
+        if shape.mask is not None:
+            place = self.mask_at(code, sources[3], code.multiply(block, BLOCK), first)
+            last = code.value(f"sub i64 {shape.queries - 1}, {code.multiply(block, BLOCK)}")
+            code.write(f"call void {SYMBOL}.forbid(ptr {scores}, ptr {place}, i64 {rows}, i64 {last})")
         code.write(f"call void {SYMBOL}.soften(ptr {scores}, ptr {state}, ptr {sums}, i64 {rows})")
         values = code.at(sources[2], (first, self.row(2)))
         form = Form(1, BLOCK, self.row(2), shape.features, shape.features)
@@ -302,6 +355,20 @@ class _Forward(Generator):
                         f"select {vector('i1', code.lanes)} {allowed}, {code.of} {seen}, {code.of} {least}"
                     )
                     code.store(code.kind, code.lanes, kept, code.at(line, (n, code.lanes)))
+
+    def _forbid(self) -> None:
+        """Write the function that puts minus infinity where a query may not attend to a key."""
+        code = self.code()
+        least = code.splat(LEAST, code.kind, code.lanes)
+        for group in self.groups:
+            with code.loop(0, "%rows") as row:
+                line = code.at("%scores", (row, BLOCK))
+                flags = self.allowed(code, row, group, along_keys=False) or []
+                for n, flag, seen in zip(group, flags, self.vectors(code, line, group)):
+                    kept = code.value(f"select {vector('i1', code.lanes)} {flag}, {code.of} {seen}, {code.of} {least}")
+                    code.store(code.kind, code.lanes, kept, code.at(line, (n, code.lanes)))
+        head = f"private void {SYMBOL}.forbid(ptr %scores, ptr %mask, i64 %rows, i64 %last)"
+        self.parts.add(f"{head} noinline nounwind", code)
 
     def _soften(self) -> None:
         """Write the function that turns a block of scores into exponentials, and brings up to date what is known.
@@ -365,16 +432,24 @@ class _Forward(Generator):
         shape, (sums, state) = self.shape, places
         first = code.multiply(block, BLOCK)
         rows = rows_of(code, first, shape.queries)
-        out = code.at(code.operand(3), (head, (shape.queries + shape.extra) * shape.features))
+        out = code.at(code.operand(self.result), (head, (shape.queries + shape.extra) * shape.features))
         with code.loop(0, rows) as query:
             total = code.number_at(code.at(state, (1, BLOCK), (query, 1)))
             source = code.at(sums, (query, shape.features))
             target = code.at(out, (first, shape.features), (query, shape.features))
-            self._scaled(code, source, code.value(f"fdiv {code.kind} 1.0, {total}"), target)
+            factor = code.value(f"fdiv {code.kind} 1.0, {total}")
+            if shape.mask is not None:  # who may attend to nothing gets zeros
+                nothing = code.value(f"fcmp oeq {code.kind} {total}, 0.0")
+                factor = code.select(nothing, code.kind, "0.0", factor)
+            self._scaled(code, source, factor, target)
         for start in range(0, BLOCK, code.lanes):
             total = code.vector_at(code.at(state, (1, BLOCK), (start, 1)))
             largest = code.vector_at(code.at(state, (start, 1)))
             logarithm = code.value(f"fadd {code.of} {self.function(code, 'log', total)}, {largest}")
+            if shape.mask is not None:
+                nothing = code.value(f"fcmp oeq {code.of} {total}, zeroinitializer")
+                kept = f"{code.of} zeroinitializer, {code.of} {logarithm}"
+                logarithm = code.value(f"select {vector('i1', code.lanes)} {nothing}, {kept}")
             mask = None
             if shape.queries % BLOCK:
                 mask = code.lane_mask(code.lanes, code.add(rows, -start))

@@ -17,8 +17,8 @@ from .machine import Machine
 from .products_packing import MARGIN
 from .vectors import SYMBOL, vector
 
-OUT_BAR, LOGARITHM, DELTA, QUERY, KEY, VALUE, RESULT = range(7)
-"""Operands of the kernels."""
+OUT_BAR, LOGARITHM, DELTA, QUERY, KEY, VALUE = range(6)
+"""Operands of the kernels; the mask if there is one, and the result follow."""
 ENOUGH = 8
 """So many heads are divided among threads as they are."""
 
@@ -41,10 +41,10 @@ def pull_queries_kernel(shape: Attention, machine: Machine) -> Kernel:
 class _Pull(Generator):
     """What both have in common: blocks of scores, of their products, and what they are turned into."""
 
-    def result(self, code: PlaneCode, head: str) -> str:
+    def result_of(self, code: PlaneCode, head: str) -> str:
         """Return the address of a head's results."""
         shape = self.shape
-        return code.at(code.operand(RESULT), (head, (shape.queries + 2 * shape.keys) * shape.features))
+        return code.at(code.operand(self.result), (head, (shape.queries + 2 * shape.keys) * shape.features))
 
     def places(self, code: PlaneCode) -> tuple[str, str, str, str]:
         """Return the addresses of two packed blocks, of scores and of their products in scratch."""
@@ -59,9 +59,11 @@ class _Pull(Generator):
         """Elements of scratch memory."""
         return 2 * BLOCK * (self.shape.features + BLOCK) + 3 * MARGIN // self.shape.dtype.itemsize
 
-    def slopes(self, code: PlaneCode, scores: str, known: tuple[str, str], rows: Index, off: Index) -> None:
+    def slopes(
+        self, code: PlaneCode, scores: str, known: tuple[str, str], rows: Index, off: Index, mask: str, last: str
+    ) -> None:
         """Write the call of the function that turns scores and products into exponentials and slopes."""
-        given = f"ptr {scores}, ptr {known[0]}, ptr {known[1]}, i64 {rows}, i64 {off}"
+        given = f"ptr {scores}, ptr {known[0]}, ptr {known[1]}, i64 {rows}, i64 {off}, ptr {mask}, i64 {last}"
         code.write(f"call void {SYMBOL}.slopes({given})")
 
     def add_slopes(self, *, along_keys: bool) -> None:
@@ -81,6 +83,7 @@ class _Pull(Generator):
                     known = [[code.splat(number, code.kind, code.lanes)] * len(group) for number in numbers]
                 bound = self._number(code, code.add(row, "%off") if along_keys else code.value(f"sub i64 {row}, %off"))
                 seen, given = self.vectors(code, line, group), self.vectors(code, other, group)
+                flags = self.allowed(code, row, group, along_keys=along_keys)
                 for n, place, score, product, logarithm, delta in zip(group, places, seen, given, *known):
                     weight = self.function(code, "exp", code.value(f"fsub {code.of} {score}, {logarithm}"))
                     if self.shape.is_causal:
@@ -88,11 +91,15 @@ class _Pull(Generator):
                         allowed = code.value(f"icmp {relation} {vector('i32', code.lanes)} {place}, {bound}")
                         chosen = f"{code.of} {weight}, {code.of} zeroinitializer"
                         weight = code.value(f"select {vector('i1', code.lanes)} {allowed}, {chosen}")
+                    if flags is not None:
+                        chosen = f"{code.of} {weight}, {code.of} zeroinitializer"
+                        weight = code.value(f"select {vector('i1', code.lanes)} {flags[n - group[0]]}, {chosen}")
                     slope = code.value(f"fsub {code.of} {product}, {delta}")
                     slope = code.value(f"fmul {code.of} {weight}, {slope}")
                     code.store(code.kind, code.lanes, weight, code.at(line, (n, code.lanes)))
                     code.store(code.kind, code.lanes, slope, code.at(other, (n, code.lanes)))
-        head = f"private void {SYMBOL}.slopes(ptr %scores, ptr %logarithm, ptr %delta, i64 %rows, i64 %off)"
+        head = f"private void {SYMBOL}.slopes(ptr %scores, ptr %logarithm, ptr %delta, i64 %rows, i64 %off, "
+        head += "ptr %mask, i64 %last)"
         self.parts.add(f"{head} noinline nounwind", code)
 
     def _known(self, code: PlaneCode, address: str, group: range) -> list[str]:
@@ -136,7 +143,7 @@ class _OfKeys(_Pull):
 
     def _unit(self, code: PlaneCode, head: str, block: str) -> None:
         shape = self.shape
-        sources = [self.head(code, head, n) for n in range(RESULT)]
+        sources = [self.head(code, head, n) for n in range(self.inputs)]
         places = self.places(code)
         first = code.multiply(block, BLOCK)
         count = rows_of(code, first, shape.keys)
@@ -154,7 +161,7 @@ class _OfKeys(_Pull):
         with code.when(code.value(f"xor i1 {seen}, true")), code.loop(0, count) as row:
             for start in (shape.queries, shape.queries + shape.keys):
                 line = code.at(
-                    self.result(code, head), (start, shape.features), (first, shape.features), (row, shape.features)
+                    self.result_of(code, head), (start, shape.features), (first, shape.features), (row, shape.features)
                 )
                 code.fill(line, shape.features)
 
@@ -180,8 +187,10 @@ class _OfKeys(_Pull):
         form = Form(self.row(OUT_BAR), 1, BLOCK, BLOCK, BLOCK)
         self.multiply(code, form, bars, packed_values, products, rows, width, 0)
         known = code.at(sources[LOGARITHM], (first, 1)), code.at(sources[DELTA], (first, 1))
-        self.slopes(code, scores, known, rows, self.off(code, number, block))
-        out = self.result(code, head)
+        mask = self.mask_at(code, self.mask_of(code, head), first, first_key)
+        last = code.value(f"sub i64 {shape.keys - 1}, {first_key}")
+        self.slopes(code, scores, known, rows, self.off(code, number, block), mask, last)
+        out = self.result_of(code, head)
         more = code.value(f"sub i64 {number}, {begin}")
         of_keys = code.at(out, (shape.queries, width), (first_key, width))
         of_values = code.at(of_keys, (shape.keys, width))
@@ -205,7 +214,7 @@ class _OfQueries(_Pull):
         self.add_slopes(along_keys=False)
         margin = MARGIN // shape.dtype.itemsize
         with self.units(code, shape.query_blocks) as (head, block):
-            sources = [self.head(code, head, n) for n in range(RESULT)]
+            sources = [self.head(code, head, n) for n in range(self.inputs)]
             places = self.places(code)
             known = [code.at(places[3], (BLOCK, BLOCK)), code.at(places[3], (BLOCK + 1, BLOCK))]
             first = code.multiply(block, BLOCK)
@@ -251,7 +260,9 @@ class _OfQueries(_Pull):
         self.multiply(code, form, keys, packed_queries, scores, rows, width, 0)
         form = Form(self.row(VALUE), 1, BLOCK, BLOCK, BLOCK)
         self.multiply(code, form, values, packed_bars, products, rows, width, 0)
-        self.slopes(code, scores, known, rows, self.off(code, block, number))
+        mask = self.mask_at(code, self.mask_of(code, head), first_query, first)
+        last = code.value(f"sub i64 {shape.queries - 1}, {first_query}")
+        self.slopes(code, scores, known, rows, self.off(code, block, number), mask, last)
         form = Form(1, BLOCK, self.row(KEY), width, width)
-        target = code.at(self.result(code, head), (first_query, width))
+        target = code.at(self.result_of(code, head), (first_query, width))
         self.multiply(code, form, products, keys, target, count, rows, number)
