@@ -129,3 +129,12 @@ def test_expansion_computes_the_operation(name: str) -> None:
         count += 1
         assert_close(interpret(expand(graph), arrays)[0], want, scale=1.0)
     assert count
+
+
+@pytest.mark.parametrize("axis", [None, 0, (0, 2)])
+def test_sums_of_one_element_begin_with_zero(axis: Any) -> None:
+    """They are +0 for -0, as NumPy's are: what is divided by them has another sign."""
+    x = np.full((1, 3, 1) if axis is not None else (1, 1, 1), -0.0)
+    total = wg.compile(lambda x: wg.sum(x, axis=axis))(wg.tensor(x)).numpy()
+    assert not np.signbit(total).any()
+    assert np.array_equal(np.signbit(total), np.signbit(np.sum(x, axis=axis)))

@@ -247,13 +247,19 @@ def _stretch_twice(walk: Rewriting, equation: Equation) -> Operand | None:
 
 @_rule("sum_over max_over min_over prod_over any_over all_over")
 def _reduce_nothing(walk: Rewriting, equation: Equation) -> Operand | None:
-    """Reductions over extents of one are reshapes, and conversions where the dtype changes."""
+    """Reductions over extents of one are reshapes, and conversions where the dtype changes; sums begin with zero."""
     x, out = equation.values()[0], equation.outputs[0]
     if prod([x.shape[a] for a in equation.params["axis"]]) != 1 or 0 in x.shape:
         return None
     if x.dtype != out.dtype and equation.primitive.name in ("any_over", "all_over"):
         return None
-    return walk.build(lambda b: b.reshape(b.cast(x, out.dtype), out.shape), out.where)
+    begins = equation.primitive.name == "sum_over" and out.dtype.kind == "f"  # which makes zero of minus zero
+
+    def build(b: Builder) -> Operand:
+        one = b.cast(x, out.dtype)
+        return b.reshape(b.call("add", one, 0.0) if begins else one, out.shape)
+
+    return walk.build(build, out.where)
 
 
 # Arithmetic.
