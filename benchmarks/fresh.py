@@ -57,7 +57,7 @@ def first_run(engine: Engine, work: str, seconds: float = PATIENCE) -> FirstRun:
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env=_environment(folder),
+                env=with_caches_in(folder),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -73,7 +73,8 @@ def first_run(engine: Engine, work: str, seconds: float = PATIENCE) -> FirstRun:
     return FirstRun(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _environment(folder: str | Path) -> dict[str, str]:
+def with_caches_in(folder: str | Path) -> dict[str, str]:
+    """Return the environment of a process that keeps what it compiles in a folder."""
     # Installed packages bring their bytecode; a checkout writes its own on first import, unless it is kept from that.
     dropped = ("PYTHONDONTWRITEBYTECODE", "JAX_COMPILATION_CACHE_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}

@@ -181,3 +181,22 @@ def test_masked_results_have_no_gradient_whatever_they_are(compiled: bool) -> No
         found = function(q, k, v)
     q[..., -1, 3] = 0
     demand_close(found, plainly(transformed, q, k, v))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_masked_key_holds_does_not_matter(compiled: bool) -> None:
+    q, k, v, w = of_heads(np.random.default_rng(9), 520)
+    there = np.arange(520) < 500
+
+    def loss(q: Any, k: Any, v: Any) -> Any:
+        return wg.sum(wg.scaled_dot_product_attention(q, k, v, there) * w)
+
+    transformed = wg.value_and_grad(loss, argnums=(0, 1, 2))
+    function = wg.compile(transformed) if compiled else transformed
+    k[..., 500:, :] = 0
+    wanted = function(q, k, v)
+    k[..., 510:, :] = np.nan
+    with np.errstate(invalid="ignore"):
+        found = function(q, k, v)
+    assert not np.asarray(found[1][1])[..., 500:, :].any()
+    demand_close(found, wanted)

@@ -255,7 +255,7 @@ def _reduce_nothing(walk: Rewriting, equation: Equation) -> Operand | None:
         return None
     begins = equation.primitive.name == "sum_over" and out.dtype.kind == "f"  # which makes zero of minus zero
 
-    def build(b: Builder) -> Operand:
+    def build(b: Builder) -> Value:
         one = b.cast(x, out.dtype)
         return b.reshape(b.call("add", one, 0.0) if begins else one, out.shape)
 
