@@ -673,3 +673,73 @@ def test_derivatives_of_gradients_and_other_transforms() -> None:
         return [see(c(function)()) for function in functions]
 
     play(scenario)
+
+
+def test_a_gradient_of_what_a_stopped_tape_watched() -> None:
+    """The loop is run again for it, and what it closes over is watched no more."""
+    w = World()
+
+    def inner(state: Any, shift: Any) -> Any:
+        with wg.GradientTape() as tape:
+            tape.watch(shift)
+            ends = wg.scan(lambda c, _: (0.5 * c + 0.5 * wg.tanh(wg.mean(shift)), None), state, None, w.length)
+            total = squares(ends[0])
+        return squares(tape.gradient(total, shift))
+
+    gradient = wg.value_and_grad(inner)
+    wanted, found = gradient(w.state, w.shift), wg.compile(gradient)(w.state, w.shift)
+    assert np.asarray(wanted[1].detach()).any()
+    for one, other in zip(found, wanted):
+        np.testing.assert_allclose(one.detach(), other.detach(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("transformed", ["tape", "backward", "tape in jvp"])
+def test_what_a_loop_does_not_depend_on_has_no_gradient(transformed: str) -> None:
+    """None, and not zeros: optimisers leave it alone. Of carries that are exchanged, one is left in the end."""
+    w = World()
+
+    def ends(first: Any, second: Any, idle: Any) -> Any:
+        step = lambda c, x: ((c[1], wg.sin(c[0]), c[2] * 2), x)  # noqa: E731
+        return squares(wg.scan(step, (first, second, idle), w.inputs)[0][0])
+
+    def told(*given: Any) -> Any:
+        with wg.GradientTape() as tape:
+            tape.watch(given)
+            total = ends(*given)
+        return tape.gradient(total, given)
+
+    def swept(*given: Any) -> Any:
+        leaves = [x.detach().requires_grad_() for x in given]
+        ends(*leaves).backward()
+        return [leaf.grad for leaf in leaves]
+
+    def pushed(first: Any, *others: Any) -> Any:
+        gradients = lambda x: tuple([one for one in told(x, *others) if one is not None])  # noqa: E731
+        return wg.jvp(gradients, (first,), (first,))
+
+    function = {"tape": told, "backward": swept, "tape in jvp": pushed}[transformed]
+    given = [w.state * 1, w.state * 2, w.state * 3]
+    wanted = see(function(*given))
+    assert "None" in str(wanted) or transformed == "tape in jvp"
+    play(lambda c: see(c(function)(*given)))
+
+
+@pytest.mark.parametrize("name", ["from_the_end", "exchanged", "emitted_as_it_is", "constant_carry"])
+def test_checkpoints_around_loops(name: str) -> None:
+    """Of what is recorded, checkpoints count; trials of a step are not of it."""
+
+    w = World()
+
+    def loss(state: Any, inputs: Any) -> Any:
+        found = LOOPS[name](w.having(state=state, inputs=inputs))
+        return squares(*[x for x in flatten(found)[0] if isinstance(x, wg.Tensor) and x.dtype.kind == "f"])
+
+    gradient = wg.grad(wg.checkpoint(loss), argnums=(0, 1))
+    play(lambda c: see(c(gradient)(w.state, w.inputs)))
+
+
+def test_a_checkpoint_around_an_lstm() -> None:
+    rng = np.random.default_rng(3)
+    given = [wg.tensor(rng.normal(size=shape) / 2) for shape in ((STEPS, 2, 12), (2, 3), (2, 3), (12, 3))]
+    gradient = wg.grad(wg.checkpoint(lambda *xs: squares(*wg.lstm_states(*xs))), argnums=(0, 1, 2, 3))
+    play(lambda c: see(c(gradient)(*given)))

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core import boxing
 from ..core.recording import is_recording
-from ..core.step_sweeps import ENTRY, led_through, walk_back
+from ..core.step_sweeps import ENTRY, led_through, sources_of, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several
+from ..declare import packing
 from .graph import Equation, Graph, Value
 from .loops import Form, end_of, free_values, loop_equation
 from .reach import Reach
@@ -87,7 +88,7 @@ def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
         return None
     begin, expected = len(trace.equations), len(trace.expected)
     try:
-        with trace.rolled():
+        with trace.rolled(), packing.suspended():  # a checkpoint around counts what is recorded, and not trials
             trial = _Trials(trace, loop, outside).settled()
     except Unrollable:
         return None
@@ -163,7 +164,7 @@ class _Trials:
         entries = trial.nodes[: len(self.carried)]
         always = {*trial.strays, *[node for node in trial.nodes[len(self.carried) :] if node is not None]}
         sources = [
-            set[Node]() if made._node is None else _sources(made._node, {*always, *[n for n in entries if n]})
+            set[Node]() if made._node is None else sources_of(made._node, {*always, *[n for n in entries if n]})
             for made in trial.made[: len(self.carried)]
         ]
         tracked = [tensor._node is not None and self.records for tensor in self.carried]
@@ -186,21 +187,6 @@ def _by_sequence(node: Node) -> int:
 def _is_gone(node: Node) -> bool:
     """Whether a leaf has outlived its Tensor."""
     return isinstance(node, Leaf) and node.tensor_reference() is None
-
-
-def _sources(node: Node, known: set[Node]) -> set[Node]:
-    """Return which of some Nodes a Node comes of."""
-    found: set[Node] = set()
-    met: set[Node] = set()
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        if item in known:
-            found.add(item)
-        elif item not in met:
-            met.add(item)
-            waiting.extend([parent for parent in item.inputs if parent is not None])
-    return found
 
 
 # ---------------------------------------------------------------------- the equation

@@ -17,7 +17,7 @@ import numpy as np
 from ..core import boxing
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
-from ..core.step_sweeps import swept_again, swept_between
+from ..core.step_sweeps import places_of, reached, swept_again, swept_between
 from ..core.tape import Node
 from ..core.vspace import densify
 from .graph import Equation, Graph, Value
@@ -77,6 +77,13 @@ class Rolled:
         if unguarded:
             trace.guard_was_left_out(None)
         return sweep.written(equations)
+
+    def connected(self, inputs: Sequence[Node | None], bars: dict[int, Any]) -> list[Node | None]:
+        """Return those of the Nodes that the loop's results are on whose gradient there is, given cotangents."""
+        trial = self.trial
+        sources = places_of([tensor._node for tensor in trial.made], [*trial.nodes, *trial.proxies])
+        found = reached(sources, self.count, self.form.length, bars)
+        return [node if place in found else None for place, node in enumerate(inputs)]
 
     def stack_of(self, value: Value) -> Value:
         """Return the array of what a value of a step was in all steps."""
@@ -228,7 +235,7 @@ def _pull(node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
     are_own = all([type(bar) is not boxing.Tracer or rolled.trace.follows(bar) for bar in out_bar.bars.values()])
     if not node.recorded and are_own:
         try:
-            return rolled.pulled(node.inputs, out_bar.bars, masked)
+            return rolled.pulled(rolled.connected(node.inputs, out_bar.bars), out_bar.bars, masked)
         except Unrollable:
             pass
     return rolled.pulled_by_steps(node, out_bar.bars, masked)

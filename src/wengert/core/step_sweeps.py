@@ -3,9 +3,13 @@
 A step that is recorded by itself begins with Nodes of its own; what it closes over is met on the way back.
 """
 
+# The slots of Tensor are this layer's business.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import GradientError
@@ -41,6 +45,51 @@ def walk_back(nodes: Iterable[Node], stops: Collection[Any], floor: int) -> tupl
         met.add(node)
         stack.extend([parent for parent in node.inputs if parent is not None])
     return met, strays
+
+
+def sources_of(node: Node, known: Collection[Node]) -> set[Node]:
+    """Return which of some Nodes a Node comes of."""
+    found: set[Node] = set()
+    met: set[Node] = set()
+    waiting = [node]
+    while waiting:
+        item = waiting.pop()
+        if item in known:
+            found.add(item)
+        elif item not in met:
+            met.add(item)
+            waiting.extend([parent for parent in item.inputs if parent is not None])
+    return found
+
+
+def places_of(made: Iterable[Node | None], given: Sequence[Node | None]) -> list[frozenset[int]]:
+    """Return, for each of the Nodes that a step made, the places of those that went in that it comes of."""
+    places = {node: place for place, node in enumerate(given) if node is not None}
+    return [
+        frozenset() if node is None else frozenset([places[source] for source in sources_of(node, places)])
+        for node in made
+    ]
+
+
+def reached(sources: Sequence[frozenset[int]], count: int, length: int, bars: Collection[int]) -> set[int]:
+    """Return which of what went into a loop is connected with some of its results: no other one has a gradient.
+
+    Args:
+        sources: for each result of a step, which of what goes in it comes of, by place: what is carried first.
+        count: how much is carried.
+        length: how many steps there are.
+        bars: places of the results that there are cotangents of.
+    """
+    emitted = [place for place in bars if place >= count]
+    live = {place for place in bars if place < count}
+    met: set[int] = set()
+    for _ in range(length):
+        found = {source for place in (*live, *emitted) for source in sources[place]}
+        before, live = live, {place for place in found if place < count}
+        met |= found - live
+        if live == before:
+            break
+    return live | {place for place in met if place >= count}
 
 
 class _Through:
@@ -101,7 +150,8 @@ def swept_again(
     nodes = [None if parent is None else argument_node(parent, x) for x, parent in zip(values, parents)]
     before = set_recording(True)
     try:
-        made = run(nodes)
+        with _as_leaves(closures):
+            made = run(nodes)
     finally:
         set_recording(before)
     seeds = [(node, bar) for i, bar in bars.items() if (node := made[i]) is not None]
@@ -117,4 +167,22 @@ def swept_again(
     return [None if node is None else found.get(node) for node in [*nodes, *proxies.values()]]
 
 
-__all__ = ["ENTRY", "led_through", "swept_again", "swept_between", "walk_back"]
+@contextmanager
+def _as_leaves(closures: Iterable[Node]) -> Generator[None]:
+    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped."""
+    found = [(leaf.tensor_reference(), leaf) for leaf in closures if isinstance(leaf, Leaf)]
+    changed = [
+        (tensor, tensor._node, leaf)
+        for tensor, leaf in found
+        if tensor is not None and tensor._node is not leaf and (tensor._node is None or isinstance(tensor._node, Leaf))
+    ]
+    try:
+        for tensor, _, leaf in changed:
+            tensor._node = leaf
+        yield
+    finally:
+        for tensor, now, _ in changed:
+            tensor._node = now
+
+
+__all__ = ["ENTRY", "led_through", "places_of", "reached", "sources_of", "swept_again", "swept_between", "walk_back"]

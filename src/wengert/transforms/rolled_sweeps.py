@@ -17,7 +17,7 @@ from ..core import capturing
 from ..core.backward import zeros_for
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
-from ..core.step_sweeps import led_through, swept_again, swept_between, walk_back
+from ..core.step_sweeps import led_through, places_of, reached, swept_again, swept_between, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several, Trace, is_tracer, open_traces, snapshot
 from ..core.vspace import added
@@ -94,6 +94,7 @@ class _Forward(_Aside):
         self.start = next_sequence()
         self.strays: list[Node] = []
         self.tracked: list[bool] = []
+        self.sources: list[frozenset[int]] = []
 
     def step(self, number: Any, carried: Sequence[Any], _mask: None, read: Sequence[Any]) -> tuple[Any, Any]:
         """Run a step; return what is carried on, and what is emitted."""
@@ -102,12 +103,16 @@ class _Forward(_Aside):
             raise OnTape
         self.strays = done.strays
         self.tracked = [node is not None for node in done.ends]
+        self.sources = places_of(done.ends, [*done.nodes, *done.strays])
         made = self.off(done.made)
         return made[: self.count], [*made[self.count :], *carried]
 
 
 class Followed(NamedTuple):
-    """What the tape keeps of a loop: the loop off the tape, states that went into steps, what they close over."""
+    """What the tape keeps of a loop: the loop off the tape, states that went into steps, what they close over.
+
+    `sources` are, for each of a step's results, the places of what it comes of: of what is carried, read, closed over.
+    """
 
     loop: Loop
     init: list[Any]
@@ -115,6 +120,7 @@ class Followed(NamedTuple):
     history: list[Any]
     strays: list[Node]
     outputs: int
+    sources: list[frozenset[int]]
 
 
 class _Backward(_Aside):
@@ -187,7 +193,7 @@ def _recorded(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
     history = stacks[len(stacks) - len(loop.init) :]
     parents = tuple([*[_node_on(x, trace) for x in (*loop.init, *loop.xs)], *forward.strays])
     lifted = [trace.lift(y) if tracked else y for y, tracked in zip(outputs, forward.tracked)]
-    followed = Followed(loop, forward.init, forward.xs, history, forward.strays, len(outputs))
+    followed = Followed(loop, forward.init, forward.xs, history, forward.strays, len(outputs), forward.sources)
     whole = make_node(FOLLOWED, parents, followed, Several(lifted), {})
     for i, (y, tracked) in enumerate(zip(lifted, forward.tracked)):
         if tracked:
@@ -217,7 +223,9 @@ def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
     for i, bar in zip(backward.x_floats, x_bars):
         read[i] = bar
     every = [*inits, *read, *bars[len(backward.floats) :]]
-    return tuple([None if parent is None else bar for parent, bar in zip(node.inputs, every, strict=True)])
+    connected = reached(followed.sources, len(followed.init), backward.length, out_bar.bars)
+    pairs = enumerate(zip(node.inputs, every, strict=True))
+    return tuple([None if parent is None or place not in connected else bar for place, (parent, bar) in pairs])
 
 
 def _pull_by_unrolling(followed: Followed, node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
