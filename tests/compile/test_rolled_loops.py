@@ -743,3 +743,18 @@ def test_a_checkpoint_around_an_lstm() -> None:
     given = [wg.tensor(rng.normal(size=shape) / 2) for shape in ((STEPS, 2, 12), (2, 3), (2, 3), (12, 3))]
     gradient = wg.grad(wg.checkpoint(lambda *xs: squares(*wg.lstm_states(*xs))), argnums=(0, 1, 2, 3))
     play(lambda c: see(c(gradient)(*given)))
+
+
+def test_checkpoints_of_steps_in_a_transform_that_a_tape_is_around() -> None:
+    """What the tape watched has no tangent when a step is run again, as it had none."""
+    w = World()
+
+    def told(state: Any, shift: Any) -> Any:
+        step = wg.checkpoint(lambda c, _: (0.5 * c + 0.5 * wg.tanh(wg.mean(shift)), None))
+        with wg.GradientTape() as tape:
+            tape.watch((state, shift))
+            pushed = wg.jvp(lambda x: squares(wg.scan(step, x, None, w.length)[0]), (state,), (state * 2,))
+            total = squares(*pushed)
+        return tape.gradient(total, (state, shift))
+
+    play(lambda c: see(c(told)(w.state * 1, w.shift * 1)))

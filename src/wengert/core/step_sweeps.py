@@ -150,7 +150,7 @@ def swept_again(
     nodes = [None if parent is None else argument_node(parent, x) for x, parent in zip(values, parents)]
     before = set_recording(True)
     try:
-        with _as_leaves(closures):
+        with as_leaves(closures):
             made = run(nodes)
     finally:
         set_recording(before)
@@ -168,7 +168,7 @@ def swept_again(
 
 
 @contextmanager
-def _as_leaves(closures: Iterable[Node]) -> Generator[None]:
+def as_leaves(closures: Iterable[Node]) -> Generator[None]:
     """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped."""
     found = [(leaf.tensor_reference(), leaf) for leaf in closures if isinstance(leaf, Leaf)]
     changed = [
@@ -185,4 +185,14 @@ def _as_leaves(closures: Iterable[Node]) -> Generator[None]:
             tensor._node = now
 
 
-__all__ = ["ENTRY", "led_through", "places_of", "reached", "sources_of", "swept_again", "swept_between", "walk_back"]
+__all__ = [
+    "ENTRY",
+    "as_leaves",
+    "led_through",
+    "places_of",
+    "reached",
+    "sources_of",
+    "swept_again",
+    "swept_between",
+    "walk_back",
+]

@@ -25,9 +25,9 @@ from ..core import boxing, capturing, native, pytree, streams
 from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
+from ..core.step_sweeps import as_leaves
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
 from ..core.tracing import is_tracer, open_traces, plain_parts, snapshot
-from ..core.watching import lend, take_off
 from ..declare import packing
 from ..declare.packing import Packed, Packer, belongs_to_leaf, map_arrays, without_spares
 from ..errors import GradientError, RecomputationError
@@ -312,7 +312,7 @@ class Segment(Packer):
             self._busy = False
 
     def _run_again(self) -> None:
-        arrays, nodes, lent = self._arguments(), list[Node](), list[Node]()
+        arrays, nodes = self._arguments(), list[Node]()
         recorder = _Recorder(self)
         args, kwargs = self._run.fresh_arguments(arrays, nodes)
         recorder.own.update(nodes)
@@ -321,13 +321,13 @@ class Segment(Packer):
                 recorder.own.update(_nodes_of(leaf))
         present = None if self._states is None else streams.states([generator for generator, _ in self._states])
         try:
-            self._lend_leaves(lent)
             if self._states is not None:
                 streams.rewind(self._states)
             set_recording(True)
             packing.enter(recorder)
             try:
-                with np.errstate(all="ignore"), _traces_reopened(), native.as_of(self._programs):
+                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
+                with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
                     self._run.function(*args, **kwargs)
             finally:
                 packing.leave()
@@ -338,19 +338,10 @@ class Segment(Packer):
         finally:
             if present is not None:
                 streams.rewind(present)
-            for leaf in lent:
-                take_off(leaf)
             for node in nodes:
                 if not node.inputs:
                     node.primitive = SPENT
         recorder.finish()
-
-    def _lend_leaves(self, lent: list[Node]) -> None:
-        """Put leaves that a GradientTape has taken off meanwhile on the tape again."""
-        for leaf in self._leaves:
-            tensor = leaf.tensor_reference()
-            if tensor is not None and tensor._node is None:
-                lend(tensor, leaf, lent)
 
     def differs(self, what: str) -> RecomputationError:
         """Return the error that says how a second run differs from the first."""
