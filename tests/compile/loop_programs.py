@@ -37,7 +37,34 @@ class Draws:
 
 # ---------------------------------------------------------------------- what a step does
 
+
+def written(x: Any) -> Any:
+    """Return something that was written to: through a view, if it is more than a number."""
+    y = x * 1
+    if y.ndim:
+        y[0] = 0.5 * y[-1]
+        part = y.reshape(-1)[:2]
+        part += 0.25
+    else:
+        y += 0.25
+    return y
+
+
+def narrowed(x: Any) -> Any:
+    """Return something that went through another dtype, which derivatives stop at or go through."""
+    return x.astype("float32").astype(x.dtype) if x.ndim else x + wg.floor(x * 2).astype("int64")
+
+
+def lstm(x: Any, y: Any) -> Any:
+    """Return what an LSTM makes of rows: a loop of the library's own."""
+    cells = wg.mean(y) * wg.ones((2, 1), dtype=x.dtype)
+    driven = wg.mean(x) * wg.ones((9, 2, 4), dtype=x.dtype)
+    return wg.lstm_states(driven, cells, cells * 0.5, 0.3 * wg.ones((4, 1), dtype=x.dtype))[0][-1]
+
+
 UNARY: list[Function] = [
+    written,
+    narrowed,
     wg.sin,
     wg.tanh,
     lambda x: x * 0.5,
@@ -67,6 +94,9 @@ BINARY: list[Function] = [
     lambda x, y: x * y,
     lambda x, y: wg.where(x > y, x, y * 0.5),
     lambda x, y: x / (1 + y * y),
+    lstm,
+    lambda x, y: wg.vmap(lambda row: row * y.sum())(x) if x.ndim else x + y.sum(),
+    lambda x, y: wg.grad(lambda z: wg.sum(wg.sin(z) * y.sum()))(x),
     lambda x, y: wg.maximum(x, y),
     lambda x, y: (x @ y) * 0.3,
     lambda x, y: wg.fori_loop(0, 3, lambda i, c: wg.sin(c) * 0.5 + y.sum() * 0.1, x),

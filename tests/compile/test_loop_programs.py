@@ -14,10 +14,10 @@ from wengert.compile import lower_steps
 from wengert.compile.loops import is_loop
 
 LONG = settings.get_current_profile_name() == "long"
-BATCH = 20
+BATCH = 60
 """Programs in one test."""
-BATCHES = range(1000 if LONG else 3)
-LEAST_KEPT = 0.3
+BATCHES = range(1000 if LONG else 1)
+LEAST_KEPT = 0.25
 """Share of the programs in which a loop must stay one: else nothing is compared but what Python did step by step."""
 
 

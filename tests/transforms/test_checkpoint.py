@@ -743,3 +743,25 @@ def test_nothing_outlives_the_sweep() -> None:
         assert all(one() is None for one in alive)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("compiler", [lambda function: function, wg.compile])
+@pytest.mark.parametrize("name", ["T", "negative", "astype", "sum"])
+def test_what_a_stopped_tape_watched_is_found_through_operations_that_keep_nothing(name: str, compiler: Any) -> None:
+    taken = {
+        "T": lambda w: w.T,
+        "negative": lambda w: -w,
+        "astype": lambda w: w.astype("float32").astype("float64"),
+        "sum": lambda w: w.sum(),
+    }[name]
+
+    def gradients(w: Any, x: Any, around: Any) -> Any:
+        with wg.GradientTape() as tape:
+            tape.watch((w, x))
+            total = around(lambda x: wg.sum(wg.sin(taken(w))) * x)(x)
+        return tape.gradient(total, (w, x))
+
+    w, x = wg.tensor(np.arange(6.0).reshape(2, 3) / 6), wg.tensor(0.5)
+    wanted = gradients(w, x, lambda function: function)
+    for found, want in zip(compiler(lambda w, x: gradients(w, x, wg.checkpoint))(w, x), wanted, strict=True):
+        np.testing.assert_allclose(found.numpy(), want.numpy(), rtol=1e-12)

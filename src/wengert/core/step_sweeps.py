@@ -9,10 +9,11 @@ A step that is recorded by itself begins with Nodes of its own; what it closes o
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from ..errors import GradientError
+from .aliasing import begin_history
 from .primitive import OPAQUE, Primitive
 from .recording import set_recording
 from .tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
@@ -168,8 +169,11 @@ def swept_again(
 
 
 @contextmanager
-def as_leaves(closures: Iterable[Node]) -> Generator[None]:
-    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped."""
+def as_leaves(closures: Iterable[Node], *, compared: bool = False) -> Generator[None]:
+    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped.
+
+    If what is recorded is `compared` with what was, views that cannot follow do no harm: it is told what is missing.
+    """
     found = [(leaf.tensor_reference(), leaf) for leaf in closures if isinstance(leaf, Leaf)]
     changed = [
         (tensor, tensor._node, leaf)
@@ -178,11 +182,18 @@ def as_leaves(closures: Iterable[Node]) -> Generator[None]:
     ]
     try:
         for tensor, _, leaf in changed:
-            tensor._node = leaf
+            _put(tensor, leaf, compared)
         yield
     finally:
         for tensor, now, _ in changed:
-            tensor._node = now
+            _put(tensor, now, compared)
+
+
+def _put(tensor: Any, leaf: Any, compared: bool) -> None:
+    """Put a leaf on a Tensor, or none; its views are of that from now on."""
+    tensor._node = leaf
+    with suppress(GradientError) if compared else nullcontext():
+        begin_history(tensor)
 
 
 __all__ = [

@@ -54,6 +54,12 @@ def take_off(leaf: Any) -> None:
             tensor.requires_grad_(False)
 
 
+def lent_leaves() -> list[Node]:
+    """Return the leaves that are on loan now."""
+    with _lock:
+        return list(_watchers)
+
+
 def used_leaves(spans: Sequence[Span]) -> list[Leaf]:
     """Return the leaves that what was recorded during the spans, and is still alive, was computed from; by age."""
     used: set[Leaf] = set()

@@ -28,6 +28,7 @@ from ..core.recording import observers, set_observers, set_recording
 from ..core.step_sweeps import as_leaves
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
 from ..core.tracing import is_tracer, open_traces, plain_parts, snapshot
+from ..core.watching import lent_leaves
 from ..declare import packing
 from ..declare.packing import Packed, Packer, belongs_to_leaf, map_arrays, without_spares
 from ..errors import GradientError, RecomputationError
@@ -200,7 +201,7 @@ class Segment(Packer):
         self._primitives: list[Any] = []
         self._slots: list[weakref.ref[Placeholder] | None] = []
         self._full: list[int] = []
-        self._leaves: dict[Leaf, None] = {}
+        self._leaves: dict[Node, None] = {}
         self._writes: list[Node] = []
         self._lock = threading.RLock()
         self._open = True
@@ -221,6 +222,8 @@ class Segment(Packer):
                 out = self._run.function(*args, **kwargs)
         finally:
             packing.leave()
+        # Operations without residuals are not met here, so that it is not known which leaves they took.
+        self._leaves.update(dict.fromkeys([leaf for leaf in lent_leaves() if leaf not in self._run.nodes]))
         self._close()
         return out
 
@@ -326,7 +329,7 @@ class Segment(Packer):
             set_recording(True)
             packing.enter(recorder)
             try:
-                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
+                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves, compared=True)
                 with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
                     self._run.function(*args, **kwargs)
             finally:
