@@ -25,6 +25,7 @@ class Draws:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.narrows = False
 
     def of(self, items: Any) -> Any:
         """Return one of some items."""
@@ -119,6 +120,7 @@ def drawn_plan(d: Draws, least: int, most: int) -> Plan:
     for _ in range(d.random.randrange(least, most)):
         kind = d.of(kinds)
         place = d.random.randrange(len(OPERATIONS[kind]))
+        d.narrows |= OPERATIONS[kind][place] is narrowed
         plan.append((kind, place, d.random.random(), d.random.random()))
     return plan
 
@@ -145,11 +147,12 @@ def fitted(value: Any, like: Any) -> Any:
 
 
 class Program(NamedTuple):
-    """A function of arrays with a loop in it, and arrays to call it with."""
+    """A function of arrays with a loop in it, arrays to call it with, and the lowest precision on the way."""
 
     function: Function
     arguments: list[list[np.ndarray]]
     described: str
+    least: np.dtype[Any]
 
 
 def drawn_loop(d: Draws, length: int, shapes: list[tuple[int, ...]], rows: int) -> Function:
@@ -229,7 +232,8 @@ def drawn_program(seed: int) -> Program:
         [(rng.standard_normal(((2,) if batched else ()) + shape) * 0.6).astype(dtype) for shape in extents]
         for _ in range(3)
     ]
-    return Program(transformed, arguments, f"{described} of {length} steps, {dtype}")
+    least = np.dtype("f4" if d.narrows else dtype)
+    return Program(transformed, arguments, f"{described} of {length} steps, {dtype}", least)
 
 
 # ---------------------------------------------------------------------- what is done with it
@@ -345,7 +349,7 @@ def outcome(seed: int) -> str:
 
 def compare(program: Program, arguments: list[np.ndarray], found: Any, wanted: Any) -> None:
     """Make sure that results agree, but for what rounding of arguments moves."""
-    least = np.dtype(arguments[0].dtype)
+    least = program.least
     try:
         check_same(found, wanted, 1.0, least=least)
     except AssertionError:
