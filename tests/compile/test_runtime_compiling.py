@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+import wengert as wg
 from tests.compile.native_jobs import Chain, gather, kernel
 from wengert.compile.llvm import compiling, program
 from wengert.compile.llvm.compiling import (
@@ -190,3 +191,15 @@ def test_quick_code_stays_if_better_code_cannot_be_had(monkeypatch: pytest.Monke
         chain.program.settle()
     x = np.arange(9305.0)
     np.testing.assert_array_equal(chain.run(x), chain.expected(x))
+
+
+def test_without_mappings_for_more_kernels_numpy_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM would end the process when there are none left."""
+    monkeypatch.setattr(compiling, "_most_mappings", lambda: compiling.RESERVE)
+    function = wg.compile(lambda x: wg.sum(wg.sin(x) * 0.123456789))
+    x = np.arange(7.0)
+    with pytest.warns(RuntimeWarning, match="mappings of memory"):
+        found = function(wg.tensor(x))
+    for out in (found, function(wg.tensor(x))):
+        np.testing.assert_allclose(out.numpy(), np.sum(np.sin(x) * 0.123456789), rtol=1e-14)
+    assert "host: sin" in str(function.explain())

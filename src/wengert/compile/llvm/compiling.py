@@ -10,11 +10,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
+from pathlib import Path
 from threading import Event, Lock, Thread, main_thread
 from typing import Any, NamedTuple
 
@@ -138,6 +140,39 @@ def assembly(source: str, pipeline: Pipeline = SCALAR) -> str:
 
 
 _next_library = count().__next__
+MAPPINGS = 8
+"""No linked object takes more of the mappings of memory that Linux grants a process: it was three or four."""
+RESERVE = 4096
+"""Mappings that are left to others: when there are none, LLVM ends the process."""
+_linked = [0]
+
+
+def _demand_mappings(objects: int) -> None:
+    """Refuse to link more where the process would run out of mappings of memory.
+
+    Raises:
+        RuntimeError: it would; NumPy computes what has no kernel.
+    """
+    _linked[0] += objects
+    most = _most_mappings()
+    if _linked[0] * MAPPINGS < most - RESERVE:
+        return
+    taken = Path("/proc/self/maps").read_bytes().count(b"\n")
+    if taken + objects * MAPPINGS > most - RESERVE:
+        told = (
+            f"this process has compiled so many kernels that it runs out of mappings of memory ({taken} of {most}); "
+            "what is new is computed by NumPy. sysctl vm.max_map_count grants more"
+        )
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+        raise RuntimeError(told)
+
+
+@cache
+def _most_mappings() -> int:
+    try:
+        return int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        return 1 << 62  # no such limit is known here
 
 
 def link(code: bytes | Sequence[bytes], exports: Iterable[str]) -> tuple[Any, dict[str, int]]:
@@ -146,8 +181,10 @@ def link(code: bytes | Sequence[bytes], exports: Iterable[str]) -> tuple[Any, di
 
     host_target()
     exports = tuple(exports)
+    objects = [code] if isinstance(code, bytes) else code
+    _demand_mappings(len(objects))
     builder = llvm.JITLibraryBuilder().add_current_process()
-    for item in [code] if isinstance(code, bytes) else code:
+    for item in objects:
         builder.add_object_img(item)
     for name in exports:
         builder.export_symbol(name)
