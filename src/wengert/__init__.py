@@ -127,8 +127,6 @@ def __getattr__(name: str) -> Any:
     """Import a subpackage when it is first used, so that `import wengert` stays as quick as `import numpy`."""
     if name in _LAZY:
         return _import_module(f".{name}", __name__)
-    if name == "compile":
-        _import_module(".transforms.loops", __name__)  # else the first call of what has a loop would wait for it
     if name in _LAZY_NAMES:
         value = globals()[name] = getattr(_import_module(_LAZY_NAMES[name], __name__), name)
         return value

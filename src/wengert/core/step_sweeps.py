@@ -185,8 +185,9 @@ def as_leaves(closures: Iterable[Node], *, compared: bool = False) -> Generator[
             _put(tensor, leaf, compared)
         yield
     finally:
-        for tensor, now, _ in changed:
-            _put(tensor, now, compared)
+        for tensor, now, leaf in changed:
+            if tensor._node is leaf:  # and nothing was written to it meanwhile
+                _put(tensor, now, compared)
 
 
 def _put(tensor: Any, leaf: Any, compared: bool) -> None:

@@ -122,12 +122,13 @@ _NO_MASK = np.ones((1, 0), np.bool_)
 
 def _of_length(query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool) -> Any:
     """Return the mask of an operation that computes attention at once; None where products and softmax do."""
-    alike = query.ndim >= 2 and key.shape == value.shape and query.shape[:-2] == key.shape[:-2]
-    if not alike or query.shape[-1:] != key.shape[-1:] or {query.dtype, key.dtype, value.dtype} != {query.dtype}:
+    if query.ndim < 2 or key.ndim != query.ndim:
         return None
     scores = (*query.shape[:-1], key.shape[-2])
-    long = scores[-2] * scores[-1] >= (_LONG_CAUSAL if is_causal else _LONG)
-    if not long or query.dtype.kind != "f" or query.dtype.itemsize < 4:
+    if scores[-2] * scores[-1] < (_LONG_CAUSAL if is_causal else _LONG):
+        return None
+    alike = key.shape == value.shape and (*key.shape[:-2], key.shape[-1]) == (*query.shape[:-2], query.shape[-1])
+    if not alike or not query.dtype == key.dtype == value.dtype or query.dtype.kind != "f" or query.dtype.itemsize < 4:
         return None
     if attn_mask is None:
         return asarray(_NO_MASK)

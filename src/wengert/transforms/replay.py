@@ -14,9 +14,9 @@ import numpy as np
 from ..core import boxing, native, streams
 from ..core.backward import zeros_for
 from ..core.recording import UNTAPED, is_recording, observers, set_observers, set_recording
-from ..core.step_sweeps import led_through, swept_between, walk_back
-from ..core.tape import Leaf, Node, argument_node, location, next_sequence
-from ..core.tracing import at_work, outside_of_traces, plain_parts
+from ..core.step_sweeps import as_leaves, led_through, swept_between, walk_back
+from ..core.tape import Node, argument_node, location, next_sequence
+from ..core.tracing import at_work, plain_parts
 from ..core.vspace import added
 from ..errors import GradientError
 from .levels import apart, leading_axes, off_the_tape, together
@@ -55,30 +55,6 @@ def _scene(course: Course, recording: Any) -> Generator[None]:
         set_observers(watching)
 
 
-@contextmanager
-def _leaves_on_loan(closures: Iterable[Node], renewed: dict[Node, Node]) -> Generator[None]:
-    """Let Tensors that were leaves while the loop ran, as those watched by a tape that has stopped, be leaves again.
-
-    What stands for which leaf of then is noted down in `renewed`.
-    """
-    lent: list[Any] = []
-    try:
-        for leaf in closures:
-            tensor = leaf.tensor_reference() if isinstance(leaf, Leaf) else None
-            if tensor is None or tensor._node is leaf:
-                continue
-            if tensor._node is None:
-                with outside_of_traces():
-                    tensor.requires_grad_()
-                lent.append(tensor)
-            if isinstance(tensor._node, Leaf):
-                renewed[tensor._node] = leaf
-        yield
-    finally:
-        for tensor in lent:
-            tensor.requires_grad_(False)
-
-
 # ---------------------------------------------------------------------- at bounded memory
 
 
@@ -95,7 +71,7 @@ def pull_by_replay(course: Course, node: Any, out_bar: Any, *, boxed: bool, mask
     replay = _Replay(course, node, out_bar.bars, boxed, masked)
     before = streams.states()
     try:
-        with _leaves_on_loan(course.closures, replay.renewed):
+        with as_leaves(course.closures):
             return replay.run()
     finally:
         streams.rewind(before)
@@ -121,7 +97,6 @@ class _Replay:
         wanted = self.inputs[len(self.inputs) - len(course.closures) :]
         self.sums = {closure: _Sum() for closure, still in zip(course.closures, wanted) if still is not None}
         self.met: set[Node] = set()
-        self.renewed: dict[Node, Node] = {}
         self.state = course.kept[0]
         self.expected: list[Any] = course.final
 
@@ -193,10 +168,8 @@ class _Replay:
         met, strays = walk_back([part._node for part in [*parts, *y_parts] if part._node], set(targets), floor)
         course.compare(step, met)
         for stray in strays:
-            closure = self.renewed.get(stray, stray)
-            if closure in proxies:
-                proxies[stray] = proxies[closure]
-                self.met.add(closure)
+            if stray in proxies:
+                self.met.add(stray)
             elif stray.sequence < course.start and stray not in course.closures:
                 raise came_out_otherwise(course, f"step {step} used a value made at {location(stray)}, as never before")
         led_through(met, proxies)
@@ -311,10 +284,9 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     before = streams.states()
     floor = next_sequence()
     proxies = {closure: argument_node(closure, closure) for closure in course.closures}
-    renewed: dict[Node, Node] = {}
     try:
         streams.rewind(course.kept[0].streams)
-        with _leaves_on_loan(course.closures, renewed), _scene(course, True):
+        with as_leaves(course.closures), _scene(course, True):
             inputs = iter(whole.inputs)
             init, init_nodes = _hung(course.kept[0].leaves, level, inputs)
             xs, x_nodes = _hung(loop.xs, level, inputs)
@@ -329,7 +301,6 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     ]
     targets = [*init_nodes, *x_nodes]
     met, strays = walk_back([node for node, _ in seeds], targets, floor)
-    proxies.update({stray: proxies[renewed[stray]] for stray in strays if stray in renewed})
     led_through(met, proxies)
     seeds = [(proxies.get(node, node), bar) for node, bar in seeds if node is not None]
     found = swept_between(seeds, [*targets, *proxies.values()], strays, retain=True, tracked=True, masked=masked)

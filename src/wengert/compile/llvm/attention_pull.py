@@ -19,8 +19,6 @@ from .vectors import SYMBOL, vector
 
 OUT_BAR, LOGARITHM, DELTA, QUERY, KEY, VALUE = range(6)
 """Operands of the kernels; the mask if there is one, and the result follow."""
-ENOUGH = 8
-"""So many heads are divided among threads as they are."""
 
 
 def pull_kernel(shape: Attention, machine: Machine) -> Kernel:
@@ -59,6 +57,25 @@ class _Pull(Generator):
         """Elements of scratch memory."""
         return 2 * BLOCK * (self.shape.features + BLOCK) + 3 * MARGIN // self.shape.dtype.itemsize
 
+    def met(
+        self,
+        code: PlaneCode,
+        sources: list[str],
+        places: tuple[str, str, str, str],
+        operands: tuple[int, int],
+        first: Index,
+        rows: Index,
+    ) -> list[str]:
+        """Write the products of rows of two inputs with the packed blocks: scores, and what cotangents and values make.
+
+        Returns where these rows are.
+        """
+        found = [code.at(sources[operand], (first, self.row(operand))) for operand in operands]
+        for operand, left, right, target in zip(operands, found, places[:2], places[2:]):
+            form = Form(self.row(operand), 1, BLOCK, BLOCK, BLOCK)
+            self.multiply(code, form, left, right, target, rows, self.shape.features, 0)
+        return found
+
     def slopes(
         self, code: PlaneCode, scores: str, known: tuple[str, str], rows: Index, off: Index, mask: str, last: str
     ) -> None:
@@ -75,7 +92,7 @@ class _Pull(Generator):
         products = code.at("%scores", (BLOCK, BLOCK))
         for group in self.groups:
             places = self.counted(code, group)
-            known = [] if along_keys else [self._known(code, f"%{name}", group) for name in ("logarithm", "delta")]
+            known = [] if along_keys else [self.vectors(code, f"%{name}", group) for name in ("logarithm", "delta")]
             with code.loop(0, "%rows") as row:
                 line, other = code.at("%scores", (row, BLOCK)), code.at(products, (row, BLOCK))
                 if along_keys:
@@ -101,10 +118,6 @@ class _Pull(Generator):
         head = f"private void {SYMBOL}.slopes(ptr %scores, ptr %logarithm, ptr %delta, i64 %rows, i64 %off, "
         head += "ptr %mask, i64 %last)"
         self.parts.add(f"{head} noinline nounwind", code)
-
-    def _known(self, code: PlaneCode, address: str, group: range) -> list[str]:
-        """Return vectors of what is known of a block of queries."""
-        return self.vectors(code, address, group)
 
     def _number(self, code: PlaneCode, index: Index) -> str:
         return code.splat(code.value(f"trunc i64 {index} to i32"), "i32", code.lanes)
@@ -177,15 +190,11 @@ class _OfKeys(_Pull):
     ) -> None:
         """Write what a block of queries brings to a block of keys."""
         shape, width = self.shape, self.shape.features
-        packed_keys, packed_values, scores, products = places
+        scores, products = places[2:]
         block, first_key, count = keys
         first = code.multiply(number, BLOCK)
         rows = rows_of(code, first, shape.queries)
-        queries, bars = [code.at(sources[n], (first, self.row(n))) for n in (QUERY, OUT_BAR)]
-        form = Form(self.row(QUERY), 1, BLOCK, BLOCK, BLOCK)
-        self.multiply(code, form, queries, packed_keys, scores, rows, width, 0)
-        form = Form(self.row(OUT_BAR), 1, BLOCK, BLOCK, BLOCK)
-        self.multiply(code, form, bars, packed_values, products, rows, width, 0)
+        queries, bars = self.met(code, sources, places, (QUERY, OUT_BAR), first, rows)
         known = code.at(sources[LOGARITHM], (first, 1)), code.at(sources[DELTA], (first, 1))
         mask = self.mask_at(code, self.mask_of(code, head), first, first_key)
         last = code.value(f"sub i64 {shape.keys - 1}, {first_key}")
@@ -251,15 +260,11 @@ class _OfQueries(_Pull):
     ) -> None:
         """Write what a block of keys brings to a block of queries."""
         shape, width = self.shape, self.shape.features
-        packed_queries, packed_bars, scores, products = places
+        scores, products = places[2:]
         block, first_query, count = queries
         first = code.multiply(number, BLOCK)
         rows = rows_of(code, first, shape.keys)
-        keys, values = [code.at(sources[n], (first, self.row(n))) for n in (KEY, VALUE)]
-        form = Form(self.row(KEY), 1, BLOCK, BLOCK, BLOCK)
-        self.multiply(code, form, keys, packed_queries, scores, rows, width, 0)
-        form = Form(self.row(VALUE), 1, BLOCK, BLOCK, BLOCK)
-        self.multiply(code, form, values, packed_bars, products, rows, width, 0)
+        keys, _ = self.met(code, sources, places, (KEY, VALUE), first, rows)
         mask = self.mask_at(code, self.mask_of(code, head), first_query, first)
         last = code.value(f"sub i64 {shape.queries - 1}, {first_query}")
         self.slopes(code, scores, known, rows, self.off(code, block, number), mask, last)
