@@ -1,8 +1,9 @@
 """Generated kernels of convolution and pooling, and PyTorch's where it is installed, on one core: GFLOP/s.
 
-    python -m benchmarks.convolutions [part of a name]...
+    python -m benchmarks.convolutions [--bfloat16] [part of a name]...
 
-Output, gradient by the input, gradient by the weights; the best of several runs, in turn, by the processor's clock.
+With --bfloat16, factors are rounded to it, and PyTorch's arrays are of it. Output, gradient by the input, gradient by
+the weights; the best of several runs, in turn, by the processor's clock.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ LAYERS = {
 }
 
 
-def call_of(name: str, inputs: list[Array], out: tuple[int, ...], params: dict[str, Any]) -> Call:
+def call_of(name: str, inputs: list[Array], out: tuple[int, ...], params: dict[str, Any], narrow: bool) -> Call:
     """Return what runs a primitive's kernels on one thread."""
-    steps = steps_for(name, [x.shape for x in inputs], inputs[0].dtype, params)
+    steps = steps_for(name, [x.shape for x in inputs], inputs[0].dtype, params, narrow)
     assert steps is not None
     kernels = [recipe.kernel(host_machine()) for recipe in steps.recipes]
     addresses = compile_kernels(kernels)
@@ -73,7 +74,7 @@ def call_of(name: str, inputs: list[Array], out: tuple[int, ...], params: dict[s
     return call
 
 
-def natives(layer: Layer) -> tuple[list[Call], int]:
+def natives(layer: Layer, narrow: bool) -> tuple[list[Call], int]:
     """Return the calls of output and gradients, and the arithmetic operations of each."""
     batch, channels, *extents = layer.images
     x = numbers(*layer.images)
@@ -87,22 +88,23 @@ def natives(layer: Layer) -> tuple[list[Call], int]:
         "groups": layer.groups,
     }
     calls = [
-        call_of("convolve", [x, weight], y.shape, params),
-        call_of("convolve_transpose_x", [y, weight], x.shape, {**params, "extents": tuple(extents)}),
-        call_of("convolve_transpose_weight", [y, x], weight.shape, {**params, "kernel": weight.shape[2:]}),
+        call_of("convolve", [x, weight], y.shape, params, narrow),
+        call_of("convolve_transpose_x", [y, weight], x.shape, {**params, "extents": tuple(extents)}, narrow),
+        call_of("convolve_transpose_weight", [y, x], weight.shape, {**params, "kernel": weight.shape[2:]}, narrow),
     ]
     return calls, 2 * y.size * weight[0].size
 
 
-def rivals(layer: Layer) -> list[Call]:
+def rivals(layer: Layer, narrow: bool) -> list[Call]:
     """Return PyTorch's calls for the same, on one thread; none if it is not installed."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return []
     torch.set_num_threads(1)
-    x = torch.randn(*layer.images)
-    weight = torch.randn(layer.filters, layer.images[1] // layer.groups, layer.window, layer.window)
+    dtype = torch.bfloat16 if narrow else torch.float32
+    x = torch.randn(*layer.images, dtype=dtype)
+    weight = torch.randn(layer.filters, layer.images[1] // layer.groups, layer.window, layer.window, dtype=dtype)
     settings: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
     y = torch.nn.functional.conv2d(x, weight, **settings)
 
@@ -127,12 +129,14 @@ def measured(calls: list[Call]) -> list[float]:
 
 
 def main(wanted: list[str]) -> None:
+    narrow = "--bfloat16" in wanted
+    wanted = [part for part in wanted if part != "--bfloat16"]
     print(f"{'GFLOP/s on one core':28}{'output':>18}{'input gradient':>18}{'weight gradient':>18}")
     for name, layer in LAYERS.items():
         if wanted and not any([part in name for part in wanted]):
             continue
-        calls, flops = natives(layer)
-        others = rivals(layer)
+        calls, flops = natives(layer, narrow)
+        others = rivals(layer, narrow)
         times = measured([*calls, *others])
         cells = []
         for place in range(3):

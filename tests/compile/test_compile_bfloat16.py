@@ -110,7 +110,7 @@ def test_gradients_are_products_of_rounded_factors_too() -> None:
         assert x.grad is not None and x.grad.dtype == np.float32
 
 
-def test_convolutions_of_one_element_are_products_and_others_are_what_they_were() -> None:
+def test_convolutions_of_one_element_are_products() -> None:
     images, kernels, seed = random((3, 64, 8, 9)), random((48, 64, 1, 1)), random((3, 48, 8, 9))
     weights = kernels[:, :, 0, 0]
     x, w = wg.tensor(images, requires_grad=True), wg.tensor(kernels)
@@ -124,10 +124,59 @@ def test_convolutions_of_one_element_are_products_and_others_are_what_they_were(
     out = np.asarray(pointwise(x)).reshape(3, 48, 72)
     demand_rounded(out, weights, images.reshape(3, 64, 72))
     demand_rounded(np.asarray(x.grad).reshape(3, 64, 72), weights.T, seed.reshape(3, 48, 72))
-    wide = wg.tensor(random((48, 64, 3, 3)))
-    y = wg.tensor(images)
-    same = wg.compile(wg.conv2d)(y, wide)
-    np.testing.assert_array_equal(np.asarray(narrow(wg.conv2d)(y, wide)), np.asarray(same))
+
+
+MOVES = [
+    ((2, 16, 9, 10), (24, 16, 3, 3), {"padding": 1}),
+    ((2, 32, 11, 7), (32, 16, 3, 2), {"groups": 2, "stride": (2, 1)}),
+    ((1, 18, 8, 8), (16, 18, 2, 2), {"dilation": 2, "padding": 2}),
+    ((3, 16, 40), (16, 16, 5), {"stride": 2, "padding": 2}),
+]
+
+
+@pytest.mark.parametrize(("images", "kernels", "moves"), MOVES)
+def test_convolutions_and_their_gradients_are_of_rounded_factors(images: Any, kernels: Any, moves: Any) -> None:
+    convolve = wg.conv2d if len(images) == 4 else wg.conv1d
+    given = [random(images), random(kernels)]
+    shape = convolve(*map(wg.tensor, given), **moves).shape
+    seed, bias = random(shape), random((shape[1],) + (1,) * (len(shape) - 2))
+
+    def work(x, w, y):
+        sums = convolve(x, w, **moves)
+        wg.sum(sums * y).backward()
+        return sums.detach(), wg.relu(sums.detach() + bias)
+
+    def outcome(function, arrays):
+        x, w = [wg.tensor(array, requires_grad=True) for array in arrays[:2]]
+        sums, after = function(x, w, wg.tensor(arrays[2]))
+        return [np.asarray(out) for out in (sums, x.grad, w.grad, after)]
+
+    got = outcome(narrow(work), [*given, seed])
+    rounded = [nearest_bfloat16(array) for array in (*given, seed)]
+    want = outcome(work, [array.astype("f8") for array in rounded])
+    size = outcome(work, [abs(array).astype("f8") for array in rounded])
+    exact = outcome(work, [array.astype("f8") for array in (*given, seed)])
+    terms = [given[1][0].size, given[1].size // given[1].shape[1], seed.size // seed.shape[1]]
+    for out, right, most, plain, count in zip(got, want, size, exact, terms):
+        assert out.dtype == np.float32
+        assert (np.abs(out - right) <= (count + 1) * EPS * most).all()
+        assert np.abs(out - plain).max() > (count + 1) * EPS * most.max(), "nothing was rounded"
+    np.testing.assert_array_equal(got[3], np.maximum(got[0] + bias, 0))
+
+
+def test_convolutions_of_few_channels_are_what_they_were() -> None:
+    for images, kernels in [
+        ((2, 3, 9, 9), (8, 3, 3, 3)),
+        ((2, 16, 9, 9), (16, 1, 3, 3)),
+        ((2, 16, 9, 9), (4, 16, 3, 3)),
+    ]:
+        x, w = wg.tensor(random(images)), wg.tensor(random(kernels))
+        groups = images[1] // kernels[1]
+
+        def work(x, w, groups=groups):
+            return wg.conv2d(x, w, groups=groups)
+
+        np.testing.assert_array_equal(np.asarray(narrow(work)(x, w)), np.asarray(wg.compile(work)(x, w)))
 
 
 def test_what_branches_ask_is_of_float32() -> None:

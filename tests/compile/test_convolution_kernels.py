@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.compile.product_samples import Native
+from tests.compile.product_samples import Native, nearest_bfloat16
 from tests.compile.window_samples import (
     Array,
     Moves,
@@ -22,7 +22,7 @@ from wengert.backend import convolution as eager
 from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.convolution_product import After
 from wengert.compile.llvm.convolution_steps import Steps, fused_convolution, steps_for
-from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
+from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
 from wengert.compile.llvm.recipes import Recipe
 from wengert.compile.nests import Access, Counter, Store
 from wengert.compile.scalar_ir import INT64, apply, input_scalar
@@ -68,18 +68,18 @@ def random_case(rng: np.random.Generator, dtype: str) -> Case:
     return case(rng, moves, image, (counts[0], counts[1], counts[2], counts[3]), dtype)
 
 
-def forward(one: Case) -> Steps:
-    return _some(steps_for("convolve", (one.x.shape, one.weight.shape), one.dtype, one.params))
+def forward(one: Case, narrow: bool = False) -> Steps:
+    return _some(steps_for("convolve", (one.x.shape, one.weight.shape), one.dtype, one.params, narrow))
 
 
-def back_to_input(one: Case) -> Steps:
+def back_to_input(one: Case, narrow: bool = False) -> Steps:
     params = {**one.params, "extents": one.x.shape[2:]}
-    return _some(steps_for("convolve_transpose_x", (one.y.shape, one.weight.shape), one.dtype, params))
+    return _some(steps_for("convolve_transpose_x", (one.y.shape, one.weight.shape), one.dtype, params, narrow))
 
 
-def back_to_weight(one: Case) -> Steps:
+def back_to_weight(one: Case, narrow: bool = False) -> Steps:
     params = {**one.params, "kernel": one.weight.shape[2:]}
-    return _some(steps_for("convolve_transpose_weight", (one.y.shape, one.x.shape), one.dtype, params))
+    return _some(steps_for("convolve_transpose_weight", (one.y.shape, one.x.shape), one.dtype, params, narrow))
 
 
 def _some(steps: Steps | None) -> Steps:
@@ -105,23 +105,39 @@ class Compiled:
         return arrays[len(inputs)]
 
 
-def check(cases: list[Case], machine: Machine, rng: np.random.Generator) -> None:
-    """Compare outputs and both gradients with direct sums."""
-    steps = [make(one) for one in cases for make in (forward, back_to_input, back_to_weight)]
+def check(cases: list[Case], machine: Machine, rng: np.random.Generator, narrow: bool = False) -> None:
+    """Compare outputs and both gradients with direct sums; if `narrow`, of rounded factors where shapes gain by it."""
+    steps = [make(one, narrow) for one in cases for make in (forward, back_to_input, back_to_weight)]
     compiled = Compiled(steps, machine)
     for number, one in enumerate(cases):
-        x, weight, y, moves, groups = one.x, one.weight, one.y, one.moves, one.groups
-        taps, image = moves.window[0] * moves.window[1], x.shape[2:]
-        out = compiled.run(3 * number, [x, weight], y.shape, rng)
+        moves, groups, taps = one.moves, one.groups, one.moves.window[0] * one.moves.window[1]
+        shapes = one.x.shape, one.weight.shape, one.y.shape
+        rounded = roundings(one) if narrow else (False,) * 3
+        out = compiled.run(3 * number, [one.x, one.weight], shapes[2], rng)
+        x, weight = factors(rounded[0], one.x, one.weight)
         near(out, convolved(x, weight, moves, groups), convolved(abs(x), abs(weight), moves, groups), weight[0].size)
-        out = compiled.run(3 * number + 1, [y, weight], x.shape, rng)
+        out = compiled.run(3 * number + 1, [one.y, one.weight], shapes[0], rng)
+        y, weight = factors(rounded[1], one.y, one.weight)
         want, size = [
-            convolved_back_to_input(a, b, moves, groups, image) for a, b in ((y, weight), (abs(y), abs(weight)))
+            convolved_back_to_input(a, b, moves, groups, shapes[0][2:]) for a, b in ((y, weight), (abs(y), abs(weight)))
         ]
         near(out, want, size, taps * weight.shape[0] // groups)
-        out = compiled.run(3 * number + 2, [y, x], weight.shape, rng)
+        out = compiled.run(3 * number + 2, [one.y, one.x], shapes[1], rng)
+        y, x = factors(rounded[2], one.y, one.x)
         want, size = [convolved_back_to_weight(a, b, moves, groups) for a, b in ((y, x), (abs(y), abs(x)))]
         near(out, want, size, y.size // y.shape[1])
+
+
+def roundings(one: Case) -> tuple[bool, bool, bool]:
+    """Return whether output and gradients of a shape gain by rounded factors: sums over some channels, in pairs."""
+    (breadth, depth), apart = (one.y.shape[1] // one.groups, one.weight.shape[1]), one.moves.window != (1, 1)
+    apart = apart or one.moves.stride != (1, 1) or any([n for pair in one.moves.padding for n in pair])
+    forwards, backwards = [n % 2 == 0 and n >= 8 and m >= 16 for n, m in ((depth, breadth), (breadth, depth))]
+    return apart and forwards, apart and backwards, breadth >= 16 and one.weight[0].size >= 16
+
+
+def factors(rounded: bool, *arrays: Array) -> list[Array]:
+    return [nearest_bfloat16(array) if rounded else array for array in arrays]
 
 
 def near(out: Array, want: Array, size: Array, length: int) -> None:
@@ -136,6 +152,59 @@ def near(out: Array, want: Array, size: Array, length: int) -> None:
 def test_random_convolutions_are_direct_sums(machine: Machine, dtype: str) -> None:
     rng = np.random.default_rng(7)
     check([random_case(rng, dtype) for _ in range(5)], machine, rng)
+
+
+NARROW_MACHINES = {**MACHINES, "avx512-bfloat16": AVX512._replace(bfloat16=True)}
+
+
+def narrow_cases(rng: np.random.Generator, dtype: str = "f4") -> list[Case]:
+    """Return convolutions that gain by rounded factors, both ways or one way, and some that do not."""
+    same = Moves((3, 3), padding=((1, 1), (1, 1)))
+    return [
+        case(rng, same, (14, 14), (2, 1, 16, 32), dtype),
+        case(rng, same, (5, 23), (1, 2, 16, 18), dtype),
+        case(rng, Moves((3, 2), (2, 1), ((2, 0), (0, 1)), (2, 1)), (13, 9), (2, 1, 8, 17), dtype),
+        case(rng, Moves((4, 4), (1, 2), ((1, 1), (3, 2)), (1, 2)), (4, 39), (1, 1, 18, 8), dtype),
+        case(rng, Moves((3, 3), (2, 2), ((1, 1), (1, 1))), (11, 21), (1, 1, 16, 20), dtype),
+        case(rng, Moves((1, 1), (2, 2)), (8, 9), (2, 1, 16, 16), dtype),
+        case(rng, Moves((2, 2), (3, 3)), (9, 19), (1, 1, 16, 16), dtype),
+        case(rng, Moves((1, 5), padding=((0, 0), (2, 2))), (1, 9000), (1, 1, 8, 16), dtype),
+        case(rng, Moves((3, 3)), (6, 7), (1, 1, 15, 7), dtype),
+    ]
+
+
+@pytest.mark.parametrize("machine", NARROW_MACHINES.values(), ids=NARROW_MACHINES)
+def test_rounded_factors(machine: Machine) -> None:
+    if machine.bfloat16 and not host_machine().bfloat16:
+        pytest.skip("this processor does not multiply bfloat16 numbers")
+    rng = np.random.default_rng(41)
+    check(narrow_cases(rng), machine, rng, narrow=True)
+    check(narrow_cases(rng)[:5], machine._replace(level1=4096, level2=16384), rng, narrow=True)
+    check(narrow_cases(rng, "f8")[2:3], machine, rng)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("machine", NARROW_MACHINES.values(), ids=NARROW_MACHINES)
+def test_rounded_factors_keep_apart_what_is_not_finite(machine: Machine, rank: int) -> None:
+    if machine.bfloat16 and not host_machine().bfloat16:
+        pytest.skip("this processor does not multiply bfloat16 numbers")
+    rng = np.random.default_rng(43)
+    moves = Moves((1, 3)) if rank == 1 else Moves((2, 3), (1, 2), ((1, 0), (0, 2)))
+    for image in ((4, 21), (3, 70)):
+        one = case(rng, moves, image, (2, 1, 16, 16), "f4")
+        one.x[:, 1, 1, 0] = np.nan
+        one.x[0, 2, -1, -1] = np.inf
+        one.y[1, 3, 1, 2] = -np.inf
+        compiled = Compiled([make(one, True) for make in (forward, back_to_input, back_to_weight)], machine)
+        x, weight, y = factors(True, one.x, one.weight, one.y)
+        for number, given, want in [
+            (0, [one.x, one.weight], convolved(x, weight, moves, 1)),
+            (1, [one.y, one.weight], convolved_back_to_input(y, weight, moves, 1, image)),
+            (2, [one.y, one.x], convolved_back_to_weight(y, x, moves, 1)),
+        ]:
+            out = compiled.run(number, given, want.shape, rng)
+            for kind in (np.isnan, np.isposinf, np.isneginf):
+                np.testing.assert_array_equal(kind(out), kind(want), f"{kind} of {number}")
 
 
 def test_bands_of_rows_make_no_difference() -> None:

@@ -176,6 +176,8 @@ class ConvolutionWriter(EpilogueWriter):
     ) -> Recipe:
         if [factor.operand for factor in factors] != [0, 1]:
             raise Unfit
+        if any([s.operand == 1 for s in [*inputs.values(), *[st.target for st in stores]] if isinstance(s, Access)]):
+            raise Unfit  # there the kernel may have packed weights
         shapes = [value.shape for value in self.equation.values()]
         after = After(inputs, stores, tuple([value.dtype for value in self.writer.memory]))
         return fused_convolution(shapes, self.out.dtype, self.equation.params, after, self.narrow)
@@ -205,6 +207,13 @@ def window_steps(layouts: Layouts, equation: Equation, steps: Steps) -> list[Ste
         reads, writes = memory[:-1], (memory[-1],)
         made.append(Step(recipe, memory, frozenset(reads), writes))
     return made
+
+
+def with_packed_weights(fused: Step, plain: list[Step]) -> Step:
+    """Return a convolution's step with an epilogue, with the packed weights that the last of its plain steps has."""
+    memory = (fused.memory[0], plain[-1].memory[1], *fused.memory[2:])
+    offsets = (fused.offsets[0], 0, *fused.offsets[2:]) if len(plain) > 1 and fused.offsets else fused.offsets
+    return fused._replace(memory=memory, reads=frozenset(memory) - frozenset(fused.writes), offsets=offsets)
 
 
 def _in_place(

@@ -29,6 +29,7 @@ from .lower_products import (
     is_product,
     kernels_for,
     window_steps,
+    with_packed_weights,
 )
 from .lower_scatter import ScatterWriter, is_scatter
 from .lower_stack import Gathered, is_long_stack, parts_of, stack_step
@@ -140,7 +141,8 @@ class Program:
             fused = None
             if equation.primitive.name == "convolve":
                 fused = self._with_epilogue(equation, ConvolutionWriter, taken)
-            return window_steps(self.layouts, equation, windows) if fused is None else [fused]
+            plain = window_steps(self.layouts, equation, windows)
+            return plain if fused is None else [*plain[:-1], with_packed_weights(fused, plain)]
         return [self._host_step(equation)]
 
     def _host_step(self, equation: Equation) -> Step:

@@ -13,27 +13,52 @@ from .convolution_code import float_dtype
 from .convolution_geometry import Convolution, Tap, parts_of
 from .convolution_pointwise import is_pointwise, pointwise_product
 from .convolution_product import After, Correlation, along_parts, correlation_kernel, stored
+from .convolution_rounding import (
+    form_of,
+    packing_kernel,
+    rounds_input_gradient,
+    rounds_output,
+    with_packed_weights,
+)
 from .machine import Machine
 from .products import product_kernel
 
 
 def convolution_kernel(shape: Convolution, after: After | None, machine: Machine) -> Kernel:
-    """Return the kernel of a convolution. Operands: input, weights, output, or what `after` says."""
+    """Return the kernel of a convolution.
+
+    Operands: input, weights (packed, if it rounds), output, or what `after` says.
+    """
     dtype = float_dtype(shape.dtype)
-    taps = shape.taps
-    rows, columns = shape.out
-    size = rows * columns
-    target = Access(2, 0, (shape.filters * size, size, columns, 1))
-    after = after or stored(target, 3, dtype)
+    after = after or _plain(shape)
     if is_pointwise(shape):
         product = pointwise_product("convolution", shape, after, transpose=False)
         if product:
             return product_kernel(product, machine)
+    parts, name = [_correlation(shape, after)], "convolution"
+    if rounds_output(shape):
+        parts, name = with_packed_weights(parts, form_of(machine)), "convolution_bfloat16"
+    return correlation_kernel(name, parts, dtype, machine, shape.flops)
+
+
+def packing_of_output(shape: Convolution, machine: Machine) -> Kernel:
+    """Return the kernel that packs a convolution's weights for `convolution_kernel`. Operands: weights, packed."""
+    return packing_kernel([_correlation(shape, _plain(shape))], machine)
+
+
+def _plain(shape: Convolution) -> After:
+    rows, columns = shape.out
+    size = rows * columns
+    return stored(Access(2, 0, (shape.filters * size, size, columns, 1)), 3, shape.dtype)
+
+
+def _correlation(shape: Convolution, after: After) -> Correlation:
+    taps = shape.taps
     grid, fold = shape.grid
     parts = along_parts(after, grid[1]) if fold else None
     if parts is None:
         grid, fold = shape.out, 0
-    part = Correlation(
+    return Correlation(
         taps,
         shape.batch,
         shape.groups,
@@ -46,27 +71,43 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
         parts or after,
         fold,
     )
-    return correlation_kernel("convolution", [part], dtype, machine, shape.flops)
 
 
 def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
-    """Return the kernel of a convolution's gradient by its input. Operands: output's cotangent, weights, gradient.
+    """Return the kernel of a convolution's gradient by its input.
 
-    Input elements whose places leave the same remainders by the strides meet the same taps: for them the gradient is a
-    correlation of the cotangent, without strides.
+    Operands: output's cotangent, weights (packed, if it rounds), gradient. Input elements whose places leave the same
+    remainders by the strides meet the same taps: for them it is a correlation of the cotangent, without strides.
     """
     dtype = float_dtype(shape.dtype)
-    count = shape.window[0] * shape.window[1]
     rows, columns = shape.image
-    if shape.is_line and shape.stride == (1, 1) and parts_of(shape.image) != shape.image:
-        return correlation_kernel("convolution_input", [_line_gradient(shape)], dtype, machine, shape.flops)
-    if is_pointwise(shape):
+    if is_pointwise(shape) and not _is_long_line(shape):
         target = Access(2, 0, (shape.channels * rows * columns, rows * columns, columns, 1))
         after = stored(target, 3, dtype)
         product = pointwise_product("convolution_input", shape, after, transpose=True)
         if product:
             return product_kernel(product, machine)
-    parts = []
+    parts, name = _gradient_parts(shape), "convolution_input"
+    if rounds_input_gradient(shape):
+        parts, name = with_packed_weights(parts, form_of(machine)), "convolution_input_bfloat16"
+    return correlation_kernel(name, parts, dtype, machine, shape.flops)
+
+
+def packing_of_input_gradient(shape: Convolution, machine: Machine) -> Kernel:
+    """Return the kernel that packs a convolution's weights for `input_gradient_kernel`. Operands: weights, packed."""
+    return packing_kernel(_gradient_parts(shape), machine)
+
+
+def _is_long_line(shape: Convolution) -> bool:
+    return shape.is_line and shape.stride == (1, 1) and parts_of(shape.image) != shape.image
+
+
+def _gradient_parts(shape: Convolution) -> list[Correlation]:
+    if _is_long_line(shape):
+        return [_line_gradient(shape)]
+    dtype, parts = shape.dtype, []
+    count = shape.window[0] * shape.window[1]
+    rows, columns = shape.image
     for row_phase in range(min(shape.stride[0], rows)):
         for column_phase in range(min(shape.stride[1], columns)):
             strides = (shape.channels * rows * columns, rows * columns, shape.stride[0] * columns, shape.stride[1])
@@ -86,7 +127,7 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
                 columns,
             )
             parts.append(part)
-    return correlation_kernel("convolution_input", parts, dtype, machine, shape.flops)
+    return parts
 
 
 def _line_gradient(shape: Convolution) -> Correlation:

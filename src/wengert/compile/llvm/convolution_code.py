@@ -14,6 +14,7 @@ from ..kernels import Kernel
 from ..scalar_ir import DType
 from .machine import Machine
 from .products_code import Code
+from .products_tiles import add_pairs
 from .vectors import SYMBOL, TYPES, spelled, suffix, vector
 
 Index = str | int
@@ -66,8 +67,13 @@ class PlaneCode(Code):
         address = self.element("i32", table, (index, 1))
         return self.value(f"sext i32 {self.value(f'load i32, ptr {address}, align 4')} to i64")
 
-    def multiply_add(self, x: str, y: str, z: str) -> str:
-        """Return x * y + z of vectors, in one rounding where the machine has such an instruction."""
+    def multiply_add(self, x: str, y: str, z: str, kind: str = "") -> str:
+        """Return x * y + z of vectors, in one rounding where the machine has such an instruction.
+
+        If `kind` is an integer's, x and y are of pairs of bfloat16 numbers, whose products are both added.
+        """
+        if kind.startswith("i"):
+            return add_pairs(self, kind, self.lanes, x, y, z)
         if not self.machine.fma:
             return self.value(f"fadd {self.of} {self.value(f'fmul {self.of} {x}, {y}')}, {z}")
         return self.call(f"fma.{suffix(self.kind, self.lanes)}", self.of, [(self.of, x), (self.of, y), (self.of, z)])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .convolution_code import Index, PlaneCode
 from .convolution_geometry import Pair, Planes
+from .products_packing import PAIRS, SHORT, joined
 from .vectors import vector
 
 
@@ -16,12 +17,25 @@ class Line(NamedTuple):
         count: how many.
         stride: from one to the next.
         before, after: whether the row has an element in front of the first one, and behind the last one.
+        form: what elements become: as for Planes.
+        apart: for "pairs": elements from the first of a pair to the second.
     """
 
     count: int
     stride: int
     before: bool
     after: bool
+    form: str = ""
+    apart: int = 0
+
+    @property
+    def each(self) -> int:
+        """How many numbers become one element."""
+        return 2 if self.form in PAIRS else 1
+
+    def stored(self, kind: str) -> str:
+        """Return the type of what elements of a type become."""
+        return SHORT.get(self.form, kind)
 
 
 def write_copy(
@@ -46,36 +60,38 @@ def write_copy(
         fill: what stands for elements outside of the image.
     """
     if planes.fold:
-        _write_parts(code, planes, source, target, first_row)
+        _write_parts(code, planes, source, target, first_row, fill)
         return
-    size = planes.source[0] * planes.source[1]
+    size, stored = planes.source[0] * planes.source[1], SHORT.get(planes.form, code.kind)
     for number, phase in enumerate(planes.phases):
         begin, end = inside(planes, phase[1])
         if begin >= end:
             continue
         first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
         last = first + (end - begin - 1) * planes.stride[1]
-        line = Line(end - begin, planes.stride[1], first > 0, last < planes.source[1] - 1)
+        line = Line(end - begin, planes.stride[1], first > 0, last < planes.source[1] - 1, planes.form, size)
         with code.loop(0, planes.channels) as channel:
-            image = code.at(source, (channel, size), (first, 1))
-            plane = code.at(target, (channel, planes.channel_size), (number * planes.height * planes.pitch + begin, 1))
+            image = code.at(source, (channel, planes.each * size), (first, 1))
+            place = number * planes.height * planes.pitch + begin
+            plane = code.element(stored, target, (channel, planes.channel_size), (place, 1))
             with code.loop(0, planes.height) as down:
                 row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
                 start = code.at(image, (row, planes.source[1]))
-                write_line(code, line, start, code.at(plane, (down, planes.pitch)), exists, fill)
+                write_line(code, line, start, code.element(stored, plane, (down, planes.pitch)), exists, fill)
 
 
-def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index) -> None:
-    """Write loops that copy parts of a long row, with what taps reach beyond them, and zeros beyond its ends."""
-    length, stride = planes.source[1], planes.stride[1]
-    line = Line(planes.pitch, stride, False, False)
+def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index, fill: str) -> None:
+    """Write loops that copy parts of a long row, with what taps reach beyond them, and `fill` beyond its ends."""
+    length, stride, stored = planes.source[1], planes.stride[1], SHORT.get(planes.form, code.kind)
+    line = Line(planes.pitch, stride, False, False, planes.form, length)
     for number, (_, phase) in enumerate(planes.phases):
         with code.loop(0, planes.channels) as channel, code.loop(0, planes.rows) as down:
-            image = code.at(source, (channel, length))
-            plane = code.at(target, (channel, planes.channel_size), (number * planes.rows * planes.pitch, 1))
+            image = code.at(source, (channel, planes.each * length))
+            place = number * planes.rows * planes.pitch
+            plane = code.element(stored, target, (channel, planes.channel_size), (place, 1))
             start = code.multiply(code.add(first_row, down), planes.fold)
             start = code.add(start, planes.low[1] * stride + phase)
-            to = code.at(plane, (down, planes.pitch))
+            to = code.element(stored, plane, (down, planes.pitch))
             last = code.add(start, (planes.pitch - 1) * stride)
             whole = code.value(f"and i1 {code.compare(start, 'sge', 0)}, {code.compare(last, 'slt', length)}")
             with code.when(whole):
@@ -83,8 +99,8 @@ def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, firs
             with code.when(code.value(f"xor i1 {whole}, true")), code.loop(0, planes.pitch) as place:
                 there = code.add(start, code.multiply(place, stride))
                 exists = code.compare(there, "ult", length)
-                element = code.number_at(code.at(image, (code.select(exists, "i64", there, 0), 1)))
-                code.store(code.kind, 1, code.select(exists, code.kind, element, "0.0"), code.at(to, (place, 1)))
+                element = code.at(image, (code.select(exists, "i64", there, 0), 1))
+                _move(code, line, element, code.element(stored, to, (place, 1)), 0, 1, exists, fill)
 
 
 def inside(planes: Planes, phase: int) -> Pair:
@@ -127,17 +143,23 @@ def write_line(
 def _move(
     code: PlaneCode, line: Line, source: str, target: str, index: Index, lanes: int, exists: str | None, fill: str
 ) -> None:
-    of = vector(code.kind, lanes)
-    if line.stride == 1 or lanes == 1:
-        moved = code.load(code.kind, lanes, code.at(source, (index, line.stride)))
-    else:
-        odd = isinstance(index, int) and index + lanes == line.count and not line.after
-        pairs = code.load(code.kind, 2 * lanes, code.at(source, (index, 2), (-1 if odd else 0, 1)))
-        moved = code.shuffle(pairs, code.kind, 2 * lanes, range(1 if odd else 0, 2 * lanes, 2))
+    """Write the copy of some elements."""
+    rows = [_loaded(code, line, code.at(source, (row * line.apart, 1)), index, lanes) for row in range(line.each)]
+    kind, moved = line.stored(code.kind), joined(code, line.form, lanes, rows)
     if exists is not None:
-        fills = code.splat(fill, code.kind, lanes)
+        of = vector(kind, lanes)
+        fills = code.splat(fill if kind == code.kind else "0", kind, lanes)
         moved = code.value(f"select i1 {exists}, {of} {moved}, {of} {fills}")
-    code.store(code.kind, lanes, moved, code.at(target, (index, 1)))
+    code.store(kind, lanes, moved, code.element(kind, target, (index, 1)))
+
+
+def _loaded(code: PlaneCode, line: Line, source: str, index: Index, lanes: int) -> str:
+    """Write the loading of elements of a line."""
+    if line.stride == 1 or lanes == 1:
+        return code.load(code.kind, lanes, code.at(source, (index, line.stride)))
+    odd = isinstance(index, int) and index + lanes == line.count and not line.after
+    pairs = code.load(code.kind, 2 * lanes, code.at(source, (index, 2), (-1 if odd else 0, 1)))
+    return code.shuffle(pairs, code.kind, 2 * lanes, range(1 if odd else 0, 2 * lanes, 2))
 
 
 def woven(code: PlaneCode, left: str, right: str, lanes: int) -> list[str]:

@@ -40,6 +40,8 @@ class Correlation(NamedTuple):
         weave: if not 0, sums are stored to every other column, together with those of another correlation, for the
             columns between: 1 for the first of the two, 2 for the second.
         weave_length: columns of both together.
+        form: what factors are rounded to: as for Planes; its weights are packed then.
+        packed: where its weights begin among those that are packed.
     """
 
     taps: tuple[Tap, ...]
@@ -55,6 +57,13 @@ class Correlation(NamedTuple):
     fold: int = 0
     weave: int = 0
     weave_length: int = 0
+    form: str = ""
+    packed: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of a group as planes hold them."""
+        return self.depth // 2 if self.form == "pairs" else self.depth
 
     @property
     def weight_numbers(self) -> list[int]:
@@ -63,8 +72,8 @@ class Correlation(NamedTuple):
 
     @property
     def sums_length(self) -> int:
-        """How many products each sum has."""
-        return self.depth * len(self.taps)
+        """How many products each sum has; those of pairs count as one."""
+        return self.channels * len(self.taps)
 
 
 class After(NamedTuple):
@@ -145,7 +154,8 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
     wanted = -(-8 // (part.batch * part.groups))  # few images: bands are all that threads can share
     bands = 1
     while True:
-        planes = planes_for(taps, part.depth, part.source, part.stride, (-(-rows // bands), columns), part.fold)
+        grid = -(-rows // bands), columns
+        planes = planes_for(taps, part.channels, part.source, part.stride, grid, part.fold)._replace(form=part.form)
         run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
         size = (planes.size + (2 if part.weave else 1) * part.breadth * run * lanes) * dtype.itemsize
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
@@ -170,7 +180,7 @@ class _Generator:
         """Write tables, the function of each size of register tile, and that of a unit of work after it is copied."""
         part, division = self.part, self.division
         size, planes = division.planes.channel_size, division.planes
-        runs = [channel * size + planes.offset(tap) for channel in range(part.depth) for tap in part.taps]
+        runs = [channel * size + planes.offset(tap) for channel in range(part.channels) for tap in part.taps]
         if runs:
             parts.table(f"{self.name}.runs", runs)
             if not self._consecutive:
@@ -184,7 +194,7 @@ class _Generator:
 
     @property
     def _consecutive(self) -> bool:
-        return self.part.weight_numbers == list(range(self.part.sums_length))
+        return bool(self.part.form) or self.part.weight_numbers == list(range(self.part.sums_length))
 
     def _tile(self, filters: int, vectors: int) -> str:
         return f"{SYMBOL}.{self.name}.tile{filters}x{vectors}"
@@ -198,13 +208,14 @@ class _Generator:
             run = code.at("%planes", (code.entry(f"{name}.runs", index), 1))
             place = index if self._consecutive else code.entry(f"{name}.weights", index)
             weight = code.at("%weights", (place, 1))
-            loaded = [code.vector_at(code.at(run, (column, lanes))) for column in range(vectors)]
+            kind = "i32" if self.part.form == "pairs" else code.kind
+            loaded = [code.load(kind, lanes, code.at(run, (column, lanes))) for column in range(vectors)]
             for row in range(filters):
-                number = code.number_at(code.at(weight, (row, self.part.weights[1])))
-                factor = code.splat(number, code.kind, lanes)
+                number = code.load(kind, 1, code.at(weight, (row, self.part.weights[1])))
+                factor = code.splat(number, kind, lanes)
                 for column in range(vectors):
                     before = sums.names[row * vectors + column]
-                    sums.results.append(code.multiply_add(factor, loaded[column], before))
+                    sums.results.append(code.multiply_add(factor, loaded[column], before, kind))
         for place, result in enumerate(sums.results):
             row, column = divmod(place, vectors)
             target = code.at("%results", (row, self.division.length), (column, lanes))
@@ -219,7 +230,7 @@ class _Generator:
         slot = part.breadth * division.length if part.weave == 2 else 0
         results = code.at("%scratch", (division.results + slot, 1))
         if part.sums_length:
-            self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0])), results)
+            self._tiles(code, code.at(code.operand(1), ("%group", part.weights[0]), (part.packed, 1)), results)
         else:
             code.fill(results, part.breadth * division.length)
         if part.weave == 1:

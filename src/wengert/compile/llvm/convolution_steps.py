@@ -12,9 +12,10 @@ from ...typing import Shape
 from ..kernels import Kernel
 from ..nests import Access, Counter
 from ..scalar_ir import DType
-from .convolution import convolution_kernel, input_gradient_kernel
+from .convolution import convolution_kernel, input_gradient_kernel, packing_of_input_gradient, packing_of_output
 from .convolution_geometry import Convolution, Pair
 from .convolution_product import After
+from .convolution_rounding import packed_length, rounds_input_gradient, rounds_output
 from .convolution_weights import total_kernel, weight_gradient_kernel
 from .convolution_weights_plan import weight_chunks
 from .machine import Machine
@@ -70,14 +71,17 @@ def steps_for(
         return None
     if name == "convolve":
         shape = _convolution(shapes[0], shapes[1], dtype, params)._replace(narrow=narrow)
-        return Steps((Recipe(convolution_kernel, (shape, None)),), ((0, 1, 2),))
+        made = Recipe(convolution_kernel, (shape, None))
+        return _packed(packing_of_output, made, shape) if rounds_output(shape) else Steps((made,), ((0, 1, 2),))
     if name == "convolve_transpose_x":
         images = (shapes[0][0], shapes[1][1] * params["groups"], *params["extents"])
         shape = _convolution(images, shapes[1], dtype, params)._replace(narrow=narrow)
-        return Steps((Recipe(input_gradient_kernel, (shape,)),), ((0, 1, 2),))
+        made = Recipe(input_gradient_kernel, (shape,))
+        rounds = rounds_input_gradient(shape)
+        return _packed(packing_of_input_gradient, made, shape) if rounds else Steps((made,), ((0, 1, 2),))
     if name == "convolve_transpose_weight":
         kernels = (shapes[0][1], shapes[1][1] // params["groups"], *params["kernel"])
-        return _weight_steps(_convolution(shapes[1], kernels, dtype, params))
+        return _weight_steps(_convolution(shapes[1], kernels, dtype, params)._replace(narrow=narrow))
     if name not in POOLING:
         return None
     images = shapes[-1]
@@ -94,10 +98,17 @@ def steps_for(
     return Steps((Recipe(POOLING[name], (pooling,)),), (tuple(range(len(shapes) + 1)),))
 
 
+def _packed(packing: Callable[..., Kernel], made: Recipe, shape: Convolution) -> Steps:
+    """Return the steps of a convolution by weights that are packed before."""
+    return Steps((Recipe(packing, (shape,)), made), ((1, 3), (0, 3, 2)), packed_length(shape))
+
+
 def fused_convolution(
     shapes: Sequence[Shape], dtype: DType, params: Mapping[str, Any], after: After, narrow: bool = False
 ) -> Recipe:
     """Return the kernel of `convolve` and of what is done with its elements before they are stored.
+
+    If there is another step before in `steps_for`, it takes what that makes in place of the weights.
 
     Args:
         shapes, dtype, params, narrow: as for `steps_for`, which must have steps for them.

@@ -16,9 +16,12 @@ from ..scalar_ir import DType
 from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_for
 from .convolution_geometry import Convolution
 from .convolution_planes import Line, write_copy, write_line
+from .convolution_rounding import form_of_weights, rounds_weight_gradient
 from .convolution_weights_plan import divide_weights
 from .machine import Machine
-from .vectors import SYMBOL, spelled, vector
+from .products_code import SIZES
+from .products_packing import SHORT
+from .vectors import SYMBOL, TYPES, spelled, vector
 
 BLOCK_VECTORS = 16
 """Vectors of a unit of work of the kernel that adds up chunks."""
@@ -39,7 +42,9 @@ class _Generator:
         self.shape = shape
         self.machine = machine
         self.dtype = float_dtype(shape.dtype)
-        self.division = divide_weights(shape, self.dtype, machine)
+        self.form = form_of_weights(machine) if rounds_weight_gradient(shape) else ""
+        self.stored = SHORT.get(self.form, TYPES[self.dtype])
+        self.division = divide_weights(shape, SIZES[self.stored], machine, self.form)
         self.taps = shape.taps
         self.pairs = shape.depth * len(self.taps)
         self.block_pairs = self.pairs // self.division.channel_blocks
@@ -72,7 +77,8 @@ class _Generator:
         parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
         code = PlaneCode(self.dtype, self.machine)
         with code.when(code.compare("%begin", "slt", "%end")):
-            code.fill("%scratch", division.together * division.item_size)
+            elements = self.dtype.itemsize // SIZES[self.stored]
+            code.fill("%scratch", -(-division.together * division.item_size // elements))
             with code.loop("%begin", "%end") as unit:
                 rest, block = code.divide(unit, division.blocks)
                 rest, channels = code.divide(str(rest), division.channel_blocks)
@@ -85,23 +91,23 @@ class _Generator:
             shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
         )
         work = Work(shape.flops, elements * self.dtype.itemsize)
-        scratch = division.vectors + division.filters * division.pairs * division.lanes
-        grain = grain_for(units, work)
-        return parts.kernel("convolution_weights", units, grain, scratch * self.dtype.itemsize, work)
+        scratch = (division.vectors + division.filters * division.pairs * division.lanes) * SIZES[self.stored]
+        name = "convolution_weights_bfloat16" if self.form else "convolution_weights"
+        return parts.kernel(name, units, grain_for(units, work), scratch, work)
 
     def _tile_code(self, filters: int, pairs: int) -> PlaneCode:
         """Return the code that sums a register tile over the items in scratch."""
         code = PlaneCode(self.dtype, self.machine)
         division, rows = self.division, self.division.planes.rows
-        runs = [code.at("%planes", (code.entry("%runs", pair), 1)) for pair in range(pairs)]
+        runs = [code.element(self.stored, "%planes", (code.entry("%runs", pair), 1)) for pair in range(pairs)]
         starts = ["zeroinitializer"] * (filters * pairs)
         with code.sums(0, "%count", starts) as (item, sums):
             image, band = code.divide(code.value(f"add nsw i64 %item, {item}"), division.bands)
             last: Index = self.grid[0]
             if division.bands > 1:
                 last = code.least(code.value(f"sub i64 {last}, {code.multiply(band, rows)}"), rows)
-            images = [code.at(run, (item, division.plane_size)) for run in runs]
-            cotangents = code.at("%cotangents", (item, division.cotangent_size))
+            images = [code.element(self.stored, run, (item, division.plane_size)) for run in runs]
+            cotangents = code.element(self.stored, "%cotangents", (item, division.cotangent_size))
             if division.direct:
                 place = (image, self.shape.filters * self.filter_step), (band, rows * self.line_step)
                 cotangents = code.at("%cotangents", *place)
@@ -109,7 +115,7 @@ class _Generator:
                 sums.results = self._joined(code, images, cotangents, sums.names)
             else:
                 with code.sums(0, last, sums.names) as (row, inner):
-                    line = code.at(cotangents, (row, self.line_step))
+                    line = code.element(self.stored, cotangents, (row, self.line_step))
                     offset = code.multiply(row, division.planes.pitch)
                     inner.results = self._row(code, images, line, offset, inner.names)
                 sums.results = inner.results
@@ -121,50 +127,51 @@ class _Generator:
 
     def _joined(self, code: PlaneCode, images: list[str], cotangents: str, sums: list[str]) -> list[str]:
         """Write the sum over all rows of an image; return the sums' new names."""
-        pitch, (rows, columns) = self.division.planes.pitch, self.grid
-        for start in range(0, (rows - 1) * pitch + columns, code.lanes):
-            there = [place % pitch < columns and place < rows * pitch for place in range(start, start + code.lanes)]
+        (rows, columns), lanes, pitch = self.grid, self.division.lanes, self.division.planes.pitch
+        for start in range(0, (rows - 1) * pitch + columns, lanes):
+            there = [place % pitch < columns and place < rows * pitch for place in range(start, start + lanes)]
             mask = None if all(there) else spelled("i1", [str(one).lower() for one in there])
-            sums = self._step(code, images, start, code.at(cotangents, (start, 1)), sums, mask)
+            sums = self._step(code, images, start, code.element(self.stored, cotangents, (start, 1)), sums, mask)
         return sums
 
     def _row(self, code: PlaneCode, images: list[str], line: str, offset: Index, sums: list[str]) -> list[str]:
         """Write the sum over a row of an item; return the sums' new names."""
-        columns, lanes = self.grid[1], code.lanes
+        columns, lanes, stored = self.grid[1], self.division.lanes, self.stored
         whole = columns // lanes * lanes
         if whole > 2 * lanes:
             with code.sums(0, whole, sums, lanes) as (column, inner):
-                place = code.at(line, (column, 1))
+                place = code.element(stored, line, (column, 1))
                 inner.results = self._step(code, images, code.add(offset, column), place, inner.names, None)
             sums = inner.results
         else:
             for start in range(0, whole, lanes):
-                place = code.at(line, (start, 1))
+                place = code.element(stored, line, (start, 1))
                 sums = self._step(code, images, code.add(offset, start), place, sums, None)
         if whole < columns:  # beyond the row's end stand other elements, perhaps NaN: not zero times the cotangent's 0
-            mask = code.first_lanes(columns - whole)
-            sums = self._step(code, images, code.add(offset, whole), code.at(line, (whole, 1)), sums, mask)
+            mask = spelled("i1", [str(lane < columns - whole).lower() for lane in range(lanes)])
+            place = code.element(stored, line, (whole, 1))
+            sums = self._step(code, images, code.add(offset, whole), place, sums, mask)
         return sums
 
     def _step(
         self, code: PlaneCode, images: list[str], offset: Index, place: str, sums: list[str], mask: str | None
     ) -> list[str]:
         """Write the products of a vector of each filter's cotangents and of each pair's elements."""
-        new = list(sums)
+        new, stored, lanes = list(sums), self.stored, self.division.lanes
         count = len(sums) // len(images)
         only = mask if code.machine.masks else None
         ends = only if self.division.direct else None
         factors = [
-            code.load(code.kind, code.lanes, code.at(place, (row, self.filter_step)), ends) for row in range(count)
+            code.load(stored, lanes, code.element(stored, place, (row, self.filter_step)), ends) for row in range(count)
         ]
         for pair, image in enumerate(images):
-            loaded = code.load(code.kind, code.lanes, code.at(image, (offset, 1)), only)
+            loaded = code.load(stored, lanes, code.element(stored, image, (offset, 1)), only)
             if mask is not None and only is None:
-                flags = vector("i1", code.lanes)
-                loaded = code.value(f"select {flags} {mask}, {code.of} {loaded}, {code.of} zeroinitializer")
+                flags, of = vector("i1", lanes), vector(stored, lanes)
+                loaded = code.value(f"select {flags} {mask}, {of} {loaded}, {of} zeroinitializer")
             for row, factor in enumerate(factors):
                 cell = row * len(images) + pair
-                new[cell] = code.multiply_add(factor, loaded, sums[cell])
+                new[cell] = code.multiply_add(factor, loaded, sums[cell], stored)
         return new
 
     def _totals_code(self, pairs: int) -> PlaneCode:
@@ -195,9 +202,9 @@ class _Generator:
         begin = code.divide(str(code.multiply("%chunk", items)), division.chunks)[0]
         last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
         end = code.divide(last, division.chunks)[0]
-        cotangents = code.at("%scratch", (division.together * division.plane_size, 1))
+        cotangents = code.element(self.stored, "%scratch", (division.together * division.plane_size, 1))
         if division.direct:
-            cotangents = code.at(code.operand(1), (row, self.filter_step))
+            cotangents = code.at(code.operand(1), (row, self.filter_step))  # as they are: not rounded
         with code.loop(begin, end, division.together) as item:
             count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
             with code.loop(0, count) as place:
@@ -221,7 +228,7 @@ class _Generator:
         channel = code.add(code.multiply("%group", shape.depth), first_channel)
         channel = code.add(code.multiply(image, shape.channels), channel)
         source = code.at(code.operand(0), (channel, shape.image[0] * shape.image[1]))
-        target = code.at("%scratch", (place, division.plane_size))
+        target = code.element(self.stored, "%scratch", (place, division.plane_size))
         write_copy(code, planes, source, target, row, division.bands * planes.rows - 1)
         if division.direct:
             return
@@ -230,11 +237,11 @@ class _Generator:
         channel = code.add(code.multiply("%group", shape.breadth), first_filter)
         channel = code.add(code.multiply(image, shape.filters), channel)
         source = code.at(code.operand(1), (channel, rows * columns), (row, columns))
-        target = code.at(cotangents, (place, division.cotangent_size))
+        target = code.element(self.stored, cotangents, (place, division.cotangent_size))
         with code.loop(0, filters) as number, code.loop(0, count) as down:
             line = code.at(source, (number, rows * columns), (down, columns))
-            place = code.at(target, (number, division.filter_size), (down, planes.pitch))
-            write_line(code, Line(columns, 1, False, False), line, place)
+            place = code.element(self.stored, target, (number, division.filter_size), (down, planes.pitch))
+            write_line(code, Line(columns, 1, False, False, self.form), line, place)
 
     def _tiles(self, code: PlaneCode, cotangents: str, sums: str, filters: Index, given: str) -> None:
         """Write the loops over register tiles: filters outermost, so that cotangents stay in the first cache."""
@@ -251,7 +258,7 @@ class _Generator:
                 self._tile_row(code, row, remainder, cotangents, sums, given)
 
     def _tile_row(self, code: PlaneCode, row: Index, filters: int, cotangents: str, sums: str, given: str) -> None:
-        source = code.at(cotangents, (row, self.filter_step))
+        source = code.element(self.stored, cotangents, (row, self.filter_step))
         target = code.at(sums, (row, self.pairs))
         whole = self.block_pairs // self.division.pairs * self.division.pairs
         with code.loop(0, whole, self.division.pairs) as pair:
@@ -263,7 +270,7 @@ class _Generator:
         self, code: PlaneCode, filters: int, pairs: int, pair: Index, source: str, target: str, given: str
     ) -> None:
         runs = code.element("i32", f"{SYMBOL}.runs", (pair, 1))
-        vectors = code.at("%scratch", (self.division.vectors, 1))
+        vectors = code.element(self.stored, "%scratch", (self.division.vectors, 1))
         sums = code.at(target, (pair, 1))
         name = f"{SYMBOL}.tile{filters}x{pairs}"
         code.write(f"call void {name}(ptr {runs}, ptr %scratch, ptr {source}, ptr {vectors}, ptr {sums}, {given})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..scalar_ir import DType
 from .convolution_code import round_up
 from .convolution_geometry import Convolution, Planes, planes_for
 from .convolution_tiles import WEIGHTS, register_tile
@@ -94,9 +93,16 @@ def weight_chunks(shape: Convolution) -> int:
     return max(1, min(MOST_CHUNKS, lines, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
 
 
-def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Division:
-    """Choose all that from the sizes of the caches and of the vectors alone."""
-    lanes, size = machine.lanes(dtype), dtype.itemsize
+def divide_weights(shape: Convolution, size: int, machine: Machine, form: str = "") -> Division:
+    """Choose all that from the sizes of the caches and of the vectors alone.
+
+    Args:
+        shape: the convolution.
+        size: bytes of an element as it is copied.
+        machine: that of the kernel.
+        form: what elements are copied as: as for Planes.
+    """
+    lanes = max(1, machine.vector_bytes // size)
     filters, pairs = register_tile(shape.breadth, shape.depth * len(shape.taps), WEIGHTS, machine)
     chunks = weight_chunks(shape)
     first = machine.level1 * 5 // 8 // size // filters  # what a row of register tiles may have of the first cache
@@ -104,10 +110,10 @@ def divide_weights(shape: Convolution, dtype: DType, machine: Machine) -> Divisi
     planes = _banded(shape, first, 0 if joined else lanes)
     if joined and planes.rows < shape.out[0]:
         joined, planes = False, _banded(shape, first, lanes)
+    planes = planes._replace(form=form)
     bands = -(-shape.grid[0][0] // planes.rows)
-    division = Division(
-        planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined, machine.masks and not joined
-    )
+    direct = machine.masks and not joined and not form
+    division = Division(planes, bands, filters, pairs, shape.breadth, 1, 1, 1, chunks, lanes, joined, direct)
     most = first // (planes.rows * planes.pitch)
     wanted = max(1, min(-(-shape.batch * bands // chunks), most, -(-STEPS // division.steps)))
     return _fitted(division, shape, wanted, machine.level2 // 2 // size)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from .vectors import Region, Text, spelled, suffix, vector
 
-SIZES = {"i8": 1, "i32": 4, "i64": 8, "float": 4, "double": 8}
+SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
 
 
 class Code(Region):

@@ -114,13 +114,13 @@ def _pack_along(code: Code, source: Source, rows: int) -> None:
         if whole:
             with code.loop(0, whole * SIDE, SIDE) as k:
                 numbers = code.load("float", STEPS, code.element("float", read, (k, 2)))
-                code.store("i32", SIDE, shortened(code, source, SIDE, numbers), code.element("i32", write, (k, rows)))
+                pairs = shortened(code, source.form, SIDE, numbers)
+                code.store("i32", SIDE, pairs, code.element("i32", write, (k, rows)))
         if rest:
             mask = spelled("i1", [int(step < 2 * rest) for step in range(STEPS)])
             numbers = code.load("float", STEPS, code.element("float", read, (whole, STEPS)), mask)
-            code.store(
-                "i32", SIDE, shortened(code, source, SIDE, numbers), code.element("i32", write, (whole * SIDE, rows))
-            )
+            pairs = shortened(code, source.form, SIDE, numbers)
+            code.store("i32", SIDE, pairs, code.element("i32", write, (whole * SIDE, rows)))
 
 
 def _pack_across(code: Code, source: Source, rows: int) -> None:
@@ -149,6 +149,6 @@ def _turn(code: Code, source: Source, places: tuple[str, str], first: str | int,
     for number in range(count):
         at = code.element("float", places[0], (code.add(first, number), 2 * source.step))
         both = [code.load("float", SIDE, code.element("float", at, (step, source.step))) for step in (0, 1)]
-        columns[number] = joined(code, source, SIDE, both)
+        columns[number] = joined(code, source.form, SIDE, both)
     for row, packed in enumerate(turned(code, "i32", SIDE, columns, SIDE)):
         code.store("i32", SIDE, packed, code.element("i32", places[1], (row, SIDE), (first, rows)))

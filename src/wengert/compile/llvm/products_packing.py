@@ -12,6 +12,8 @@ MARGIN = 64
 """Bytes before and after what is packed that packing may write to."""
 PAIRS = ("pairs", "tiles")
 """Forms of two numbers in four bytes."""
+SHORT = {"halves": "i16", **dict.fromkeys(PAIRS, "i32")}
+"""Types of elements that hold bfloat16 numbers: one of them, or two."""
 
 
 class Source(NamedTuple):
@@ -94,7 +96,7 @@ def _copy_rows(code: Code, source: Source, packed: Packed, start: str, masks: Se
                 for row in range(source.each)
             ]
             to = code.element(source.kind, write, (column, lanes))
-            code.store(source.stored, lanes, joined(code, source, lanes, rows), to)
+            code.store(source.stored, lanes, joined(code, source.form, lanes, rows), to)
 
 
 def _transpose(code: Code, source: Source, packed: Packed) -> None:
@@ -117,7 +119,7 @@ def _transpose(code: Code, source: Source, packed: Packed) -> None:
             rows = []
             for lane in range(lanes):
                 at = code.element(source.kind, read, (min(lane, source.extent - 1), source.stride))
-                rows.append(shortened(code, source, piece, code.load(source.kind, piece * source.each, at)))
+                rows.append(shortened(code, source.form, piece, code.load(source.kind, piece * source.each, at)))
             write = code.element(source.kind, "%to", (k, width), (column, 1))
             for step, row in enumerate(turned(code, source.stored, lanes, rows, piece)):
                 code.store(source.stored, lanes, row, code.element(source.kind, write, (step, width)))
@@ -167,13 +169,14 @@ def _gather(code: Code, source: Source, packed: Packed) -> None:
                 code.load(source.kind, 1, code.element(source.kind, at, (row, source.step)))
                 for row in range(source.each)
             ]
-            code.store(source.stored, 1, joined(code, source, 1, rows), code.element(source.kind, write, (k, width)))
+            element = joined(code, source.form, 1, rows)
+            code.store(source.stored, 1, element, code.element(source.kind, write, (k, width)))
 
 
-def joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
+def joined(code: Code, form: str, lanes: int, rows: Sequence[str]) -> str:
     """Write what elements become that follow each other along k, of vectors across it."""
-    if source.form not in PAIRS:
-        return shortened(code, source, lanes, rows[0])
+    if form not in PAIRS:
+        return shortened(code, form, lanes, rows[0])
     halves = []
     for row in rows:
         short = code.value(f"fptrunc {vector('float', lanes)} {row} to {vector('bfloat', lanes)}")
@@ -183,12 +186,14 @@ def joined(code: Code, source: Source, lanes: int, rows: Sequence[str]) -> str:
     return code.value(f"or {of} {halves[0]}, {code.value(f'shl {of} {halves[1]}, {sixteen}')}")
 
 
-def shortened(code: Code, source: Source, count: int, numbers: str) -> str:
+def shortened(code: Code, form: str, count: int, numbers: str) -> str:
     """Write what numbers that follow each other along k become: `count` numbers, or pairs of them."""
-    if source.form in PAIRS:
-        short = code.value(f"fptrunc <{2 * count} x float> {numbers} to <{2 * count} x bfloat>")
-        return code.value(f"bitcast <{2 * count} x bfloat> {short} to {vector('i32', count)}")
-    return _rounded(code, count, numbers) if source.form == "rounded" else numbers
+    if form in SHORT:
+        number = 2 * count if form in PAIRS else count
+        floats, narrow = vector("float", number), vector("bfloat", number)
+        short = code.value(f"fptrunc {floats} {numbers} to {narrow}")
+        return code.value(f"bitcast {narrow} {short} to {vector(SHORT[form], count)}")
+    return _rounded(code, count, numbers) if form == "rounded" else numbers
 
 
 def _rounded(code: Code, count: int, numbers: str) -> str:

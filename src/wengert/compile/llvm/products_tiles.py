@@ -130,9 +130,21 @@ def accumulate(code: Code, tile: Tile, left: str, right: str, total: str) -> str
     """Write the sum of a total and a product."""
     of = tile.vector
     if tile.pairs:
-        narrow = f"<{2 * tile.lanes} x bfloat>"
-        factors = [(narrow, code.value(f"bitcast <{tile.lanes} x i32> {x} to {narrow}")) for x in (left, right)]
-        return code.call(f"x86.avx512bf16.dpbf16ps.{32 * tile.lanes}", of, [(of, total), *factors])
+        return add_pairs(code, "i32", tile.lanes, left, right, total)
     if tile.fma:
         return code.call(f"fma.{suffix(tile.kind, tile.lanes)}", of, [(of, left), (of, right), (of, total)])
     return code.value(f"fadd {of} {total}, {code.value(f'fmul {of} {left}, {right}')}")
+
+
+def add_pairs(code: Code, kind: str, lanes: int, left: str, right: str, total: str) -> str:
+    """Write the sum of float32 numbers and of the products of pairs of bfloat16 numbers.
+
+    Args:
+        code: where to write.
+        kind: type of the elements that the pairs are held in: i32, each a pair, or i16, each half of one.
+        lanes: pairs of a vector.
+        left, right, total: factors, and what their products are added to.
+    """
+    of, narrow, count = vector("float", lanes), f"<{2 * lanes} x bfloat>", lanes if kind == "i32" else 2 * lanes
+    factors = [(narrow, code.value(f"bitcast {vector(kind, count)} {x} to {narrow}")) for x in (left, right)]
+    return code.call(f"x86.avx512bf16.dpbf16ps.{32 * lanes}", of, [(of, total), *factors])

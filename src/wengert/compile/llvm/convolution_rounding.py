@@ -1,0 +1,104 @@
+"""Convolutions of factors that are rounded to bfloat16: which gain by it, and the packing of their weights.
+
+Sums are of float32. Where a processor multiplies pairs of bfloat16 numbers, elements of planes are pairs of channels
+that are neighbours, so that any tap of any window reads whole pairs; elsewhere they are rounded numbers. Weights are
+rounded once for all images, by a kernel of their own, and laid out in the order in which sums take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..kernels import Kernel
+from ..scalar_ir import FLOAT32
+from .convolution_code import Parts, PlaneCode, Work, grain_for
+from .convolution_geometry import Convolution
+from .convolution_planes import Line, write_line
+from .convolution_pointwise import is_pointwise
+from .convolution_product import Correlation
+from .machine import Machine
+from .vectors import SYMBOL
+
+LEAST_SUMMED = 8
+"""Channels that a sum is over, at least, for pairs of them to be worth the packing."""
+LEAST_MADE = 16
+"""Channels of the result that share the rounding of an element, at least."""
+
+
+def form_of(machine: Machine) -> str:
+    """Return what a machine's kernels round factors to: as for Planes."""
+    return "pairs" if machine.bfloat16 else "rounded"
+
+
+def rounds_output(shape: Convolution) -> bool:
+    """Return whether the factors of a convolution's output are rounded; the same on all machines."""
+    return _rounds(shape, shape.depth, shape.breadth)
+
+
+def rounds_input_gradient(shape: Convolution) -> bool:
+    """Return whether the factors of a convolution's gradient by its input are rounded; the same on all machines."""
+    return _rounds(shape, shape.breadth, shape.depth)
+
+
+def form_of_weights(machine: Machine) -> str:
+    """Return what a machine's kernels round factors of the gradient by the weights to, whose pairs are of columns."""
+    return "halves" if machine.bfloat16 and machine.masks else "rounded"
+
+
+def rounds_weight_gradient(shape: Convolution) -> bool:
+    """Return whether the factors of a convolution's gradient by its weights are rounded; the same on all machines."""
+    pairs = shape.depth * shape.window[0] * shape.window[1]
+    return shape.narrow and shape.dtype == FLOAT32 and shape.breadth >= LEAST_MADE and pairs >= LEAST_MADE
+
+
+def _rounds(shape: Convolution, summed: int, made: int) -> bool:
+    is_asked = shape.narrow and shape.dtype == FLOAT32 and not is_pointwise(shape)
+    return is_asked and summed >= LEAST_SUMMED and summed % 2 == 0 and made >= LEAST_MADE
+
+
+def packed_length(shape: Convolution) -> int:
+    """Return how many elements packed weights have at most."""
+    return shape.filters * shape.depth * shape.window[0] * shape.window[1]
+
+
+def with_packed_weights(parts: Sequence[Correlation], form: str) -> list[Correlation]:
+    """Return correlations of rounded factors, which read packed weights."""
+    made, begin = [], 0
+    for part in parts:
+        rounded = part._replace(form=form, packed=begin)
+        length = rounded.sums_length
+        made.append(rounded._replace(weights=(part.breadth * length, length, len(part.taps))))
+        begin += part.groups * part.breadth * length
+    return made
+
+
+def packing_kernel(parts: Sequence[Correlation], machine: Machine) -> Kernel:
+    """Return the kernel that packs the weights of correlations. Operands: weights, packed weights."""
+    form, first = form_of(machine), parts[0]
+    code, written = PlaneCode(FLOAT32, machine), Parts()
+    with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
+        group, row = code.divide(unit, first.breadth)
+        for part, packed in zip(parts, with_packed_weights(parts, form)):
+            if part.taps:
+                source = code.at(code.operand(0), (group, part.weights[0]), (row, part.weights[1]))
+                target = code.at(code.operand(1), (packed.packed, 1), (unit, packed.sums_length))
+                _write_filter(code, part, packed, source, target)
+    written.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
+    units = first.groups * first.breadth
+    moved = sum([8 * units * part.depth * len(part.taps) for part in parts])
+    work = Work(0, moved)
+    return written.kernel("convolution_packing", units, grain_for(units, work), 0, work)
+
+
+def _write_filter(code: PlaneCode, part: Correlation, packed: Correlation, source: str, target: str) -> None:
+    """Write the packing of what one channel of the result is made with."""
+    numbers = [tap.weight for tap in part.taps]
+    together = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    lines = [(numbers[0], len(numbers))] if together else [(number, 1) for number in numbers]
+    apart = part.weights[2]
+    with code.loop(0, packed.channels) as channel:
+        begin = code.at(source, (channel, part.depth // packed.channels * apart))
+        end = code.at(target, (channel, len(numbers)))
+        for place, (number, count) in enumerate(lines):
+            line = Line(count, 1, False, False, packed.form, apart)
+            write_line(code, line, code.at(begin, (number, 1)), code.at(end, (place, 1)))
