@@ -144,7 +144,7 @@ def narrow(choice: Choice) -> Progress:
     """Time products in bfloat16: beside PyTorch's, and beside float32."""
     engines = (WENGERT_BFLOAT16, PYTORCH_AUTOCAST, WENGERT_COMPILE)
     heads = [*contest.HEADS, *(engine.title for engine in engines)]
-    section = Section("Products in bfloat16", heads, [], NARROW_NOTE)
+    section = Section("Products and convolutions in bfloat16", heads, [], NARROW_NOTE)
     for name in choice.of(AUTOCAST_LIMITS):
         choice.tell(f"bfloat16: {TITLES[name]}")
         entry = Contest(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from tests.compile.played_tiles import Emulated
 from tests.compile.product_samples import Native, nearest_bfloat16
 from tests.compile.window_samples import (
     Array,
@@ -20,6 +21,7 @@ from tests.compile.window_samples import (
 )
 from wengert.backend import convolution as eager
 from wengert.compile.kernels import Kernel
+from wengert.compile.llvm.compiling import module_of
 from wengert.compile.llvm.convolution_product import After
 from wengert.compile.llvm.convolution_steps import Steps, fused_convolution, steps_for
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
@@ -90,10 +92,10 @@ def _some(steps: Steps | None) -> Steps:
 class Compiled:
     """Steps whose kernels are compiled, all in one module."""
 
-    def __init__(self, steps: list[Steps], machine: Machine) -> None:
+    def __init__(self, steps: list[Steps], machine: Machine, native: type[Native] = Native) -> None:
         self.kernels = [[recipe.kernel(machine) for recipe in one.recipes] for one in steps]
         self.steps = steps
-        self.native = Native([kernel for kernels in self.kernels for kernel in kernels])
+        self.native = native([kernel for kernels in self.kernels for kernel in kernels])
 
     def run(self, number: int, inputs: list[Array], out: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Return what one of the steps makes of its inputs."""
@@ -105,10 +107,16 @@ class Compiled:
         return arrays[len(inputs)]
 
 
-def check(cases: list[Case], machine: Machine, rng: np.random.Generator, narrow: bool = False) -> None:
+def check(
+    cases: list[Case],
+    machine: Machine,
+    rng: np.random.Generator,
+    narrow: bool = False,
+    native: type[Native] = Native,
+) -> None:
     """Compare outputs and both gradients with direct sums; if `narrow`, of rounded factors where shapes gain by it."""
     steps = [make(one, narrow) for one in cases for make in (forward, back_to_input, back_to_weight)]
-    compiled = Compiled(steps, machine)
+    compiled = Compiled(steps, machine, native)
     for number, one in enumerate(cases):
         moves, groups, taps = one.moves, one.groups, one.moves.window[0] * one.moves.window[1]
         shapes = one.x.shape, one.weight.shape, one.y.shape
@@ -181,6 +189,40 @@ def test_rounded_factors(machine: Machine) -> None:
     check(narrow_cases(rng), machine, rng, narrow=True)
     check(narrow_cases(rng)[:5], machine._replace(level1=4096, level2=16384), rng, narrow=True)
     check(narrow_cases(rng, "f8")[2:3], machine, rng)
+
+
+def test_rounded_factors_in_played_tiles() -> None:
+    if not host_machine().bfloat16:
+        pytest.skip("this processor does not multiply bfloat16 numbers, as gradients by weights do beside tiles")
+    rng = np.random.default_rng(47)
+    cases = [
+        case(rng, Moves((3, 3), padding=((1, 1), (1, 1))), (5, 6), (2, 1, 16, 32), "f4"),
+        case(rng, Moves((2, 2), (1, 2), ((1, 0), (0, 1))), (5, 9), (1, 2, 48, 16), "f4"),
+        case(rng, Moves((3, 2), (2, 1), ((2, 0), (0, 1)), (2, 1)), (6, 21), (1, 1, 32, 64), "f4"),
+        case(rng, Moves((1, 1), (2, 2)), (8, 9), (2, 1, 36, 48), "f4"),
+        case(rng, Moves((2, 2), (3, 3)), (9, 19), (1, 1, 64, 16), "f4"),
+    ]
+    tiles = AVX512._replace(bfloat16=True, tiles=True)
+    for one in cases:
+        kernels = [recipe.kernel(tiles) for make in (forward, back_to_input) for recipe in make(one, True).recipes]
+        assert any(["tdpbf16ps" in declaration for kernel in kernels for declaration in kernel.declarations])
+    check(cases, tiles, rng, narrow=True, native=Emulated)
+    check(cases[:1], tiles._replace(level1=4096, level2=16384), rng, narrow=True, native=Emulated)
+
+
+def test_a_whole_convolution_compiles_for_a_processor_with_tiles() -> None:
+    llvm = pytest.importorskip("llvmlite.binding")
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    one = case(np.random.default_rng(1), Moves((3, 3)), (9, 9), (1, 1, 32, 48), "f4")
+    tiles = AVX512._replace(bfloat16=True, tiles=True)
+    module = module_of([recipe.kernel(tiles) for recipe in forward(one, True).recipes])
+    triple = "x86_64-unknown-linux-gnu"
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu="sapphirerapids", opt=1)
+    parsed = llvm.parse_assembly(f'target triple = "{triple}"\n{module.source}')
+    parsed.verify()
+    text = machine.emit_assembly(parsed)
+    assert "tdpbf16ps" in text and text.count("tilerelease") == text.count("ldtilecfg") == 1
 
 
 @pytest.mark.parametrize("rank", [1, 2])

@@ -454,9 +454,9 @@ def compile(
         explain: report each program to standard error when it is made; see `explain()` of what is returned.
         fastmath: leave out what makes an exact zero win over infinity and NaN, in derivatives: a masked-out element may
             then spoil a gradient. Nothing else changes results beyond rounding.
-        compute_dtype: `wg.bfloat16`: factors of the program's larger matrix products and convolutions are rounded to it. Sums,
-            and all else, stay of float32: parameters, their updates, what branches ask. None, or float32: nothing is
-            rounded.
+        compute_dtype: `wg.bfloat16`: factors of a program's larger matrix products and convolutions are rounded to it.
+            Sums, and all else, stay of float32: parameters, their updates, what branches ask. None, or float32: nothing
+            is rounded.
 
     Returns:
         A function that also has `explain()`; of a Module, its attributes and methods, too.

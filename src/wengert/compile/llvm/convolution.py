@@ -14,7 +14,6 @@ from .convolution_geometry import Convolution, Tap, parts_of
 from .convolution_pointwise import is_pointwise, pointwise_product
 from .convolution_product import After, Correlation, along_parts, correlation_kernel, stored
 from .convolution_rounding import (
-    form_of,
     packing_kernel,
     rounds_input_gradient,
     rounds_output,
@@ -37,7 +36,7 @@ def convolution_kernel(shape: Convolution, after: After | None, machine: Machine
             return product_kernel(product, machine)
     parts, name = [_correlation(shape, after)], "convolution"
     if rounds_output(shape):
-        parts, name = with_packed_weights(parts, form_of(machine)), "convolution_bfloat16"
+        parts, name = with_packed_weights(parts, machine), "convolution_bfloat16"
     return correlation_kernel(name, parts, dtype, machine, shape.flops)
 
 
@@ -89,7 +88,7 @@ def input_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
             return product_kernel(product, machine)
     parts, name = _gradient_parts(shape), "convolution_input"
     if rounds_input_gradient(shape):
-        parts, name = with_packed_weights(parts, form_of(machine)), "convolution_input_bfloat16"
+        parts, name = with_packed_weights(parts, machine), "convolution_input_bfloat16"
     return correlation_kernel(name, parts, dtype, machine, shape.flops)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..scalar_ir import DType
+from .products_packing import PAIRS
 
 Pair = tuple[int, int]
 LONG = 8192
@@ -104,8 +105,8 @@ class Planes(NamedTuple):
         low, high: least and largest quotient of a tap's place and the stride, for each axis.
         pitch: elements from one row to the next.
         fold: if the source is one long row, of which the grid's rows are parts: elements from one part to the next.
-        form: what elements are copied as: as of a Plan of products. "pairs" are of channels that are neighbours, and
-            each counts as one channel; "halves" are single bfloat16 numbers.
+        form: what elements are copied as: as of a Plan of products. "pairs" (or pairs for "tiles") are of channels
+            that are neighbours, and each counts as one channel; "halves" are single bfloat16 numbers.
     """
 
     channels: int
@@ -122,7 +123,7 @@ class Planes(NamedTuple):
     @property
     def each(self) -> int:
         """How many channels' numbers an element holds."""
-        return 2 if self.form == "pairs" else 1
+        return 2 if self.form in PAIRS else 1
 
     @property
     def height(self) -> int:

@@ -21,6 +21,8 @@ from .convolution_planes import write_copy, write_woven
 from .convolution_tiles import PRODUCT, register_tile
 from .machine import Machine
 from .products_epilogue import Corner, Epilogue, machine_stores, write_rows
+from .products_matrix import SIDE, add_step, begin_sums, configure, release, store_sums
+from .products_packing import PAIRS, SHORT
 from .vectors import SYMBOL
 
 
@@ -63,7 +65,13 @@ class Correlation(NamedTuple):
     @property
     def channels(self) -> int:
         """Channels of a group as planes hold them."""
-        return self.depth // 2 if self.form == "pairs" else self.depth
+        return self.depth // 2 if self.form in PAIRS else self.depth
+
+    @property
+    def step(self) -> int:
+        """Channels, as planes hold them, of a step of a sum: in tiles, as many as registers hold, or a few less."""
+        fitting = [n for n in range(1, SIDE + 1) if self.channels % n == 0]
+        return fitting[-1] if self.form == "tiles" else 1
 
     @property
     def weight_numbers(self) -> list[int]:
@@ -161,7 +169,10 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):
             break
         bands = -(-rows // (planes.rows - 1))
-    vectors, filters = register_tile(run, part.breadth, PRODUCT, machine)
+    if part.form == "tiles":
+        vectors, filters = min(run, 2), min(part.breadth, 2 * SIDE)
+    else:
+        vectors, filters = register_tile(run, part.breadth, PRODUCT, machine)
     return Division(planes, -(-rows // planes.rows), filters, vectors, run, lanes)
 
 
@@ -180,7 +191,9 @@ class _Generator:
         """Write tables, the function of each size of register tile, and that of a unit of work after it is copied."""
         part, division = self.part, self.division
         size, planes = division.planes.channel_size, division.planes
-        runs = [channel * size + planes.offset(tap) for channel in range(part.channels) for tap in part.taps]
+        runs = [
+            channel * size + planes.offset(tap) for channel in range(0, part.channels, part.step) for tap in part.taps
+        ]
         if runs:
             parts.table(f"{self.name}.runs", runs)
             if not self._consecutive:
@@ -188,7 +201,8 @@ class _Generator:
             for filters in sorted({division.filters, part.breadth % division.filters} - {0}):
                 for vectors in sorted({division.vectors, division.run % division.vectors} - {0}):
                     head = f"private void {self._tile(filters, vectors)}(ptr %weights, ptr %planes, ptr %results)"
-                    parts.add(f"{head} noinline nounwind", self._tile_code(filters, vectors))
+                    write = self._matrix_code if part.form == "tiles" else self._tile_code
+                    parts.add(f"{head} noinline nounwind", write(filters, vectors))
         head = f"private void {SYMBOL}.{self.name}(ptr %operands, i64 %image, i64 %group, i64 %band, ptr %scratch)"
         parts.add(f"{head} noinline nounwind", self._unit_code())
 
@@ -208,7 +222,7 @@ class _Generator:
             run = code.at("%planes", (code.entry(f"{name}.runs", index), 1))
             place = index if self._consecutive else code.entry(f"{name}.weights", index)
             weight = code.at("%weights", (place, 1))
-            kind = "i32" if self.part.form == "pairs" else code.kind
+            kind = SHORT.get(self.part.form, code.kind)
             loaded = [code.load(kind, lanes, code.at(run, (column, lanes))) for column in range(vectors)]
             for row in range(filters):
                 number = code.load(kind, 1, code.at(weight, (row, self.part.weights[1])))
@@ -220,6 +234,19 @@ class _Generator:
             row, column = divmod(place, vectors)
             target = code.at("%results", (row, self.division.length), (column, lanes))
             code.store(code.kind, lanes, result, target)
+        return code
+
+    def _matrix_code(self, filters: int, vectors: int) -> PlaneCode:
+        """Return the code that sums in a processor's tile registers, some pairs of channels of a tap at a time."""
+        code, part = PlaneCode(self.dtype, self.machine), self.part
+        down, across, step = range(filters // SIDE), range(vectors), part.step
+        begin_sums(code, len(down), vectors)
+        with code.loop(0, part.sums_length // step) as index:
+            run = code.at("%planes", (code.entry(f"{SYMBOL}.{self.name}.runs", index), 1))
+            left = [code.at("%weights", (row * SIDE, part.weights[1]), (index, SIDE * step)) for row in down]
+            right = [code.at(run, (column, SIDE)) for column in across]
+            add_step(code, left, right, step, self.division.planes.channel_size)
+        store_sums(code, len(down), vectors, "%results", self.division.length)
         return code
 
     def _unit_code(self) -> PlaneCode:
@@ -327,6 +354,8 @@ def correlation_kernel(
         generator.write(parts)
     with code.when(code.compare("%begin", "slt", "%end")):
         code.fill("%scratch", planes.size + division.lanes)
+        if part.form == "tiles":
+            configure(code, division.filters, part.step)
         with code.loop("%begin", "%end") as unit:
             rest, band = code.divide(unit, division.bands)
             image, group = code.divide(str(rest), part.groups)
@@ -336,6 +365,8 @@ def correlation_kernel(
             for generator in generators:
                 given = f"ptr %operands, i64 {image}, i64 {group}, i64 {band}, ptr %scratch"
                 code.write(f"call void {SYMBOL}.{generator.name}({given})")
+        if part.form == "tiles":
+            release(code)
     parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
     units = part.batch * part.groups * division.bands
     points = sum([each.grid[0] * each.grid[1] for each in correlations])

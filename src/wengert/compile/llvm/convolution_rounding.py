@@ -17,16 +17,22 @@ from .convolution_planes import Line, write_line
 from .convolution_pointwise import is_pointwise
 from .convolution_product import Correlation
 from .machine import Machine
+from .products_matrix import SIDE
 from .vectors import SYMBOL
 
 LEAST_SUMMED = 8
 """Channels that a sum is over, at least, for pairs of them to be worth the packing."""
+LEAST_STEP = 8
+"""Pairs of channels, of the 16 that a tile register has room for, that must be there for tiles to be used."""
 LEAST_MADE = 16
 """Channels of the result that share the rounding of an element, at least."""
 
 
-def form_of(machine: Machine) -> str:
+def form_of(part: Correlation, machine: Machine) -> str:
     """Return what a machine's kernels round factors to: as for Planes."""
+    tiled = part._replace(form="tiles")
+    if machine.tiles and part.breadth % SIDE == 0 and tiled.step >= LEAST_STEP:
+        return "tiles"
     return "pairs" if machine.bfloat16 else "rounded"
 
 
@@ -61,9 +67,9 @@ def packed_length(shape: Convolution) -> int:
     return shape.filters * shape.depth * shape.window[0] * shape.window[1]
 
 
-def with_packed_weights(parts: Sequence[Correlation], form: str) -> list[Correlation]:
+def with_packed_weights(parts: Sequence[Correlation], machine: Machine) -> list[Correlation]:
     """Return correlations of rounded factors, which read packed weights."""
-    made, begin = [], 0
+    form, made, begin = form_of(parts[0], machine), [], 0
     for part in parts:
         rounded = part._replace(form=form, packed=begin)
         length = rounded.sums_length
@@ -74,15 +80,21 @@ def with_packed_weights(parts: Sequence[Correlation], form: str) -> list[Correla
 
 def packing_kernel(parts: Sequence[Correlation], machine: Machine) -> Kernel:
     """Return the kernel that packs the weights of correlations. Operands: weights, packed weights."""
-    form, first = form_of(machine), parts[0]
+    first = parts[0]
     code, written = PlaneCode(FLOAT32, machine), Parts()
     with code.when(code.compare("%begin", "slt", "%end")), code.loop("%begin", "%end") as unit:
         group, row = code.divide(unit, first.breadth)
-        for part, packed in zip(parts, with_packed_weights(parts, form)):
+        for part, packed in zip(parts, with_packed_weights(parts, machine)):
             if part.taps:
                 source = code.at(code.operand(0), (group, part.weights[0]), (row, part.weights[1]))
-                target = code.at(code.operand(1), (packed.packed, 1), (unit, packed.sums_length))
-                _write_filter(code, part, packed, source, target)
+                target = code.at(code.operand(1), (packed.packed, 1))
+                if packed.form == "tiles":
+                    block, line = code.divide(unit, SIDE)
+                    target = code.at(target, (block, SIDE * packed.sums_length), (line, packed.step))
+                    _write_blocks(code, part, packed, source, target)
+                else:
+                    target = code.at(target, (unit, packed.sums_length))
+                    _write_filter(code, part, packed, source, target)
     written.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
     units = first.groups * first.breadth
     moved = sum([8 * units * part.depth * len(part.taps) for part in parts])
@@ -102,3 +114,14 @@ def _write_filter(code: PlaneCode, part: Correlation, packed: Correlation, sourc
         for place, (number, count) in enumerate(lines):
             line = Line(count, 1, False, False, packed.form, apart)
             write_line(code, line, code.at(begin, (number, 1)), code.at(end, (place, 1)))
+
+
+def _write_blocks(code: PlaneCode, part: Correlation, packed: Correlation, source: str, target: str) -> None:
+    """Write the same for tiles: what a step of a sum takes of 16 filters lies together, filter by filter."""
+    apart, step, taps = part.weights[2], packed.step, len(part.taps)
+    with code.loop(0, packed.channels // step) as block, code.loop(0, step) as place:
+        begin = code.at(source, (block, 2 * step * apart), (place, 2 * apart))
+        end = code.at(target, (block, taps * SIDE * step), (place, 1))
+        for number, tap in enumerate(part.taps):
+            line = Line(1, 1, False, False, packed.form, apart)
+            write_line(code, line, code.at(begin, (tap.weight, 1)), code.at(end, (number, SIDE * step)))

@@ -41,38 +41,65 @@ def matrix_function(name: str, rows: int, vectors: int, packed: int, pitch: int)
     """
     code = Code()
     down, across = range(-(-rows // SIDE)), range(vectors)
-    for row in down:
-        for column in across:
-            code.call("x86.tilezero", "void", _registers(_SUMS[row][column]))
+    begin_sums(code, len(down), vectors)
     with code.loop(0, "%depth", SIDE) as k:
-        for row in down:
-            at = code.element("i32", "%a", (row * SIDE, SIDE), (k, packed))
-            _load(code, _LEFT[row], at, SIDE)
-        for column in across:
-            at = code.element("i32", "%b", (k, pitch), (column, SIDE))
-            _load(code, _RIGHT[column], at, pitch)
-        for row in down:
-            for column in across:
-                code.call("x86.tdpbf16ps", "void", _registers(_SUMS[row][column], _LEFT[row], _RIGHT[column]))
-    bytes_apart = code.multiply("%stride", 4)
-    for row in down:
-        for column in across:
-            at = code.element("float", "%c", (code.multiply("%stride", row * SIDE), 1), (column, SIDE))
-            given = [*_registers(_SUMS[row][column]), ("ptr", at), ("i64", str(bytes_apart))]
-            code.call("x86.tilestored64", "void", given)
+        left = [code.element("i32", "%a", (row * SIDE, SIDE), (k, packed)) for row in down]
+        right = [code.element("i32", "%b", (k, pitch), (column, SIDE)) for column in across]
+        add_step(code, left, right, SIDE, pitch)
+    store_sums(code, len(down), vectors, "%c", "%stride")
     return code.function(f"define private void {name}({ARGUMENTS}) noinline nounwind"), code
 
 
-def configure(code: Code, rows: int) -> None:
-    """Write the configuration of the registers for tiles of so many rows: it takes long beside a step of k."""
+def begin_sums(code: Code, down: int, across: int) -> None:
+    """Write that sums of so many registers, above and beside each other, begin with zero."""
+    for row in range(down):
+        for column in range(across):
+            code.call("x86.tilezero", "void", _registers(_SUMS[row][column]))
+
+
+def add_step(code: Code, left: list[str], right: list[str], left_apart: int, right_apart: int) -> None:
+    """Write that products of both factors' pairs are added to sums.
+
+    Args:
+        code: where to write.
+        left, right: addresses of the registers' pairs.
+        left_apart, right_apart: pairs from one row of a register to the next, in memory.
+    """
+    for register, at in zip(_LEFT, left):
+        _load(code, register, at, left_apart)
+    for register, at in zip(_RIGHT, right):
+        _load(code, register, at, right_apart)
+    for row in range(len(left)):
+        for column in range(len(right)):
+            code.call("x86.tdpbf16ps", "void", _registers(_SUMS[row][column], _LEFT[row], _RIGHT[column]))
+
+
+def store_sums(code: Code, down: int, across: int, target: str, stride: str | int) -> None:
+    """Write that sums are stored, in rows so many elements apart."""
+    bytes_apart = code.multiply(stride, 4)
+    for row in range(down):
+        for column in range(across):
+            at = code.element("float", target, (code.multiply(stride, row * SIDE), 1), (column, SIDE))
+            given = [*_registers(_SUMS[row][column]), ("ptr", at), ("i64", str(bytes_apart))]
+            code.call("x86.tilestored64", "void", given)
+
+
+def configure(code: Code, rows: int, pairs: int = SIDE) -> None:
+    """Write the configuration of the registers: it takes long beside a step of k.
+
+    Args:
+        code: where to write.
+        rows: of the left factor and the sums, in all registers that lie above each other.
+        pairs: of a step.
+    """
     content = [0] * _MEMORY_ROW
     content[0] = 1
     heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
-    used = {register: SIDE for register in _RIGHT}
+    used = {register: (pairs, SIDE) for register in _RIGHT}
     for height, left, sums in zip(heights, _LEFT, _SUMS):
-        used |= dict.fromkeys((left, *sums), height)
-    for register, height in used.items():
-        content[16 + 2 * register] = _MEMORY_ROW
+        used |= {left: (height, pairs)} | dict.fromkeys(sums, (height, SIDE))
+    for register, (height, width) in used.items():
+        content[16 + 2 * register] = 4 * width
         content[48 + register] = height
     table = code.text.table("i8", [str(byte) for byte in content])
     code.call("x86.ldtilecfg", "void", [("ptr", table)])
