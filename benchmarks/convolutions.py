@@ -46,6 +46,7 @@ LAYERS = {
     "ResNet, 1 x 1, stride 2": Layer((4, 256, 56, 56), 128, 1, stride=2),
     "ResNet, 3 x 3, stride 2": Layer((4, 128, 28, 28), 128, 3, stride=2, padding=1),
     "ResNet, 7 x 7, stride 2": Layer((2, 3, 224, 224), 64, 7, stride=2, padding=3),
+    "three colours, 3 x 3": Layer((32, 3, 32, 32), 16, 3, padding=1),
     "ResNet, 3 x 3 on 7 x 7": Layer((4, 512, 7, 7), 512, 3, padding=1),
     "depthwise, 3 x 3": Layer((4, 96, 56, 56), 96, 3, padding=1, groups=96),
 }

@@ -137,11 +137,14 @@ def check(
 
 
 def roundings(one: Case) -> tuple[bool, bool, bool]:
-    """Return whether output and gradients of a shape gain by rounded factors: sums over some channels, in pairs."""
-    (breadth, depth), apart = (one.y.shape[1] // one.groups, one.weight.shape[1]), one.moves.window != (1, 1)
-    apart = apart or one.moves.stride != (1, 1) or any([n for pair in one.moves.padding for n in pair])
-    forwards, backwards = [n % 2 == 0 and n >= 8 and m >= 16 for n, m in ((depth, breadth), (breadth, depth))]
-    return apart and forwards, apart and backwards, breadth >= 16 and one.weight[0].size >= 16
+    """Return whether output and gradients of a shape gain by rounded factors: long sums, which share factors."""
+    (breadth, depth), taps = (one.y.shape[1] // one.groups, one.weight.shape[1]), one.weight[0, 0].size
+    pointwise = (1, 1) == one.moves.window == one.moves.stride and one.moves.padding == ((0, 0), (0, 0))
+    gains = [
+        n > 1 and n * taps >= 16 and m * taps >= 8 and not pointwise and (taps > 1 or min(n, m) >= 32)
+        for n, m in ((depth, breadth), (breadth, depth))
+    ]
+    return gains[0], gains[1], depth * taps >= 16 and breadth * taps >= 8
 
 
 def factors(rounded: bool, *arrays: Array) -> list[Array]:
@@ -174,9 +177,12 @@ def narrow_cases(rng: np.random.Generator, dtype: str = "f4") -> list[Case]:
         case(rng, Moves((3, 2), (2, 1), ((2, 0), (0, 1)), (2, 1)), (13, 9), (2, 1, 8, 17), dtype),
         case(rng, Moves((4, 4), (1, 2), ((1, 1), (3, 2)), (1, 2)), (4, 39), (1, 1, 18, 8), dtype),
         case(rng, Moves((3, 3), (2, 2), ((1, 1), (1, 1))), (11, 21), (1, 1, 16, 20), dtype),
-        case(rng, Moves((1, 1), (2, 2)), (8, 9), (2, 1, 16, 16), dtype),
+        case(rng, Moves((1, 1), (2, 2)), (8, 9), (2, 1, 34, 33), dtype),
         case(rng, Moves((2, 2), (3, 3)), (9, 19), (1, 1, 16, 16), dtype),
         case(rng, Moves((1, 5), padding=((0, 0), (2, 2))), (1, 9000), (1, 1, 8, 16), dtype),
+        case(rng, Moves((1, 5), padding=((0, 0), (2, 2))), (1, 9000), (1, 1, 5, 7), dtype),
+        case(rng, Moves((7, 7), (2, 2), ((3, 3), (3, 3))), (33, 33), (1, 1, 3, 8), dtype),
+        case(rng, Moves((5, 5), padding=((2, 2), (2, 2))), (9, 21), (2, 6, 1, 1), dtype),
         case(rng, Moves((3, 3)), (6, 7), (1, 1, 15, 7), dtype),
     ]
 

@@ -107,6 +107,7 @@ class Planes(NamedTuple):
         fold: if the source is one long row, of which the grid's rows are parts: elements from one part to the next.
         form: what elements are copied as: as of a Plan of products. "pairs" (or pairs for "tiles") are of channels
             that are neighbours, and each counts as one channel; "halves" are single bfloat16 numbers.
+        alone: whether the last pair has only one.
     """
 
     channels: int
@@ -119,6 +120,7 @@ class Planes(NamedTuple):
     pitch: int
     fold: int = 0
     form: str = ""
+    alone: bool = False
 
     @property
     def each(self) -> int:

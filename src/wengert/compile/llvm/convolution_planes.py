@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .convolution_code import Index, PlaneCode
@@ -19,6 +20,7 @@ class Line(NamedTuple):
         before, after: whether the row has an element in front of the first one, and behind the last one.
         form: what elements become: as for Planes.
         apart: for "pairs": elements from the first of a pair to the second.
+        alone: whether pairs have no second number: zero stands for it.
     """
 
     count: int
@@ -27,11 +29,12 @@ class Line(NamedTuple):
     after: bool
     form: str = ""
     apart: int = 0
+    alone: bool = False
 
     @property
     def each(self) -> int:
         """How many numbers become one element."""
-        return 2 if self.form in PAIRS else 1
+        return 2 if self.form in PAIRS and not self.alone else 1
 
     def stored(self, kind: str) -> str:
         """Return the type of what elements of a type become."""
@@ -70,14 +73,14 @@ def write_copy(
         first = (begin + planes.low[1]) * planes.stride[1] + phase[1]
         last = first + (end - begin - 1) * planes.stride[1]
         line = Line(end - begin, planes.stride[1], first > 0, last < planes.source[1] - 1, planes.form, size)
-        with code.loop(0, planes.channels) as channel:
+        for channel, each in channels_of(code, planes.channels, line, alone=planes.alone):
             image = code.at(source, (channel, planes.each * size), (first, 1))
             place = number * planes.height * planes.pitch + begin
             plane = code.element(stored, target, (channel, planes.channel_size), (place, 1))
             with code.loop(0, planes.height) as down:
                 row, exists = _source_row(code, planes, phase[0], code.add(first_row, down), last_row)
                 start = code.at(image, (row, planes.source[1]))
-                write_line(code, line, start, code.element(stored, plane, (down, planes.pitch)), exists, fill)
+                write_line(code, each, start, code.element(stored, plane, (down, planes.pitch)), exists, fill)
 
 
 def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, first_row: Index, fill: str) -> None:
@@ -85,22 +88,39 @@ def _write_parts(code: PlaneCode, planes: Planes, source: str, target: str, firs
     length, stride, stored = planes.source[1], planes.stride[1], SHORT.get(planes.form, code.kind)
     line = Line(planes.pitch, stride, False, False, planes.form, length)
     for number, (_, phase) in enumerate(planes.phases):
-        with code.loop(0, planes.channels) as channel, code.loop(0, planes.rows) as down:
+        for channel, each in channels_of(code, planes.channels, line, alone=planes.alone):
             image = code.at(source, (channel, planes.each * length))
             place = number * planes.rows * planes.pitch
             plane = code.element(stored, target, (channel, planes.channel_size), (place, 1))
-            start = code.multiply(code.add(first_row, down), planes.fold)
-            start = code.add(start, planes.low[1] * stride + phase)
-            to = code.element(stored, plane, (down, planes.pitch))
-            last = code.add(start, (planes.pitch - 1) * stride)
-            whole = code.value(f"and i1 {code.compare(start, 'sge', 0)}, {code.compare(last, 'slt', length)}")
-            with code.when(whole):
-                write_line(code, line, code.at(image, (start, 1)), to)
-            with code.when(code.value(f"xor i1 {whole}, true")), code.loop(0, planes.pitch) as place:
-                there = code.add(start, code.multiply(place, stride))
-                exists = code.compare(there, "ult", length)
-                element = code.at(image, (code.select(exists, "i64", there, 0), 1))
-                _move(code, line, element, code.element(stored, to, (place, 1)), 0, 1, exists, fill)
+            with code.loop(0, planes.rows) as down:
+                start = code.multiply(code.add(first_row, down), planes.fold)
+                start = code.add(start, planes.low[1] * stride + phase)
+                to = code.element(stored, plane, (down, planes.pitch))
+                _write_part(code, each, image, length, start, to, fill)
+
+
+def _write_part(code: PlaneCode, line: Line, image: str, length: int, start: Index, target: str, fill: str) -> None:
+    """Write the copy of a part of a row of some length, from an element on that may not exist."""
+    last = code.add(start, (line.count - 1) * line.stride)
+    whole = code.value(f"and i1 {code.compare(start, 'sge', 0)}, {code.compare(last, 'slt', length)}")
+    with code.when(whole):
+        write_line(code, line, code.at(image, (start, 1)), target)
+    with code.when(code.value(f"xor i1 {whole}, true")), code.loop(0, line.count) as place:
+        there = code.add(start, code.multiply(place, line.stride))
+        exists = code.compare(there, "ult", length)
+        element = code.at(image, (code.select(exists, "i64", there, 0), 1))
+        to = code.element(line.stored(code.kind), target, (place, 1))
+        _move(code, line, element, to, 0, 1, exists, fill)
+
+
+def channels_of(code: PlaneCode, count: int, line: Line, *, alone: bool) -> Iterator[tuple[str, Line]]:
+    """Write the loop over channels, and once more for the last one if it is `alone`; yield it, and a line of it."""
+    if count > alone:
+        with code.loop(0, count - alone) as channel:
+            yield channel, line
+    if alone:
+        with code.loop(count - 1, count) as channel:
+            yield channel, line._replace(alone=True)
 
 
 def inside(planes: Planes, phase: int) -> Pair:

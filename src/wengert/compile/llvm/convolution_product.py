@@ -65,7 +65,12 @@ class Correlation(NamedTuple):
     @property
     def channels(self) -> int:
         """Channels of a group as planes hold them."""
-        return self.depth // 2 if self.form in PAIRS else self.depth
+        return -(-self.depth // 2) if self.form in PAIRS else self.depth
+
+    @property
+    def alone(self) -> bool:
+        """Whether the last pair of channels has only one."""
+        return self.form in PAIRS and self.depth % 2 == 1
 
     @property
     def step(self) -> int:
@@ -163,7 +168,8 @@ def divide(parts: Sequence[Correlation], dtype: DType, machine: Machine) -> Divi
     bands = 1
     while True:
         grid = -(-rows // bands), columns
-        planes = planes_for(taps, part.channels, part.source, part.stride, grid, part.fold)._replace(form=part.form)
+        planes = planes_for(taps, part.channels, part.source, part.stride, grid, part.fold)
+        planes = planes._replace(form=part.form, alone=part.alone)
         run = -(-((planes.rows - 1) * planes.pitch + columns) // lanes)
         size = (planes.size + (2 if part.weave else 1) * part.breadth * run * lanes) * dtype.itemsize
         if planes.rows <= 2 or (size <= machine.level2 // 2 and (bands >= wanted or planes.rows <= 8)):

@@ -13,25 +13,26 @@ from ..kernels import Kernel
 from ..scalar_ir import FLOAT32
 from .convolution_code import Parts, PlaneCode, Work, grain_for
 from .convolution_geometry import Convolution
-from .convolution_planes import Line, write_line
+from .convolution_planes import Line, channels_of, write_line
 from .convolution_pointwise import is_pointwise
 from .convolution_product import Correlation
 from .machine import Machine
+from .products_layout import NARROW_EXTENT
 from .products_matrix import SIDE
 from .vectors import SYMBOL
 
-LEAST_SUMMED = 8
-"""Channels that a sum is over, at least, for pairs of them to be worth the packing."""
+LEAST_TERMS = 16
+"""Channels times taps that a sum is over, at least, for pairs to be worth the packing; a single channel has none."""
 LEAST_STEP = 8
 """Pairs of channels, of the 16 that a tile register has room for, that must be there for tiles to be used."""
-LEAST_MADE = 16
-"""Channels of the result that share the rounding of an element, at least."""
+LEAST_USES = 8
+"""Channels of the result times taps that share the rounding of an element, at least."""
 
 
 def form_of(part: Correlation, machine: Machine) -> str:
     """Return what a machine's kernels round factors to: as for Planes."""
     tiled = part._replace(form="tiles")
-    if machine.tiles and part.breadth % SIDE == 0 and tiled.step >= LEAST_STEP:
+    if machine.tiles and part.breadth % SIDE == part.depth % 2 == 0 and tiled.step >= LEAST_STEP:
         return "tiles"
     return "pairs" if machine.bfloat16 else "rounded"
 
@@ -53,13 +54,17 @@ def form_of_weights(machine: Machine) -> str:
 
 def rounds_weight_gradient(shape: Convolution) -> bool:
     """Return whether the factors of a convolution's gradient by its weights are rounded; the same on all machines."""
-    pairs = shape.depth * shape.window[0] * shape.window[1]
-    return shape.narrow and shape.dtype == FLOAT32 and shape.breadth >= LEAST_MADE and pairs >= LEAST_MADE
+    taps = shape.window[0] * shape.window[1]
+    gains = shape.depth * taps >= LEAST_TERMS and shape.breadth * taps >= LEAST_USES
+    return shape.narrow and shape.dtype == FLOAT32 and gains
 
 
 def _rounds(shape: Convolution, summed: int, made: int) -> bool:
     is_asked = shape.narrow and shape.dtype == FLOAT32 and not is_pointwise(shape)
-    return is_asked and summed >= LEAST_SUMMED and summed % 2 == 0 and made >= LEAST_MADE
+    taps = shape.window[0] * shape.window[1]
+    if taps == 1:
+        return is_asked and min(summed, made) >= NARROW_EXTENT
+    return is_asked and summed > 1 and summed * taps >= LEAST_TERMS and made * taps >= LEAST_USES
 
 
 def packed_length(shape: Convolution) -> int:
@@ -108,12 +113,12 @@ def _write_filter(code: PlaneCode, part: Correlation, packed: Correlation, sourc
     together = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     lines = [(numbers[0], len(numbers))] if together else [(number, 1) for number in numbers]
     apart = part.weights[2]
-    with code.loop(0, packed.channels) as channel:
-        begin = code.at(source, (channel, part.depth // packed.channels * apart))
+    any_line = Line(1, 1, False, False, packed.form, apart)
+    for channel, line in channels_of(code, packed.channels, any_line, alone=packed.alone):
+        begin = code.at(source, (channel, any_line.each * apart))
         end = code.at(target, (channel, len(numbers)))
         for place, (number, count) in enumerate(lines):
-            line = Line(count, 1, False, False, packed.form, apart)
-            write_line(code, line, code.at(begin, (number, 1)), code.at(end, (place, 1)))
+            write_line(code, line._replace(count=count), code.at(begin, (number, 1)), code.at(end, (place, 1)))
 
 
 def _write_blocks(code: PlaneCode, part: Correlation, packed: Correlation, source: str, target: str) -> None:

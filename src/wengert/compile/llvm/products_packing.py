@@ -174,7 +174,7 @@ def _gather(code: Code, source: Source, packed: Packed) -> None:
 
 
 def joined(code: Code, form: str, lanes: int, rows: Sequence[str]) -> str:
-    """Write what elements become that follow each other along k, of vectors across it."""
+    """Write what elements become that follow each other along k, of vectors across it; one without a second has 0."""
     if form not in PAIRS:
         return shortened(code, form, lanes, rows[0])
     halves = []
@@ -182,6 +182,8 @@ def joined(code: Code, form: str, lanes: int, rows: Sequence[str]) -> str:
         short = code.value(f"fptrunc {vector('float', lanes)} {row} to {vector('bfloat', lanes)}")
         bits = code.value(f"bitcast {vector('bfloat', lanes)} {short} to {vector('i16', lanes)}")
         halves.append(code.value(f"zext {vector('i16', lanes)} {bits} to {vector('i32', lanes)}"))
+    if len(halves) == 1:
+        return halves[0]
     of, sixteen = vector("i32", lanes), spelled("i32", [16] * lanes)
     return code.value(f"or {of} {halves[0]}, {code.value(f'shl {of} {halves[1]}, {sixteen}')}")
 
