@@ -164,6 +164,17 @@ def test_rounded_products_are_still_of_attention() -> None:
     assert not np.array_equal(found, wanted)
 
 
+@pytest.mark.parametrize(("length", "is_causal"), [(256, True), (520, True), (1056, False)])
+def test_half_and_very_many_scores_stay_out_of_memory_where_products_round(length: int, is_causal: bool) -> None:
+    q, k, v, _ = of_heads(np.random.default_rng(3), length, 32, "f4")
+
+    def slopes(q: Any, k: Any, v: Any) -> Any:
+        return wg.grad(lambda q: wg.sum(wg.scaled_dot_product_attention(q, k, v, is_causal=is_causal) ** 2))(q)
+
+    wide, narrow = wg.compile(slopes), wg.compile(slopes, compute_dtype=wg.bfloat16)
+    np.testing.assert_array_equal(np.asarray(narrow(q, k, v)), np.asarray(wide(q, k, v)))
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_masked_results_have_no_gradient_whatever_they_are(compiled: bool) -> None:
     """The last query is no number, and neither is its result, which does not count."""

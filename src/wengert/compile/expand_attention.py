@@ -15,14 +15,24 @@ ATTENTION = frozenset(("attend", "attend_pull"))
 """The operations of which this is about."""
 
 
-def has_kernel(values: list[Value], narrow: bool) -> bool:
-    """Whether kernels compute attention of these operands; products that round to bfloat16 are faster than those."""
-    return _is_plain(*values) and not narrow and values[-2].shape[-1] % FEATURES == 0
+MOST_SCORES = 1024 * 1024
+"""Scores of a head that products which round to bfloat16 may write to memory, to be faster than kernels of float32."""
+
+
+def has_kernel(values: list[Value], narrow: bool, *, is_causal: bool) -> bool:
+    """Whether kernels compute attention of these operands: query, key, value and mask are the last ones.
+
+    With `narrow`, products that round to bfloat16 are faster, unless half of what they compute is thrown away.
+    """
+    if not _is_plain(*values) or values[-2].shape[-1] % FEATURES:
+        return False
+    scores = values[-4].shape[-2] * values[-3].shape[-2]
+    return not narrow or is_causal or scores > MOST_SCORES or values[-2].dtype != FLOAT32
 
 
 def attend(b: Builder, query: Value, key: Value, value: Value, mask: Value, *, is_causal: bool) -> Value | None:
     """Write softmax of scores, and its product with values."""
-    if has_kernel([query, key, value, mask], b.narrow) or not _is_plain(query, key, value, mask):
+    if has_kernel([query, key, value, mask], b.narrow, is_causal=is_causal) or not _is_plain(query, key, value, mask):
         return None
     scores = _scores(b, query, key, mask, is_causal)
     largest = b.call("max_over", scores, axis=(len(scores.shape) - 1,), keepdims=True)
@@ -56,7 +66,7 @@ def attend_pull(
 ) -> Value | None:
     """Write the weights, their slopes, and the products of both."""
     given = [result_bar, logarithm, delta, query, key, value, mask]
-    if has_kernel(given, b.narrow) or not _is_plain(*given):
+    if has_kernel(given, b.narrow, is_causal=is_causal) or not _is_plain(*given):
         return None
     *heads, length, _ = query.shape
     known = [b.reshape(numbers, (*heads, length, 1)) for numbers in (logarithm, delta)]

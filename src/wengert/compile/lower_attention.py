@@ -21,7 +21,7 @@ def is_attention(equation: Equation) -> bool:
     if equation.primitive.name not in ATTENTION:
         return False
     values = equation.values()
-    return len(values) == len(equation.inputs) and has_kernel(values, narrow=False)
+    return len(values) == len(equation.inputs) and has_kernel(values, narrow=False, is_causal=False)
 
 
 def attention_steps(layouts: Layouts, equation: Equation) -> list[Step]:
