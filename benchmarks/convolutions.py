@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.products import PROTOTYPE, empty, numbers
 from wengert.compile.kernels import Kernel
-from wengert.compile.llvm.compiling import compile_kernels
+from wengert.compile.llvm.compiling import compile_for_good, module_of
 from wengert.compile.llvm.convolution_steps import steps_for
 from wengert.compile.llvm.machine import host_machine
 
@@ -57,7 +57,7 @@ def call_of(name: str, inputs: list[Array], out: tuple[int, ...], params: dict[s
     steps = steps_for(name, [x.shape for x in inputs], inputs[0].dtype, params, narrow)
     assert steps is not None
     kernels = [recipe.kernel(host_machine()) for recipe in steps.recipes]
-    addresses = compile_kernels(kernels)
+    addresses = {name: place for made in kernels for name, place in compile_for_good(module_of([made])).items()}
     arrays = [*inputs, empty(out), empty((steps.temporary,))]
     memory = empty((max([kernel.scratch for kernel in kernels]) // 4 + 16,))
 

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from wengert.compile.kernels import Kernel
-from wengert.compile.llvm.compiling import compile_kernels
+from wengert.compile.llvm.compiling import compile_for_good, module_of
 from wengert.compile.llvm.machine import host_machine
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.nests import Access
@@ -80,7 +80,7 @@ class Native:
         extents = a.shape[-2], b.shape[-1], a.shape[-1]
         product = plain_product("product", a.shape[:-2], *extents, np.dtype(np.float32), *accesses)
         self.kernel: Kernel = product_kernel(product, host_machine())
-        self.call = PROTOTYPE(compile_kernels([self.kernel])[self.kernel.name])
+        self.call = PROTOTYPE(compile_for_good(module_of([self.kernel]))[self.kernel.name])
         self.memory = [empty((self.kernel.scratch // 4 + 16,)) for _ in range(2)]
         self.pointers = (ctypes.c_void_p * 3)(a.ctypes.data, b.ctypes.data, out.ctypes.data)
 

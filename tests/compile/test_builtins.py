@@ -11,7 +11,7 @@ import numpy as np
 from tests.compile.native_jobs import Chain
 from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.builtins import ANSWER, builtin
-from wengert.compile.llvm.compiling import compile_kernels
+from wengert.compile.llvm.compiling import compile_for_good, module_of
 from wengert.compile.llvm.program import Addresses
 
 SOURCE = (
@@ -36,7 +36,7 @@ class Held:
 
 def _address() -> int:
     name = "test_builtins_is_positive"
-    return compile_kernels([Kernel(name, SOURCE, (), 1, 1)])[name]
+    return compile_for_good(module_of([Kernel(name, SOURCE, (), 1, 1)]))[name]
 
 
 def test_code_is_handed_its_words_and_answers() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import wengert as wg
-from wengert.compile import explanation
+from wengert.compile import api, explanation
 from wengert.compile.backends import CompileWarning
 
 
@@ -76,3 +79,42 @@ def test_whoever_waits_for_a_long_program_is_told_why(monkeypatch: pytest.Monkey
     with pytest.warns(CompileWarning, match=why) as told:
         wg.compile(repeated)(wg.tensor([1.0]))
     assert told[0].filename == __file__
+
+
+def test_of_too_many_kinds_of_arguments_the_oldest_programs_are_dropped_and_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "_MOST_KINDS", 3)
+    double = wg.compile(lambda x, how: x * how.factor)
+
+    def call(size: int) -> list[float]:
+        return double(wg.ones(size), how).tolist()
+
+    how = SimpleNamespace(factor=2.0)
+    with pytest.warns(CompileWarning, match="more than 3 kinds, shapes for most") as told:
+        for size in (1, 2, 1, 3, 1, 4, 1, 5):
+            assert call(size) == [2.0] * size
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert repr(double).endswith(": 3 programs>")
+    report = double.explain()
+    assert "2 programs were dropped: there are more than 3 kinds of arguments" in str(report)
+    assert [program.number for program in report.programs] == [1, 4, 5]
+    assert call(1) == [2.0]  # it was called again and again
+    assert repr(double).endswith(": 3 programs>")
+    assert call(2) == [2.0] * 2
+    assert double.explain().programs[-1].number == 6
+    assert call(1) == [2.0]
+
+
+def test_code_of_programs_that_are_gone_leaves_the_process() -> None:
+    def made(size: int) -> weakref.ref[Any]:
+        function = wg.compile(lambda x: wg.tanh(x).sum(0) + size)
+        function(wg.ones((3, size)))
+        (paths,) = function._paths.values()
+        (program,) = [each.program for each in paths[0].program._segments]
+        return weakref.ref(program._codes[0])
+
+    gone = made(1013)
+    gc.collect()
+    assert gone() is None

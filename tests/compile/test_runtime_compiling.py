@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from wengert.compile.llvm import compiling, program
 from wengert.compile.llvm.compiling import (
     EXPLICIT,
     SCALAR,
+    Code,
     begin_kernels,
+    compile_for_good,
     compile_kernels,
-    compile_module,
     compile_object,
     module_of,
 )
@@ -54,7 +57,7 @@ def test_code_made_beside_other_threads_is_the_same() -> None:
 
 def test_callers_at_the_same_time_get_the_same_addresses() -> None:
     kernels = [gather(size, 0.25, 1) for size in range(6000, 6012)]
-    found: list[dict[str, int]] = []
+    found: list[dict[str, Code]] = []
     threads = [threading.Thread(target=lambda: found.append(compile_kernels(kernels))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -62,7 +65,7 @@ def test_callers_at_the_same_time_get_the_same_addresses() -> None:
         thread.join()
     assert len(found) == 4
     assert all([each == found[0] for each in found])
-    assert len(set(found[0].values())) == len(kernels)
+    assert len({code.address for code in found[0].values()}) == len(kernels)
 
 
 def test_compilation_can_begin_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +101,67 @@ def test_an_error_is_the_caller_s_and_leaves_nothing_behind() -> None:
 
 def test_kernels_that_were_compiled_are_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made = gather(9100, 0.5, 1)
-    address = compile_kernels([made])
+    code = compile_kernels([made])
     monkeypatch.setattr(compiling, "compile_object", None)
-    assert compile_kernels([made, made]) == address
-    assert compile_module(module_of([made])) == address
+    assert compile_kernels([made, made]) == code
+    assert compile_for_good(module_of([made])) == {made.name: code[made.name].address}
+
+
+def test_code_that_nobody_holds_leaves_the_process() -> None:
+    kernels = [gather(size, 0.5, 1) for size in (9200, 9201)]
+    first, second = [compile_kernels([made])[made.name] for made in kernels]
+    before = compiling._taken_mappings()
+    del first
+    assert compiling._taken_mappings() < before
+    assert [made.name in compiling._compilers[0].codes for made in kernels] == [False, True]
+    assert compile_kernels(kernels)[kernels[1].name] is second
+
+
+def test_code_for_good_stays() -> None:
+    made = module_of([gather(9300, 0.5, 1)])
+    addresses = compile_for_good(made)
+    gc.collect()
+    assert compile_for_good(made) == addresses
+    assert compiling._compilers[0].codes[made.exports[0]].address == addresses[made.exports[0]]
+
+
+def test_threads_that_compile_and_drop_the_same_kernels() -> None:
+    kernels = [gather(size, 0.75, 1) for size in range(9400, 9404)]
+    names = {made.name for made in kernels}
+    found: list[bool] = []
+
+    def work() -> None:
+        found.extend([compile_kernels(kernels).keys() == names for _ in range(25)])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 100
+
+
+def test_what_is_begun_and_never_asked_for_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "MOST_WAITING", 3)
+    compiler = compiling._compilers[0]
+    for size in range(9500, 9512):
+        begin_kernels([gather(size, 0.5, 1)])
+        compiler.pause()
+    assert len(compiler._tasks) <= 4
+    made = gather(9500, 0.5, 1)
+    assert made.name in compile_kernels([made])
+
+
+def test_what_waits_to_be_compiled_is_dropped_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "MOST_WAITING", 3)
+    monkeypatch.setattr(compiling, "available_cores", lambda: 1)  # nothing is compiled in the background
+    compiler = compiling.Compiler(WeakValueDictionary())
+    modules = [module_of([gather(size, 0.5, 1)]) for size in range(9600, 9610)]
+    for module in modules:
+        compiler.begin([module], EXPLICIT)
+    assert len(compiler._queue) == len(compiler._tasks) <= 4
+    found = compiler.finish(modules, EXPLICIT)
+    assert sorted(found) == sorted([module.exports[0] for module in modules])
 
 
 def test_nothing_to_compile() -> None:

@@ -9,7 +9,9 @@ import functools
 import inspect
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import is_
 from time import perf_counter
 from types import MethodType
@@ -27,13 +29,13 @@ from . import printing as _printing  # noqa: F401 - teaches print what a run is
 from .backends import CompileWarning, load, warm_up
 from .binding import UNBOUND
 from .capture import CaptureTrace
-from .captured import is_own_leaf
 from .collector import waiting_collector
 from .derivative import Again, derive
 from .effects import planned, survey, undo
 from .explanation import Explanation, ProgramReport, merged, reason_for_length
 from .gate import gate
 from .inside import Inside
+from .kinds import kind_of, repeated, shown
 from .outside import Outside
 from .paths import Path
 from .precision import is_narrow
@@ -46,8 +48,8 @@ from .variants import Variants, changes_too_often
 
 _MOST_UNSETTLED = 2
 """Runs in a row that may leave new Tensors behind before a function is run as it is."""
-_ARRAYS = (boxing.Tensor, np.ndarray)
-_HASHABLE: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.dtype, type)
+_MOST_KINDS = 256
+"""Kinds of arguments that a function has programs for; of more, what was not called for the longest time goes."""
 
 
 class Compiled:
@@ -69,8 +71,9 @@ class Compiled:
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self._paths: dict[Any, list[Path]] = {}
-        self._kept: list[Any] = []
+        self._paths: OrderedDict[Any, list[Path]] = OrderedDict()
+        self._kept: dict[Any, list[Any]] = {}
+        self._dropped = 0
         self._unsettled = 0
         self._given_up = ""
         self._explaining = explain
@@ -116,8 +119,8 @@ class Compiled:
         if open_traces():
             return self._called_inside(args, kwargs)
         leaves, structure = flatten((args, kwargs))
-        kinds = [_kind_of(leaf) for leaf in leaves]
-        key = (structure, is_recording(), settings.default_dtype, _repeated(leaves), *kinds)
+        kinds = [kind_of(leaf) for leaf in leaves]
+        key = (structure, is_recording(), settings.default_dtype, repeated(leaves), *kinds)
         paths = self._paths.get(key)
         past = None
         reason = ""
@@ -125,6 +128,8 @@ class Compiled:
         if paths:
             if not gate.enter():
                 return self._as_it_is(args, kwargs)
+            with suppress(KeyError):  # another thread has just dropped it
+                self._paths.move_to_end(key)
             try:
                 for path in list(paths):
                     if path.draws and past is None:
@@ -194,7 +199,7 @@ class Compiled:
         """Run the function as it is, and keep what it does as a program."""
         warm_up()
         objects = [leaf for leaf in leaves if not isinstance(leaf, (boxing.Tensor, np.ndarray))]
-        self._kept.extend(objects)
+        self._kept.setdefault(key, []).extend(objects)  # keys have their ids
         reach = Reach([self.function, *objects])
         try:
             return self._captured_from(reach, key, leaves, structure, given, change)
@@ -251,6 +256,7 @@ class Compiled:
         captured = perf_counter()
         self._prepare(path, trace)
         paths.insert(0, path)
+        self._make_room()
         why = self._why(key, change) if len(paths) == 1 else f"another program changed in {change or 'what it does'}"
         self._note(why, leaves, path, (captured - reach.since, perf_counter() - captured))
         raws, path.raws = path.raws, {}
@@ -274,15 +280,33 @@ class Compiled:
             rewind(past)
             return _called(self.function, leaves, structure)
 
+    def _make_room(self) -> None:
+        """Drop the programs for arguments that were not met for the longest time, if there are too many kinds."""
+        while len(self._paths) > _MOST_KINDS:
+            if self._repeat is not None and self._repeat.path in next(iter(self._paths.values())):
+                self._paths.move_to_end(next(iter(self._paths)))  # calls that are repeated aren't told of
+                continue
+            key, paths = self._paths.popitem(last=False)
+            self._kept.pop(key, None)
+            self._reports = [(report, path) for report, path in self._reports if path not in paths]
+            if not self._dropped:
+                message = (
+                    f"wg.compile({self._name}): it was called with arguments of more than {_MOST_KINDS} kinds, shapes "
+                    "for most; programs that were not called for the longest time are dropped, and made again if "
+                    "they are. Fewer shapes (padding, say) take fewer programs"
+                )
+                warnings.warn(message, CompileWarning, stacklevel=5)
+            self._dropped += len(paths)
+
     def _why(self, key: Any, change: str) -> str:
         """Return why a first program for arguments of a kind was made."""
         return "the first call" if len(self._paths) == 1 else "the first call with arguments of this kind"
 
     def _note(self, why: str, leaves: Sequence[Any], path: Path, seconds: tuple[float, float]) -> None:
         report = ProgramReport(
-            number=len(self._reports) + 1,
+            number=self._dropped + len(self._reports) + 1,
             reason=why,
-            arguments=", ".join([_shown(leaf) for leaf in leaves]),
+            arguments=", ".join([shown(leaf) for leaf in leaves]),
             operations=path.operations,
             capture_seconds=seconds[0],
             compile_seconds=seconds[1],
@@ -310,6 +334,8 @@ class Compiled:
         notes = ["products and convolutions: factors rounded to bfloat16 where that is faster"] if self._narrow else []
         if self._given_up:
             notes.append(f"run as it is: {self._given_up}")
+        if self._dropped:
+            notes.append(f"{self._dropped} programs were dropped: there are more than {_MOST_KINDS} kinds of arguments")
         if self._unsure:
             notes.append(
                 f"{self._unsure} runs were left to the function itself, since values were not finite that gradients "
@@ -366,29 +392,6 @@ def _called(function: Callable[..., Any], leaves: Sequence[Any], structure: Any)
     return function(*args, **kwargs)
 
 
-def _kind_of(leaf: Any) -> Any:
-    """Return what a program depends on of an argument: shape and dtype of arrays, anything else as it is."""
-    kind: Any = type(leaf)
-    if kind is boxing.Tensor:
-        data = leaf._data
-        return (data.shape, data.dtype, None if leaf._node is None else _kind_of_history(leaf))
-    if kind is np.ndarray:
-        return (leaf.shape, leaf.dtype)
-    if kind is boxing.BorrowedTensor:
-        return (leaf.shape, leaf.dtype, None)
-    if not isinstance(leaf, _HASHABLE):
-        return (kind, id(leaf))
-    return (kind, leaf) if leaf else (kind, leaf, repr(leaf))  # -0.0 equals 0.0
-
-
-def _kind_of_history(tensor: Any) -> Any:
-    """Return what a program depends on of the history of an argument: leaf or not, and the hooks of leaves."""
-    if not is_own_leaf(tensor):
-        return "computed"
-    node = tensor._node
-    return tuple(map(id, (node.hooks or {}).values())) + tuple(map(id, (node.after_accumulate or {}).values()))
-
-
 def _refuse_writes(writes: Sequence[Any], leaves: Sequence[Any], name: str) -> None:
     for source, _ in writes:
         if type(source) is ArgumentSource and type(leaves[source.place]) is np.ndarray:
@@ -417,19 +420,6 @@ def _owner_of(array: Any) -> Any:
     while isinstance(array, np.ndarray) and array.base is not None:
         array = array.base
     return array
-
-
-def _repeated(leaves: Sequence[Any]) -> Any:
-    """Return which Tensors and arrays are given more than once; None where none is, as nearly always."""
-    places: dict[int, int] = {}
-    pattern = [places.setdefault(id(leaf), i) for i, leaf in enumerate(leaves) if isinstance(leaf, _ARRAYS)]
-    return None if len(places) == len(pattern) else tuple(pattern)
-
-
-def _shown(leaf: Any) -> str:
-    if isinstance(leaf, _ARRAYS):
-        return f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
-    return repr(leaf) if isinstance(leaf, _HASHABLE) else f"a {type(leaf).__name__}"
 
 
 def compile(

@@ -382,7 +382,7 @@ def _in_order(values: set[Value]) -> list[Value]:
 
 
 _kernels: dict[Any, Kernel] = {}
-_MOST_KERNELS = 4096
+_MOST_KERNELS = 1024
 
 
 def kernel_of(source: Any, machine: Machine) -> Kernel:

@@ -20,7 +20,7 @@ from ..declare.elementwise import product_in
 from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor
 from . import scalar_namespace
-from .llvm.compiling import compile_kernels
+from .llvm.compiling import Code, compile_kernels
 from .llvm.machine import host_machine
 from .llvm.nests import nest_kernel
 from .nests import Access, Counter, Nest, Operand, Phase, Store
@@ -173,10 +173,11 @@ ENDLESS = 1 << 40
 
 
 class _Native(NamedTuple):
-    """A compiled kernel, and how many elements a unit of it takes."""
+    """A compiled kernel, how many elements a unit of it takes, and what keeps it in the process."""
 
     call: Callable[..., None]
     block: int
+    code: Code
 
 
 class FusedKernel:
@@ -237,7 +238,8 @@ def _compiled(function: ScalarFunction, uniform: tuple[bool, ...]) -> _Native:
     name = re.sub(r"\W", "_", function.name, flags=re.ASCII)
     kernel = nest_kernel(Nest(name, (ENDLESS,), (Phase((), inputs, tuple(stores)),), operands, "outer"), host_machine())
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-    return _Native(prototype(compile_kernels([kernel])[kernel.name]), ENDLESS // kernel.units)
+    code = compile_kernels([kernel])[kernel.name]
+    return _Native(prototype(code.address), ENDLESS // kernel.units, code)
 
 
 def _run(native: _Native, arrays: Sequence[Array], blocks: int) -> None:

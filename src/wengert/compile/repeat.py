@@ -33,10 +33,10 @@ class _Form(NamedTuple):
 class Repeat:
     """A bound path, and what arguments of the kind that it is for look like."""
 
-    __slots__ = ("_dtype", "_forms", "_is_flat", "_kinds", "_mode", "_names", "_others", "_path", "_places")
+    __slots__ = ("_dtype", "_forms", "_is_flat", "_kinds", "_mode", "_names", "_others", "_places", "path")
 
     def __init__(self, path: Path, args: Sequence[Any], named: Mapping[str, Any], leaves: Sequence[Any]) -> None:
-        self._path = path
+        self.path = path
         self._forms = [_form_of(arg) for arg in (*args, *named.values())]
         self._names = tuple(named)
         self._is_flat = not any(self._forms)
@@ -55,7 +55,7 @@ class Repeat:
 
     def run(self, args: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """Run the path on such arguments; return UNBOUND if they are others, or anything else is."""
-        path = self._path
+        path = self.path
         if (
             path.binding is None
             or capturing.engaged

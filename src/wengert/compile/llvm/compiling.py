@@ -1,13 +1,13 @@
 """From LLVM IR to addresses of functions: compiled on all cores, kept on disk, linked into the process.
 
 Each kernel is compiled by itself, so that those that programs have in common are found again, in memory and on disk.
-Code stays in the process for good: equal kernels are compiled once, so what there is of it is bounded by how many
-different ones there are, and nobody has to know who still calls it.
+Code is a Python object, which programs hold: what none of them holds any more is unloaded.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import os
 import warnings
@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from threading import Event, Lock, Thread, main_thread
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from ..kernels import Kernel
 from .disk_cache import DiskCache, default_directory
@@ -139,6 +140,20 @@ def assembly(source: str, pipeline: Pipeline = SCALAR) -> str:
     return machine.emit_assembly(optimized(source, pipeline, machine))
 
 
+class Code:
+    """A function of native code, which stays in the process as long as this does.
+
+    Attributes:
+        address: of the function.
+    """
+
+    __slots__ = ("__weakref__", "_library", "address")
+
+    def __init__(self, address: int, library: Any) -> None:
+        self.address = address
+        self._library = library
+
+
 _next_library = count().__next__
 MAPPINGS = 8
 """No linked object takes more of the mappings of memory that Linux grants a process: it was three or four."""
@@ -157,7 +172,11 @@ def _demand_mappings(objects: int) -> None:
     most = _most_mappings()
     if _linked[0] * MAPPINGS < most - RESERVE:
         return
-    taken = Path("/proc/self/maps").read_bytes().count(b"\n")
+    taken = _taken_mappings()
+    if taken + objects * MAPPINGS > most - RESERVE:
+        gc.collect()  # programs that only hold each other hold code as well
+        taken = _taken_mappings()
+    _linked[0] = taken // MAPPINGS
     if taken + objects * MAPPINGS > most - RESERVE:
         told = (
             f"this process has compiled so many kernels that it runs out of mappings of memory ({taken} of {most}); "
@@ -165,6 +184,10 @@ def _demand_mappings(objects: int) -> None:
         )
         warnings.warn(told, RuntimeWarning, stacklevel=2)
         raise RuntimeError(told)
+
+
+def _taken_mappings() -> int:
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
 
 
 @cache
@@ -216,13 +239,18 @@ def _key(module: Module, pipeline: Pipeline) -> str:
 
 
 class _Task:
-    """A module to be compiled: in the queue, being compiled, or done, with its object file or what went wrong."""
+    """A module to be compiled: in the queue, being compiled, or done, with its object file or what went wrong.
 
-    __slots__ = ("code", "done", "error", "module", "pipeline")
+    Attributes:
+        wanted: whether somebody waits for it.
+    """
+
+    __slots__ = ("code", "done", "error", "module", "pipeline", "wanted")
 
     def __init__(self, module: Module, pipeline: Pipeline) -> None:
         self.module, self.pipeline = module, pipeline
         self.done = Event()
+        self.wanted = False
         self.code = b""
         self.error: BaseException | None = None
 
@@ -239,11 +267,15 @@ class _Task:
             self.done.set()
 
 
-class Compiler:
-    """Compiles modules on all cores, and knows the addresses of what it has compiled, by name."""
+MOST_WAITING = 512
+"""Modules that were begun and not asked for yet: what began them may be gone. Of more, the oldest are dropped."""
 
-    def __init__(self, addresses: dict[str, int]) -> None:
-        self.addresses = addresses
+
+class Compiler:
+    """Compiles modules on all cores, and knows what it has compiled and is still held, by name."""
+
+    def __init__(self, codes: WeakValueDictionary[str, Code]) -> None:
+        self.codes = codes
         self._tasks: dict[str, _Task] = {}
         self._queue: deque[_Task] = deque()
         self._unsaved: deque[tuple[str, bytes]] = deque()
@@ -254,7 +286,8 @@ class Compiler:
         """Have modules compiled that aren't yet, in the background."""
         host_target()
         with self._lock:
-            unknown = [module for module in modules if module.exports[0] not in self.addresses]
+            unknown = [module for module in modules if module.exports[0] not in self.codes]
+            self._forget_idle()
             for module in sorted(unknown, key=_length, reverse=True):  # the longest first: none is left for the end
                 if module.exports[0] not in self._tasks:
                     task = self._tasks[module.exports[0]] = _Task(module, pipeline)
@@ -268,14 +301,43 @@ class Compiler:
                     break
                 self._helpers.append(helper)
 
-    def finish(self, modules: Iterable[Module], pipeline: Pipeline) -> None:
-        """Return when all of these modules are compiled, and their functions have addresses."""
-        modules = list(modules)
-        if all([module.exports[0] in self.addresses for module in modules]):
+    def _forget_idle(self) -> None:
+        """Drop the oldest of what nobody waits for, where that is much; called with the lock."""
+        if len(self._tasks) <= MOST_WAITING:
             return
+        for name in list(self._tasks)[:-MOST_WAITING]:
+            task = self._tasks[name]
+            if task.wanted:
+                continue
+            if not task.done.is_set():
+                try:
+                    self._queue.remove(task)
+                except ValueError:  # it is being compiled
+                    continue
+            del self._tasks[name]
+
+    def finish(self, modules: Iterable[Module], pipeline: Pipeline) -> dict[str, Code]:
+        """Return the code of these modules' functions by name, when all of them are compiled."""
+        missing = list(modules)
+        found: dict[str, Code] = {}
+        while missing:
+            for module in missing:
+                codes = [self.codes.get(name) for name in module.exports]
+                found.update({name: code for name, code in zip(module.exports, codes) if code is not None})
+            missing = [module for module in missing if not all([name in found for name in module.exports])]
+            if missing:
+                found.update(self._finished(missing, pipeline))
+        self._save()
+        return found
+
+    def _finished(self, modules: Sequence[Module], pipeline: Pipeline) -> dict[str, Code]:
+        """Return the code of those of the modules that nobody else has brought into the process in the meantime."""
         self.begin(modules, pipeline)
-        wanted = [self._tasks.get(module.exports[0]) for module in modules]
-        tasks = list(dict.fromkeys([task for task in wanted if task is not None]))
+        with self._lock:
+            found = [self._tasks.get(module.exports[0]) for module in modules]
+            tasks = list(dict.fromkeys([task for task in found if task is not None]))
+            for task in tasks:
+                task.wanted = True
         machines: dict[int, Any] = {}
         for task in tasks:
             while not task.done.is_set() and self._take(machines):
@@ -283,11 +345,10 @@ class Compiler:
             task.done.wait()
         with self._lock:
             try:
-                self._link(tasks)
+                return self._link(tasks)
             finally:
                 for task in tasks:
                     self._tasks.pop(task.module.exports[0], None)
-        self._save()
 
     def ready(self, modules: Iterable[Module]) -> bool:
         """Return whether modules that were begun are compiled, or have failed to."""
@@ -317,16 +378,18 @@ class Compiler:
             with suppress(IndexError):  # another thread has put the last one there
                 disk.put(*self._unsaved.popleft())
 
-    def _link(self, tasks: Sequence[_Task]) -> None:
+    def _link(self, tasks: Sequence[_Task]) -> dict[str, Code]:
         for task in tasks:
             if task.error is not None:
                 raise task.error
-        tasks = [task for task in tasks if task.module.exports[0] not in self.addresses]  # or another caller has
-        if tasks:
-            names = [name for task in tasks for name in task.module.exports]
-            library, addresses = link([task.code for task in tasks], names)
-            _libraries.append(library)
-            self.addresses.update(addresses)
+        tasks = [task for task in tasks if task.module.exports[0] not in self.codes]  # or another caller has
+        if not tasks:
+            return {}
+        names = [name for task in tasks for name in task.module.exports]
+        library, addresses = link([task.code for task in tasks], names)
+        made = {name: Code(address, library) for name, address in addresses.items()}
+        self.codes.update(made)
+        return made
 
     def pause(self) -> None:
         """Wait until nothing is being compiled in the background."""
@@ -338,8 +401,7 @@ def _length(module: Module) -> int:
     return len(module.source)
 
 
-_libraries: list[Any] = []
-_compilers = [Compiler({}), Compiler({})]
+_compilers = [Compiler(WeakValueDictionary()), Compiler(WeakValueDictionary())]
 """One for code as it is to be, one for code that is compiled fast, to begin with."""
 
 
@@ -349,7 +411,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _compilers[:] = [Compiler(compiler.addresses) for compiler in _compilers]
+    _compilers[:] = [Compiler(compiler.codes) for compiler in _compilers]
 
 
 if hasattr(os, "register_at_fork"):
@@ -357,7 +419,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def begin_modules(modules: Iterable[Module], pipeline: Pipeline) -> None:
-    """Begin to compile modules in the background; errors are those of `compile_module`."""
+    """Begin to compile modules in the background; errors are those of `compile_for_good`."""
     _compilers[0].begin(modules, pipeline)
 
 
@@ -367,21 +429,20 @@ def begin_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> N
     Errors are those of `compile_kernels`; with the pipeline PLAIN, of `compile_quickly`.
     """
     best, quick = _compilers
-    kernels = [kernel for kernel in kernels if kernel.name not in best.addresses]
+    kernels = [kernel for kernel in kernels if kernel.name not in best.codes]
     (quick if pipeline == PLAIN else best).begin([module_of([kernel]) for kernel in kernels], pipeline)
 
 
-def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
-    """Return the address of each kernel's function, by name; those that are new to the process are compiled.
+def compile_kernels(kernels: Iterable[Kernel], pipeline: Pipeline = EXPLICIT) -> dict[str, Code]:
+    """Return the code of each kernel, by name; those that are new to the process are compiled.
 
     Raises:
         NativeCodeError: no native code can be made here.
     """
     wanted = {kernel.name: kernel for kernel in kernels}
-    compiler = _compilers[0]
-    new = [module_of([kernel]) for name, kernel in wanted.items() if name not in compiler.addresses]
-    compiler.finish(new, pipeline)
-    return {name: compiler.addresses[name] for name in wanted}
+    held = {name: code for name in wanted if (code := _compilers[0].codes.get(name)) is not None}
+    new = [module_of([kernel]) for name, kernel in wanted.items() if name not in held]
+    return {**held, **_compilers[0].finish(new, pipeline)}
 
 
 def kernels_ready(kernels: Iterable[Kernel]) -> bool:
@@ -391,23 +452,26 @@ def kernels_ready(kernels: Iterable[Kernel]) -> bool:
 
 def is_compiled_well(kernel: Kernel) -> bool:
     """Return whether `compile_kernels` would find a kernel's code in the process."""
-    return kernel.name in _compilers[0].addresses
+    return kernel.name in _compilers[0].codes
 
 
-def compile_quickly(kernels: Iterable[Kernel]) -> dict[str, int]:
-    """Return the address of each kernel's function, by name, of code that may be slow to run, but is compiled fast.
+def compile_quickly(kernels: Iterable[Kernel]) -> dict[str, Code]:
+    """Return the code of each kernel, by name; it may be slow to run, but is compiled fast.
 
     It computes the same bits as what `compile_kernels` gives; what that has compiled is used where it is there.
     """
-    kernels = list(kernels)
+    wanted = {kernel.name: kernel for kernel in kernels}
     best, quick = _compilers
-    wanted = {kernel.name: kernel for kernel in kernels if kernel.name not in best.addresses}
-    quick.finish([module_of([kernel]) for kernel in wanted.values()], PLAIN)
-    return {kernel.name: best.addresses.get(kernel.name) or quick.addresses[kernel.name] for kernel in kernels}
+    held = {name: code for name in wanted if (code := best.codes.get(name)) is not None}
+    new = [module_of([kernel]) for name, kernel in wanted.items() if name not in held]
+    return {**held, **quick.finish(new, PLAIN)}
 
 
-def compile_module(module: Module, pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
-    """Return the addresses of a module's functions; compiled once in the life of the process, by the first's name."""
-    compiler = _compilers[0]
-    compiler.finish([module], pipeline)
-    return {name: compiler.addresses[name] for name in module.exports}
+_for_good: dict[str, Code] = {}
+
+
+def compile_for_good(module: Module, pipeline: Pipeline = EXPLICIT) -> dict[str, int]:
+    """Return the addresses of a module's functions, which stay in the process from now on."""
+    if module.exports[0] not in _for_good:
+        _for_good.update(_compilers[0].finish([module], pipeline))
+    return {name: _for_good[name].address for name in module.exports}

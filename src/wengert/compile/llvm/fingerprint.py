@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import Kernel
-from .compiling import compile_kernels
+from .compiling import compile_for_good, module_of
 
 BLOCK = 256
 """Bytes that are taken in at a time."""
@@ -100,7 +100,7 @@ def _stored(v: int) -> list[str]:
 def _native() -> Any:
     source = _source()
     name = f"fingerprint_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-    address = compile_kernels([Kernel(name, source.replace("NAME", name), (), 1, 1)])[name]
+    address = compile_for_good(module_of([Kernel(name, source.replace("NAME", name), (), 1, 1)]))[name]
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
 
 

@@ -54,5 +54,6 @@ def is_right(machine: Machine) -> bool:
     memory = np.empty(kernel.scratch + 64, np.uint8)
     start = memory.ctypes.data + -memory.ctypes.data % 64
     operands = (ctypes.c_void_p * 3)(*[x.ctypes.data for x in (a, b, out)])
-    kind(compile_kernels([kernel])[kernel.name])(operands, 0, kernel.units, start)
+    code = compile_kernels([kernel])[kernel.name]
+    kind(code.address)(operands, 0, kernel.units, start)
     return bool((out == a @ b).all())

@@ -19,7 +19,16 @@ from . import watch
 from .arena import LINE, Arena, borrow
 from .builtins import are_possible, builtin
 from .chains import linked
-from .compiling import EXPLICIT, PLAIN, begin_kernels, compile_kernels, compile_quickly, is_compiled_well, kernels_ready
+from .compiling import (
+    EXPLICIT,
+    PLAIN,
+    Code,
+    begin_kernels,
+    compile_kernels,
+    compile_quickly,
+    is_compiled_well,
+    kernels_ready,
+)
 from .effort import work_of
 from .target import MOST_THREADS, available_cores
 from .threads import begin_loop, brief_loop, chain_kernel, native_loop, native_timed_loop, pool
@@ -273,7 +282,9 @@ class NativeProgram:
         self.externals = externals
         most = min(threads or available_cores(), MOST_THREADS)
         self.threads = max([1, *[shares_of(job.kernel.units, job.kernel.grain, most) for job in self.jobs]])
-        self._tables = _tabulate(self.jobs, self._compiled(makeshift, plain), self.threads)
+        codes = self._compiled(makeshift, plain)
+        self._codes = list(codes.values())  # calls at this moment may run what has been replaced: all stay
+        self._tables = _tabulate(self.jobs, {name: code.address for name, code in codes.items()}, self.threads)
         self._patches = _patches(self.jobs, externals + 1)
         self._stride = _aligned(max([0, *[job.kernel.scratch for job in self.jobs]]))
         self._scratch = _aligned(arena_bytes)
@@ -281,8 +292,8 @@ class NativeProgram:
         self._loop = native_loop()
         self._frames = [self._new_frame()]
 
-    def _compiled(self, makeshift: Container[str], plain: Container[str]) -> dict[str, int]:
-        """Return the addresses of all kernels by name; note which are to be compiled again."""
+    def _compiled(self, makeshift: Container[str], plain: Container[str]) -> dict[str, Code]:
+        """Return the code of all kernels by name; note which are to be compiled again."""
         kernels = list({job.kernel.name: job.kernel for job in self.jobs}.values())
         negligible = [kernel for kernel in kernels if kernel.name in plain]
         others = [kernel for kernel in kernels if kernel.name not in plain]
@@ -290,9 +301,9 @@ class NativeProgram:
         self._makeshift = [kernel for kernel in small if not is_compiled_well(kernel)]
         self._begun = False
         self._calls = 0
-        addresses = compile_quickly([*negligible, *small])
+        codes = compile_quickly([*negligible, *small])
         names = {kernel.name for kernel in small}
-        return addresses | compile_kernels([kernel for kernel in others if kernel.name not in names])
+        return codes | compile_kernels([kernel for kernel in others if kernel.name not in names])
 
     @property
     def is_makeshift(self) -> bool:
@@ -315,17 +326,20 @@ class NativeProgram:
             return
         self._begun = True
         try:
-            addresses = compile_kernels(makeshift)
+            codes = compile_kernels(makeshift)
         except RuntimeError as error:  # LLVM failed where it has not before: what there is goes on working
             warnings.warn(f"kernels stay as they were compiled at first: {error}", RuntimeWarning, stacklevel=2)
-            addresses = {}
+            codes = {}
+        self._codes += codes.values()
         tables = self._tables
         owned = (tables.chunks, tables.owners), (tables.alone, tables.alone_owners), (tables.links, tables.link_owners)
         for rows, owners in owned:
             for row, owner in enumerate(owners.tolist()):
-                address = addresses.get(self.jobs[owner].kernel.name) if owner != CHAINED else None
-                if address is not None:
-                    rows[row, 0] = address  # one aligned word: who runs at this moment finds the old one or the new
+                code = codes.get(self.jobs[owner].kernel.name) if owner != CHAINED else None
+                if code is not None:
+                    rows[row, 0] = (
+                        code.address
+                    )  # one aligned word: who runs at this moment finds the old one or the new
         self._makeshift = []
 
     def _new_frame(self) -> _Frame:

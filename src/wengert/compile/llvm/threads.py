@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiling import PLAIN, Module, begin_modules, compile_module
+from .compiling import PLAIN, Module, begin_modules, compile_for_good
 from .program_loop import BLOCK, EXPORTS, HEADER, IDLE, STOP, TIMED_EXPORTS, program_loop, timed_loop
 from .target import MOST_THREADS, host_target
 
@@ -82,25 +82,25 @@ def begin_loop() -> None:
 @cache
 def native_loop() -> Loop:
     """Return the functions that run programs."""
-    return _loop(compile_module(_loop_module(), PLAIN), "")
+    return _loop(compile_for_good(_loop_module(), PLAIN), "")
 
 
 @cache
 def brief_loop() -> int:
     """Return the address of what runs a program on the calling thread as one of Python's own functions would."""
-    return compile_module(_loop_module(), PLAIN)["wengert_brief"]
+    return compile_for_good(_loop_module(), PLAIN)["wengert_brief"]
 
 
 @cache
 def chain_kernel() -> int:
     """Return the address of the kernel that runs chunks: `begin` is the address of their rows, `end` their number."""
-    return compile_module(_loop_module(), PLAIN)["wengert_chain"]
+    return compile_for_good(_loop_module(), PLAIN)["wengert_chain"]
 
 
 @cache
 def native_timed_loop() -> tuple[Loop, Function]:
     """Return those that take the time of each chunk of work, and the clock that they read."""
-    addresses = compile_module(Module(timed_loop(host_target()), TIMED_EXPORTS), PLAIN)
+    addresses = compile_for_good(Module(timed_loop(host_target()), TIMED_EXPORTS), PLAIN)
     return _loop(addresses, "_timed"), _function(addresses["wengert_clock"], _WORD)
 
 
@@ -196,7 +196,7 @@ class ThreadPool:
                 raise OSError("no semaphore")
             self._words[place + 6] = handle
         self._words[place] = IDLE
-        worker = _function(compile_module(_loop_module(), PLAIN)["wengert_worker"], None, _POINTER, _WORD)
+        worker = _function(compile_for_good(_loop_module(), PLAIN)["wengert_worker"], None, _POINTER, _WORD)
         started = Thread(target=worker, args=(self.address, thread), name=f"wengert-{thread}", daemon=True)
         started.start()
         self._threads.append(started)
@@ -227,7 +227,7 @@ class ThreadPool:
 
 def pauses_per_microsecond() -> float:
     """Return how many of the processor's pauses go by in a microsecond."""
-    spin = _function(compile_module(_loop_module(), PLAIN)["wengert_spin"], None, _WORD)
+    spin = _function(compile_for_good(_loop_module(), PLAIN)["wengert_spin"], None, _WORD)
     rounds, best = 4000, float("inf")
     for _ in range(3):
         start = perf_counter()
