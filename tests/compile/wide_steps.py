@@ -135,7 +135,10 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: wg.equal(wg.rint(8.0 * x), wg.rint(8.0 * y)),
     wg.greater_equal,
     lambda x, y: wg.not_equal(wg.rint(8.0 * x), wg.rint(8.0 * y)),
-    *(wg.logical_and, wg.logical_xor, wg.heaviside, wg.logaddexp),
+    lambda x, y: wg.logical_and(wg.rint(8.0 * x), wg.rint(8.0 * y)),
+    lambda x, y: wg.logical_xor(wg.rint(8.0 * x), wg.rint(8.0 * y)),
+    lambda x, y: wg.heaviside(wg.rint(8.0 * x), y),
+    wg.logaddexp,
     *(
         lambda x, y: x + y,
         lambda x, y: x * y,

@@ -500,3 +500,15 @@ def test_dead_views_are_forgotten() -> None:
 
     run()
     assert peak_of(run) < 20_000
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 5)])
+def test_a_nan_is_written_to_integers_as_an_array_of_numpy_s_is(shape: tuple[int, int]) -> None:
+    with np.errstate(invalid="ignore"):
+        nan = wg.sqrt(wg.tensor(-1.0))  # NumPy's operations return numbers, of which it makes no integers
+    x, expected = wg.zeros(shape, dtype="int64"), np.zeros(shape, np.int64)
+    y = x[...]  # who writes to a view goes the long way
+    with np.errstate(invalid="ignore"):
+        y[..., 0] = nan
+        expected[..., 0] = np.asarray(np.nan)
+    np.testing.assert_array_equal(x.numpy(), expected)

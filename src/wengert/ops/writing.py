@@ -106,6 +106,8 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
     if _is_same_region(base, steps, key, target, value):
         return
     data = boxing.data_of(value)
+    if isinstance(data, np.generic):
+        data = np.asarray(data)  # NumPy refuses to make an integer of the NaN of a number, and casts that of an array
     moved = make_writable(base)
     region = region_of(base._data, steps)
     try:
