@@ -108,6 +108,19 @@ HINDERING: list[Function] = [
     lambda x, y: x[wg.argmax(y)] if x.ndim and not y.ndim else x * y,
 ]
 """What a step may do, but not as one of a loop that is captured as one."""
+NUMBERED: list[Function] = [
+    lambda i, x, n: x * 0.1 * i,
+    lambda i, x, n: wg.sin(x) / (i + 1) - i,
+    lambda i, x, n: wg.where(i % 2 == 0, x, 0.5 * x),
+    lambda i, x, n: x[n - 1 - i] if x.shape[:1] == (n,) else x * (i % 3),
+    lambda i, x, n: x[(2 * i) % len(x)] - x[-1] if x.ndim else x + 0.01 * i,
+    lambda i, x, n: x[..., i % x.shape[-1]] if x.ndim else wg.sin(0.3 * i) * x,
+    lambda i, x, n: x[i : i + 2].sum(0) if x.shape[:1] == (n,) else x,
+    lambda i, x, n: (wg.abs(x) + 0.2) ** (i % 3),
+    lambda i, x, n: x * 2 if i >= 0 else x,
+    lambda i, x, n: x * 2 if i > 1 else x,
+]
+"""What a step may do with its number, something and the number of steps; the last is followed step by step."""
 OPERATIONS = {"unary": UNARY, "binary": BINARY, "hindering": HINDERING}
 Plan = list[tuple[str, int, float, float]]
 
@@ -159,7 +172,8 @@ def drawn_loop(d: Draws, length: int, shapes: list[tuple[int, ...]], rows: int) 
     ways = [d.of(["computed", "computed", "computed", "kept", "moved", "shared"]) for _ in shapes]
     shown = [d.random.random() for _ in range(d.random.randrange(3))]
     kind = d.of(["scan"] * 8 + ["fori", "fori", "while", "python"])
-    counts, reverse, checkpointed, reads = d.maybe(0.1), d.maybe(0.25), d.maybe(0.05), d.maybe(0.2)
+    counts, reverse, checkpointed, reads = d.maybe(0.1), d.maybe(0.25), d.maybe(0.05), d.maybe(0.7)
+    numbered = [d.of(NUMBERED) for _ in range(d.random.randrange(3))]
 
     def step_of(closed: Values) -> Function:
         def step(carries: Any, x: Any) -> tuple[Any, Any]:
@@ -191,7 +205,12 @@ def drawn_loop(d: Draws, length: int, shapes: list[tuple[int, ...]], rows: int) 
             return [*last[1:], *flatten(seen)[0]]
         if kind == "fori":
             taken = stacks if reads else []
-            return list(wg.fori_loop(0, length, lambda i, c: step(c, [s[i] for s in taken])[0], begin))[1:]
+
+            def counted(i: Any, c: Any) -> Any:
+                told = [of_number(i, x, length) for of_number, x in zip(numbered, (*taken, *closed))]
+                return step(c, [*[s[i] for s in taken], *told])[0]
+
+            return list(wg.fori_loop(0, length, counted, begin))[1:]
         if kind == "while":
             return list(wg.while_loop(lambda c: c[0] < length, lambda c: step(c, None)[0], begin))[1:]
         last = begin

@@ -221,6 +221,70 @@ def number_not_asked_for(w: World) -> Any:
 
 
 @rolled
+def read_by_number(w: World) -> Any:
+    last = w.length - 1
+
+    def step(i: Any, c: Any) -> Any:
+        around = w.inputs[last - i] - w.inputs[i // 2] + w.inputs[-1 - i, 1] + w.inputs[i, ..., 2:3]
+        return wg.tanh(c @ w.weight + w.inputs[i] + around + w.inputs[i][1] + w.shift[i % 5])
+
+    return wg.fori_loop(0, w.length, step, w.state)
+
+
+@rolled
+def windows_by_number(w: World) -> Any:
+    rows, columns = w.inputs.reshape((-1, 5)), w.inputs.reshape((15, -1))
+
+    def step(i: Any, c: Any) -> Any:
+        c = c + w.inputs[i - 2 : i + 1].sum(0) - columns[1, i - 2 : i].sum()
+        return wg.tanh(c * w.shift + rows[3 * i : 3 * (i + 1)])
+
+    return wg.fori_loop(2, w.length, step, w.state)
+
+
+@rolled
+def numbers_that_meet_tensors(w: World) -> Any:
+    def step(i: Any, c: Any) -> Any:
+        c = wg.where(i % 3 == 0, c * w.shift, c / (i + 1)) + 0.1 * i
+        whole = (c * 4).astype("int64") * (i % 4 - 1) + wg.maximum(c.astype("int8"), i % 5)
+        single = c.astype("float32") * (i / 7) + whole % (i + 2)
+        return (
+            wg.tanh(single + wg.sin(0.1 * i) * c - (i < c) + (wg.abs(c) + 0.1) ** (i % 3) / (-i - 1)) if i >= 0 else c
+        )
+
+    return wg.fori_loop(0, w.length, step, w.state)
+
+
+@rolled
+def numbers_of_loops_in_loops(w: World) -> Any:
+    grid = w.inputs.reshape((-1, 15))
+
+    def outer(i: Any, c: Any) -> Any:
+        def inner(j: Any, c: Any) -> Any:
+            return wg.tanh(c * w.shift + grid[i, j] - grid[:, j].sum() * i + j * grid[i].sum())
+
+        return wg.fori_loop(0, 15, inner, c)
+
+    return wg.fori_loop(0, w.length, outer, w.state)
+
+
+@rolled
+def numbers_of_two_loops(w: World) -> Any:
+    row = w.inputs.reshape(-1)
+    inner = lambda i, c: wg.fori_loop(0, 9, lambda j, c: wg.tanh(c + row[i + j]), c)  # noqa: E731
+    return wg.fori_loop(0, w.length, inner, w.state)
+
+
+@rolled
+def gradient_of_what_is_read_by_number(w: World) -> Any:
+    def loss(weight: Any, inputs: Any) -> Any:
+        step = lambda i, c: wg.tanh(c @ weight + 0.1 * i * inputs[i] - inputs[i // 2, 0])  # noqa: E731
+        return squares(wg.fori_loop(0, w.length, step, w.state))
+
+    return wg.value_and_grad(loss, (0, 1))(w.weight, w.inputs)
+
+
+@rolled
 def infinite_slopes(w: World) -> Any:
     def loss(state: Any, least: Any) -> Any:
         step = lambda c, _: (wg.where(c > least, wg.sqrt(wg.abs(c - least)), c / 2), None)  # noqa: E731
@@ -322,14 +386,25 @@ def method_that_counts(w: World) -> Any:
 
 
 @step_by_step
-def number_asked_for(w: World) -> Any:
-    even = wg.fori_loop(0, w.length, lambda i, c: c + 1 if i % 2 else c * 2, w.state)
-    return even, wg.fori_loop(2, 2 + w.length, lambda i, c: c / 2 + i, w.state)
+def branched_on_numbers(w: World) -> Any:
+    return wg.fori_loop(0, w.length, lambda i, c: c + 1 if i % 2 else c * 2, w.state)
 
 
 @step_by_step
-def read_by_number(w: World) -> Any:
-    return wg.fori_loop(0, w.length, lambda i, c: c + w.inputs[i], w.state)
+def slices_of_other_lengths(w: World) -> Any:
+    return wg.fori_loop(0, w.length, lambda i, c: wg.tanh(c + w.inputs[: i + 1].sum(0) + w.inputs[i:].sum(0)), w.state)
+
+
+@step_by_step
+def numbers_as_positions_of_python_s(w: World) -> Any:
+    rates, shifts = [0.5] * w.length, np.arange(w.length) / w.length
+    return wg.fori_loop(0, w.length, lambda i, c: wg.tanh(c * rates[i] + shifts[i]) + len(range(i)), w.state)
+
+
+@step_by_step
+def read_from_what_a_step_has_made(w: World) -> Any:
+    begin = wg.zeros((w.length, 5), dtype="float64") + w.shift
+    return wg.fori_loop(0, w.length, lambda i, c: wg.tanh(c * c[i] + (w.inputs * 2)[i, 0]), begin)
 
 
 @step_by_step
@@ -496,7 +571,8 @@ def test_inside_of_jvp_and_vmap_a_loop_is_as_long_as_its_body(name: str, way: An
 
 PLAIN = [
     *("exchanged", "emitted_as_it_is", "from_the_end", "constant_carry", "positions_that_are_carried"),
-    *("number_not_asked_for", "methods_called_as_what_changes_things", "without_kernels"),
+    *("number_not_asked_for", "methods_called_as_what_changes_things", "without_kernels", "read_by_number"),
+    *("windows_by_number", "numbers_that_meet_tensors", "numbers_of_loops_in_loops"),
 ]
 """Loops that take no derivatives themselves."""
 
@@ -544,7 +620,7 @@ def test_so_do_loops_on_tapes_inside_of_transforms(name: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["hvp", "jvp of grad", "vmap of grad", "vmap of hvp", "jvp of jvp of grad"])
-@pytest.mark.parametrize("name", ["exchanged", "from_the_end", "number_not_asked_for"])
+@pytest.mark.parametrize("name", ["exchanged", "from_the_end", "number_not_asked_for", "read_by_number"])
 def test_on_tapes_inside_of_transforms_loops_are_as_long_as_their_bodies(name: str, way: str) -> None:
     inside = lambda w: SECOND[way](_loss(name, w), w)  # noqa: E731
     assert _operations(inside, STEPS) == _operations(inside, LONGER)

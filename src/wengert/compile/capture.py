@@ -37,7 +37,7 @@ from .cuts import cuts_before
 from .entrance import Entrance
 from .graph import Equation, Value
 from .interpret import computed, operand_in
-from .rolling import OperationLoop, roll
+from .rolling import OperationLoop, can_be_rolled, roll, tried
 from .sources import (
     CompileError,
 )
@@ -287,6 +287,10 @@ class CaptureTrace(Entrance):
     def loop(self, loop: Any) -> tuple[list[Any], list[Any]] | None:
         """Capture a loop as one equation, if it can be one."""
         return roll(self, loop)
+
+    def try_steps(self, loop: Any, run: Callable[[], Any]) -> Any:
+        """Return what a run of steps of a loop returns, and forget it; None if they cannot stand for all."""
+        return tried(self, run) if can_be_rolled(loop) else None
 
     def steps(
         self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str

@@ -18,6 +18,7 @@ from ..core.aliasing import Steps, family, is_alone
 from ..core.dispatch import lift
 from ..core.node_hooks import is_tracked
 from ..core.recording import observers
+from ..core.step_numbers import StepNumber, Unrollable
 from ..core.tracing import Trace, calling_frame
 from ..tensor import tracer as _tracer  # noqa: F401 - makes the class of tracers known
 from ..typing import Shape
@@ -27,7 +28,7 @@ from .cuts import Cut, Origin
 from .expand_builder import Builder
 from .graph import Equation, Value
 from .results import Lent
-from .rolling_steps import Unrollable
+from .rolling_numbers import with_numbers
 from .sources import (
     ArgumentSource,
     ArraySource,
@@ -175,6 +176,8 @@ class Entrance(Trace, capturing.Capture):
 
     def arguments(self, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
         """Return the arguments of an operation, with tracers in place of everything that has a value of its own."""
+        if any([type(arg) is StepNumber for arg in args]):
+            args = with_numbers(args, name)
         return tuple([arg if type(arg) in _NUMBERS else self._argument(arg, name) for arg in args])
 
     def _argument(self, arg: Any, name: str) -> Any:

@@ -84,7 +84,7 @@ def result_type(primitive: Primitive, operands: Sequence[Operand], params: Param
     if is_elementwise(primitive):
         keys = tuple([operand.dtype if isinstance(operand, Value) else operand for operand in operands])
         kinds = tuple([type(key) for key in keys])
-        return np.broadcast_shapes(*[value.shape for value in values]), _elementwise_dtype(primitive, keys, kinds)
+        return np.broadcast_shapes(*[value.shape for value in values]), elementwise_dtype(primitive, keys, kinds)
     if name in ("reshape_to", "stretch"):
         return params["newshape" if name == "reshape_to" else "shape"], values[0].dtype
     if name == "permute":
@@ -135,7 +135,8 @@ def _along_shape(shape: Shape, indices: Shape, axis: int) -> Shape:
 
 
 @lru_cache(maxsize=4096)
-def _elementwise_dtype(primitive: Primitive, keys: tuple[Any, ...], kinds: tuple[type, ...]) -> DType:
+def elementwise_dtype(primitive: Primitive, keys: tuple[Any, ...], kinds: tuple[type, ...]) -> DType:
+    """Return the dtype that an operation makes of dtypes and numbers of Python's; `kinds` are their types."""
     del kinds  # 1, 1.0 and True are equal, and not the same
     samples = [np.ones((), key) if isinstance(key, np.dtype) else key for key in keys]
     with np.errstate(all="ignore"):

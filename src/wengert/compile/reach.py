@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import boxing
+from ..core.step_numbers import StepNumber
 from ..core.tape import PACKAGE, Leaf
 from .contents import contents_of
 from .ties import Tie, settings_of
@@ -109,6 +110,8 @@ class Reach:
                 self._look_into_module(module, names)
 
     def _meet(self, value: Any, parent: int, tie: Tie | None, name: str | None = None) -> None:
+        if type(value) is StepNumber:  # of a loop around
+            return
         if isinstance(value, _PLAIN):
             if tie is not None:
                 self._edges.setdefault(parent, []).append(Edge(name, None, tie))

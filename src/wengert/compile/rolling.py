@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core import boxing
 from ..core.recording import is_recording
+from ..core.step_numbers import Unrollable
 from ..core.step_sweeps import ENTRY, led_through, sources_of, walk_back
 from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several
@@ -25,7 +26,7 @@ from .loops import Form, end_of, free_values, loop_equation
 from .reach import Reach
 from .rolling_equations import alike, split
 from .rolling_pull import ROLLED, Rolled
-from .rolling_steps import Offset, Unrollable, is_steady
+from .rolling_steps import is_steady
 from .ties import broken
 
 if TYPE_CHECKING:
@@ -79,22 +80,32 @@ class OperationLoop:
 
 def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
     """Capture a loop as one equation; return what `bounded.run` returns, or None: it is to be run step by step."""
-    if loop.length is None or loop.length < FEW or loop.checkpoints is not None:
-        return None
-    if not is_steady(loop.function):
+    if not can_be_rolled(loop):
         return None
     outside = list(trace.arguments((*loop.init, *loop.xs), loop.name))
     if not all([_fits(tensor, trace) for tensor in outside]):
         return None
+    trial = tried(trace, _Trials(trace, loop, outside).settled)
+    return None if trial is None else _written(trace, loop, outside, trial)
+
+
+def can_be_rolled(loop: Any) -> bool:
+    """Return whether a loop's step may be run to see whether it stands for all."""
+    if loop.length is None or loop.length < FEW or loop.checkpoints is not None:
+        return False
+    return is_steady(loop.function)
+
+
+def tried(trace: CaptureTrace, run: Callable[[], Any]) -> Any:
+    """Return what a run of steps that may stand for all returns, and forget what they did; None if they may not."""
     begin, expected = len(trace.equations), len(trace.expected)
     try:
         with trace.rolled(), packing.suspended():  # a checkpoint around counts what is recorded, and not trials
-            trial = _Trials(trace, loop, outside).settled()
+            return run()
     except Unrollable:
         return None
     finally:
         del trace.equations[begin:], trace.expected[expected:]
-    return _written(trace, loop, outside, trial)
 
 
 def _fits(tensor: Any, trace: CaptureTrace) -> bool:
@@ -136,8 +147,7 @@ class _Trials:
         floor = next_sequence()
         carried = [self._entry(t.shape, t.dtype, wanted) for t, wanted in zip(self.carried, tracked)]
         read = [self._entry(t.shape[1:], t.dtype, self.records and t._node is not None) for t in self.read]
-        step: Any = Offset()
-        leaves, emitted = loop.step(step, carried, None, read)
+        leaves, emitted = loop.step(None, carried, None, read)
         made = list(trace.arguments((*leaves, *emitted), loop.name))
         nodes = [tensor._node for tensor in (*carried, *read)]
         met, strays = walk_back([t._node for t in made if t._node is not None], {n for n in nodes if n}, floor)
@@ -231,4 +241,4 @@ def _written(trace: CaptureTrace, loop: Any, outside: Sequence[Any], trial: Tria
     return results[:count], results[count:]
 
 
-__all__ = ["roll"]
+__all__ = ["can_be_rolled", "roll", "tried"]

@@ -17,6 +17,7 @@ import numpy as np
 from ..core import boxing
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
+from ..core.step_numbers import Unrollable
 from ..core.step_sweeps import places_of, reached, swept_again, swept_between
 from ..core.tape import Node
 from ..core.vspace import densify
@@ -24,7 +25,6 @@ from .graph import Equation, Graph, Value
 from .loops import Form, free_values, loop_equation, stacked_shape
 from .residuals import parted
 from .rolling_equations import split
-from .rolling_steps import Unrollable
 
 if TYPE_CHECKING:
     from .capture import CaptureTrace

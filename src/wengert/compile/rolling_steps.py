@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.step_numbers import StepNumber
 from ..core.tape import PACKAGE
 
 _STORES = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
@@ -24,10 +25,6 @@ _CHANGING = frozenset(
 _CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
 _DEPTH = 6
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0]))
-
-
-class Unrollable(BaseException):
-    """A loop cannot be one equation. No error: who catches all errors in a step must not catch this."""
 
 
 def is_steady(function: Any) -> bool:
@@ -67,7 +64,7 @@ class _Search:
         cells = {
             name: cell.cell_contents
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ())
-            if _is_full(cell)
+            if _is_full(cell) and type(cell.cell_contents) is not StepNumber
         }
         if _is_changing(function.__code__, found, ChainMap(cells, function.__globals__), owner):
             return True
@@ -166,33 +163,4 @@ def _sets_items(code: types.CodeType) -> bool:
     return any([_sets_items(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)])
 
 
-class Untold:
-    """Stands for the number of a step in a function that is run once for all of them: whoever asks is not told."""
-
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> Any:
-        raise Unrollable(name)
-
-
-class Offset:
-    """Stands for how many steps there were: added to the first number of a loop, it is a number that is not told."""
-
-    __slots__ = ()
-
-    def __radd__(self, other: int) -> Untold:
-        return Untold()
-
-
-def _refuse(_self: Any, *_args: Any) -> Any:
-    raise Unrollable("the number of a step")
-
-
-_ASKED = """add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow lshift
-rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert lt le eq ne gt ge hash bool int float complex index
-round trunc floor ceil iter len getitem call str repr format array array_ufunc array_function""".split()
-for _name in _ASKED:
-    setattr(Untold, f"__{_name}__", _refuse)
-
-
-__all__ = ["Offset", "Unrollable", "Untold", "is_steady"]
+__all__ = ["is_steady"]

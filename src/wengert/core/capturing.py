@@ -107,6 +107,10 @@ class Capture:
         """Run a loop as one; return what it carries in the end and what it emits, or None: it is to be run by steps."""
         raise NotImplementedError
 
+    def try_steps(self, loop: Any, run: Callable[[], Any]) -> Any:
+        """Return what `run()` returns, which runs steps of a loop; None if one cannot stand for all."""
+        raise NotImplementedError
+
     def steps(
         self, step: Callable[..., Any], init: Sequence[Any], xs: Sequence[Any], name: str
     ) -> tuple[list[Any], list[Any]] | None:

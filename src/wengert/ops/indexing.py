@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import boxing
+from ..core import boxing, capturing, step_numbers
 from ..core.aliasing import Steps, View, alias_of, editable_region, family, region_of
 from ..core.dispatch import bind
 from ..core.vspace import Accumulator, Scatter
@@ -408,6 +408,8 @@ def getitem(x: Any, key: Any) -> Any:
     kind = type(key)
     if kind is int or (kind is builtins.slice and _has_plain_bounds(key)):
         return bind(index.primitive, (x,), {"key": (key,)})
+    if capturing.engaged and step_numbers.is_in(key):
+        return step_numbers.read(x, key)
     if mapped_keys.holds_mapped(key):
         return mapped_keys.read(x, key)
     canonical, basic = canonical_key(key, x.shape)

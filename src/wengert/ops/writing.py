@@ -105,9 +105,7 @@ def write(target: Any, key: Key, value: Any, name: str) -> None:
     base, steps = family(target)
     if _is_same_region(base, steps, key, target, value):
         return
-    data = boxing.data_of(value)
-    if isinstance(data, np.generic):
-        data = np.asarray(data)  # NumPy refuses to make an integer of the NaN of a number, and casts that of an array
+    data = boxing.data_of(value)[...]  # an array: of a number that is NaN, NumPy refuses to make an integer
     moved = make_writable(base)
     region = region_of(base._data, steps)
     try:

@@ -347,7 +347,8 @@ LOOPS = {name: _loop_primitive(name) for name in ("scan", "fori_loop", "while_lo
 def run(loop: Loop) -> tuple[list[Any], list[Any]]:
     """Run a loop; return (the leaves of what is carried in the end, the leaves of what was emitted)."""
     if capturing.engaged and (capture := capturing.current()) is not None:
-        found = as_one(capture, loop)
+        reading = loop.as_read(capture)
+        found = None if reading is None else as_one(capture, reading)
         if found is not None:
             return found
     if loop.checkpoints is not None and is_recording() is True:

@@ -179,6 +179,10 @@ class Loop:
         assert self.y_structure is not None
         return self.y_structure.paths("y")[i]
 
+    def as_read(self, _capture: Any) -> Loop | None:
+        """Return a loop like this one whose steps need no numbers, for a capture; None if there is none."""
+        return self
+
     # ------------------------------------------------------------------ whether to go on
 
     def goes_on(self, step: int, leaves: Sequence[Any], mask: Any) -> tuple[bool, Any]:

@@ -12,6 +12,7 @@ from ..core import boxing
 from ..core.recording import UNTAPED, set_recording
 from ..typing import PyTree
 from .bounded import run
+from .counted import Counted
 from .levels import differs
 from .looping import Loop
 
@@ -26,13 +27,6 @@ class _Scan(Loop):
             what = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
             raise TypeError(f"scan: {self.described} must return (carry, y), not {what}; y may be None")
         return returned
-
-
-class _Counted(Loop):
-    lower = 0
-
-    def call(self, step: int, carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        return self.function(self.lower + step, carry), None
 
 
 def scan(
@@ -131,7 +125,7 @@ def fori_loop(
     if differs(lower) or differs(upper):
         return _counted_by_example(lower, upper, body_fun, init_val, checkpoints)
     first, end = _integer(lower, "lower"), _integer(upper, "upper")
-    loop = _Counted("fori_loop", body_fun, init_val, length=max(end - first, 0), checkpoints=checkpoints)
+    loop = Counted("fori_loop", body_fun, init_val, length=max(end - first, 0), checkpoints=checkpoints)
     loop.lower = first
     leaves, _ = run(loop)
     return loop.structure.unflatten(leaves)
