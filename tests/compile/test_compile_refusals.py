@@ -89,7 +89,7 @@ REFUSED: list[tuple[Callable[[Outside, Any], Any], type[Exception], str]] = [
         r"computed outside of it.*detach\(\) it\), or call backward\(\) outside",
     ),
     (changes_requires_grad, CompileError, "Change it outside"),
-    (changes_requires_grad_of_what_has_views, wg.errors.GradientError, "Change it outside"),
+    (changes_requires_grad_of_what_has_views, CompileError, "Change it outside"),
     (steps_a_schedule_first, CompileError, r"scheduler\.step\(\) after it"),
     (keys_by_a_mask, IndexError, "mask"),
 ]

@@ -188,6 +188,7 @@ class Path:
         self.layouts: list[Any] = []
         self.same: list[tuple[int, Any]] = []
         self.families: Families | None = None
+        self.gradient_families: Families | None = None
         self.draws = any([type(source) is DrawSource for source in self.sources])
 
     def tie(self, ties: list[Tie]) -> None:
@@ -215,6 +216,10 @@ class Path:
         families.keep_apart(others, [*outside, *closed_over], arguments)
         if families.has_something_to_see:
             self.families = families
+        if any([not read.was_absent for read in self.gradients_read]):
+            everything = [*arguments, *[read.owner.holder(arguments).grad for read in self.gradients_read]]
+            families = Families([*places, *range(len(arguments), len(everything))], closed_over, everything, writes)
+            self.gradient_families = families if families.has_something_to_see else None
 
     def prepare(self, narrow: bool = False) -> None:
         """Compile; with `narrow`, products are of bfloat16 factors, but not those that Python code depends on."""
@@ -273,8 +278,8 @@ class Path:
         """Make sure that there are gradients where there were some, and that they are not used in other ways."""
         others = {id(source.tensor) for source in self.sources if isinstance(source, TensorSource)}
         others.update([id(arguments[source.place]) for source in self.sources if type(source) is ArgumentSource])
-        for owner, was_absent, was_untracked, other_way in self.gradients_read:
-            gradient = owner.holder(arguments).grad
+        gradients = [owner.holder(arguments).grad for owner, *_ in self.gradients_read]
+        for gradient, (_, was_absent, was_untracked, other_way) in zip(gradients, self.gradients_read):
             if (gradient is None) is not was_absent:
                 raise Changed("whether there are gradients already")
             if gradient is None:
@@ -286,6 +291,8 @@ class Path:
             if other_way is not None and other_way.holder(arguments) is not gradient:
                 raise Changed("which gradients are other Tensors, too")
             others.add(id(gradient))
+        if self.gradient_families is not None and not self.gradient_families.fit([*arguments, *gradients]):
+            raise Changed("which gradients share memory")
 
     def run(self, arguments: Sequence[Any], raws: dict[Value, np.ndarray] | None = None) -> Any:
         """Run the program; return what the function returns.

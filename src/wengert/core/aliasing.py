@@ -18,7 +18,7 @@ base, and a loop that fills an array row by row while reading earlier rows stays
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -26,7 +26,6 @@ import numpy as np
 
 from .. import backend
 from ..backend.numpy import editable_region, positions_of, region_of
-from ..errors import GradientError
 from ..typing import Array, Params
 from . import boxing
 from .primitive import NONDIFFERENTIABLE, Primitive
@@ -350,39 +349,29 @@ def _recorded_view(place: View) -> Any:
     return node
 
 
-def begin_history(tensor: Any) -> None:
-    """Make a Tensor that has become a leaf (or stopped being one) a root; the views taken of it follow."""
+def begin_history(tensor: Any, renew: Callable[[Any], None]) -> None:
+    """Make a Tensor that has become a leaf (or stopped being one) a root; the views taken of it follow, by `renew`."""
     alias = alias_of(tensor)
     if alias is None:
         return
-    if type(tensor) is boxing.Tracer:
-        if is_alone(tensor) or _is_root_alone(tensor, alias):
-            return
-        raise GradientError(
-            "requires_grad of a Tensor that shares memory with others cannot be changed inside of a transform or a "
-            "compiled function. Change it outside, or take a clone()"
-        )
     former, _ = history(tensor)
     base, steps = family(tensor)
     if type(alias) is View:
         alias.root, alias.origin = None, len(steps)
     viewed: Any = alias_of(base)
     viewed.has_roots |= base is not tensor
-    for view in viewed.live():
+    for view in list(viewed.live()):
         place = place_of(view)
         if place.root is former and view is not tensor and starts_with(place.steps, steps):
             if type(view) is boxing.BorrowedTensor:
                 view.become_owner()
             place.root, place.origin = tensor, len(steps)
-            view._node = _recorded_view(place)
+            renew(view)
 
 
-def _is_root_alone(tensor: Any, alias: View | Viewed) -> bool:
-    """Return whether a view has a history of its own (as what was detached has), which no other view shares."""
-    if type(alias) is not View or alias.root is not None:
-        return False
-    viewed: Any = alias_of(alias.base)
-    return not any([place_of(view).root is tensor for view in viewed.live()])
+def renew_history(view: Any) -> None:
+    """Give a view the history that its root has now."""
+    view._node = _recorded_view(place_of(view))
 
 
 def starts_with(steps: Steps, beginning: Steps) -> bool:
@@ -430,6 +419,7 @@ __all__ = [
     "Viewed",
     "alias_of",
     "begin_history",
+    "renew_history",
     "editable_region",
     "enter",
     "extent_of",

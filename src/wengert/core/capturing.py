@@ -175,6 +175,15 @@ def bring(tensor: Any) -> None:
         capture.bring(tensor)
 
 
+def as_read(tensor: Any) -> Any:
+    """Return a Tensor whose value is read, or what stands for it where a capture is at work here."""
+    capture = _current.get()
+    if capture is None:
+        return tensor
+    (tensor,) = capture.arguments((tensor,), "a value that is read")
+    return tensor
+
+
 def raw_of(tensor: Any) -> Any:
     """Return the raw array of an exact Tensor; where a capture is at work, Python is told by the tracer what it may."""
     if _current.get() is None:

@@ -9,14 +9,14 @@ A step that is recorded by itself begins with Nodes of its own; what it closes o
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import GradientError
-from .aliasing import begin_history
 from .primitive import OPAQUE, Primitive
 from .recording import set_recording
 from .tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
+from .traced_writing import start_history
 
 
 def _escaped(node: Node, *_args: Any) -> tuple[Any, ...]:
@@ -169,11 +169,8 @@ def swept_again(
 
 
 @contextmanager
-def as_leaves(closures: Iterable[Node], *, compared: bool = False) -> Generator[None]:
-    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped.
-
-    If what is recorded is `compared` with what was, views that cannot follow do no harm: it is told what is missing.
-    """
+def as_leaves(closures: Iterable[Node]) -> Generator[None]:
+    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped."""
     found = [(leaf.tensor_reference(), leaf) for leaf in closures if isinstance(leaf, Leaf)]
     changed = [
         (tensor, tensor._node, leaf)
@@ -182,19 +179,18 @@ def as_leaves(closures: Iterable[Node], *, compared: bool = False) -> Generator[
     ]
     try:
         for tensor, _, leaf in changed:
-            _put(tensor, leaf, compared)
+            _put(tensor, leaf)
         yield
     finally:
         for tensor, now, leaf in changed:
             if tensor._node is leaf:  # and nothing was written to it meanwhile
-                _put(tensor, now, compared)
+                _put(tensor, now)
 
 
-def _put(tensor: Any, leaf: Any, compared: bool) -> None:
+def _put(tensor: Any, leaf: Any) -> None:
     """Put a leaf on a Tensor, or none; its views are of that from now on."""
     tensor._node = leaf
-    with suppress(GradientError) if compared else nullcontext():
-        begin_history(tensor)
+    start_history(tensor)
 
 
 __all__ = [

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import DTypeError, GradientError
-from . import boxing
-from .aliasing import Steps, View, Viewed, alias_of, family, history, place_of
+from . import boxing, capturing
+from .aliasing import Steps, View, Viewed, alias_of, begin_history, family, history, place_of, renew_history
 from .dispatch import bind
 from .recording import is_recording, set_recording
 from .tape import Leaf, location
@@ -87,21 +87,56 @@ def _renew_views(base: Any, written_root: Any) -> None:
     if type(alias) is not Viewed:
         return
     for view in list(alias.live()):
-        if view is written_root:
-            continue
-        place: View = place_of(view)
-        leaf = view._node if isinstance(view._node, Leaf) else None
-        source, steps = (base, place.steps) if place.root is None else (place.root, place.steps[place.origin :])
-        value = snapshot(source)
-        for primitive, params in steps:
-            value = bind(primitive, (value,), params)
-        if place.root is None:
-            value = boxing.operations.detach(value)
-        if type(view) is boxing.BorrowedTensor:
-            view.become_owner()
-        _become(view, snapshot(view), value)
-        if leaf is not None:
-            _stay_leaf(view, leaf)
+        if view is not written_root:
+            _renew(view)
 
 
-__all__ = ["write_traced"]
+def _renew(view: Any) -> None:
+    """Make a view what its base, or its root, has there now."""
+    place: View = place_of(view)
+    leaf = view._node if isinstance(view._node, Leaf) else None
+    source, steps = (place.base, place.steps) if place.root is None else (place.root, place.steps[place.origin :])
+    value = _taken(snapshot(source), steps)
+    if place.root is None:
+        value = boxing.operations.detach(value)
+    if type(view) is boxing.BorrowedTensor:
+        view.become_owner()
+    _become(view, snapshot(view), value)
+    if leaf is not None:
+        _stay_leaf(view, leaf)
+
+
+def start_history(tensor: Any) -> None:
+    """Make a Tensor of any level that has become a leaf (or stopped being one) a root; views of it follow."""
+    begin_history(tensor, _follow if type(tensor) is boxing.Tracer else renew_history)
+
+
+def _follow(view: Any) -> None:
+    """Give a view the history that its root has now: that of what is taken of it in the same way."""
+    place: View = place_of(view)
+    if place.root._node is None:
+        view._node = None
+        return
+    before = is_recording()
+    set_recording(True)
+    try:
+        value = _taken(snapshot(place.root), place.steps[place.origin :])
+    finally:
+        set_recording(before)
+    trace = value._state.trace
+    if capturing.engaged:
+        capturing.bring(view)
+    if not is_tracer(view) or view._state.trace is not trace:
+        trace.adopt(view)
+    view._node = value._node
+    trace.note_recorded(view, view._node)
+
+
+def _taken(value: Any, steps: Steps) -> Any:
+    """Return what a view that is made in some steps has of a Tensor."""
+    for primitive, params in steps:
+        value = bind(primitive, (value,), params)
+    return value
+
+
+__all__ = ["start_history", "write_traced"]

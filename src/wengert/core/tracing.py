@@ -188,6 +188,8 @@ class Trace:
 
     def adopt(self, tensor: Any) -> None:
         """Make a Tensor from further out a tracer of this trace, for all who hold it, until the transform ends."""
+        if capturing.engaged:
+            capturing.bring(tensor)
         former = snapshot(tensor)
         self.note_conversion(tensor, former)
         boxing.become(tensor, self.lift(former))
@@ -293,7 +295,7 @@ def leaked(state: Any) -> LeakedTracerError:
 def snapshot(value: Any, keep_node: bool = True) -> Any:
     """Return a box of its own over a Tensor's value as it is now: later writes to the Tensor leave it alone."""
     if capturing.engaged and isinstance(value, boxing.Tensor):
-        capturing.bring(value)
+        value = capturing.as_read(value)
     kind: Any = type(value)
     if kind is boxing.Tensor:
         return boxing.box(value._data, value._node if keep_node else None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import inf
 from typing import Any, Literal
 
@@ -98,9 +98,10 @@ class GradientTape:
     def _stop(self) -> None:
         if self._recording:
             self._pause()
-        for leaf in self._lent:
-            take_off(leaf)
-        self._lent.clear()
+        lent, self._lent = self._lent, []
+        with ExitStack() as stack:  # where one fails, the others are taken off all the same
+            for leaf in reversed(lent):
+                stack.callback(take_off, leaf)
 
     def _resume(self) -> None:
         set_observers((*observers(), self))

@@ -11,9 +11,10 @@ import numpy as np
 from .. import ops
 from ..core import backward as core_backward
 from ..core import boxing, capturing, native
-from ..core.aliasing import NOWHERE, begin_history, lead_views
+from ..core.aliasing import NOWHERE, lead_views
 from ..core.node_hooks import GradientNode, RemovableHandle, gradient_node, is_end, is_tracked
 from ..core.tape import FREED, Leaf, hooks_of, location, retain_gradient
+from ..core.traced_writing import start_history
 from ..core.tracing import bring_inside
 from ..core.updating import update_buffers
 from ..declare import fastpath
@@ -123,18 +124,17 @@ class Tensor(ArrayMethods):
             DTypeError: the dtype is not a real floating one.
             GradientError: it was computed from something tracked; `detach()` gives a leaf.
         """
+        if requires_grad and self._node is not None:
+            return self
         if requires_grad:
-            if self._node is None:
-                bring_inside(self)
-                self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
-                begin_history(self)
+            bring_inside(self)
+            self._node = Leaf(self, self._differentiable_data(), sys._getframe(1))
         elif not self.is_leaf:
-            raise GradientError(
-                f"the Tensor made at {location(self._node)} is not a leaf; detach() gives one without grad"
-            )
+            made = location(self._node)
+            raise GradientError(f"the Tensor made at {made} is not a leaf; detach() gives one without grad")
         else:
             self._node = None
-            begin_history(self)
+        start_history(self)
         return self
 
     def _differentiable_data(self) -> Array:

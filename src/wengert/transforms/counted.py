@@ -9,6 +9,7 @@ from typing import Any
 from ..core import pytree
 from ..core.recording import UNTAPED, set_recording
 from ..core.step_numbers import Asking, Request, StepNumber, Told
+from ..core.tracing import snapshot
 from ..typing import PyTree
 from .looping import Loop
 
@@ -49,7 +50,7 @@ class Counted(Loop):
             return None
         reading = copy.copy(self)
         reading.requests = list(requests.values())
-        reading.xs = [request.stack() for request in reading.requests]
+        reading.xs = [snapshot(request.stack()) for request in reading.requests]
         reading.xs_structure = pytree.flatten(reading.xs)[1]
         return reading
 

@@ -167,7 +167,7 @@ class Run:
 
 def _kind_and_value(leaf: Any) -> tuple[str, Any]:
     if capturing.engaged and isinstance(leaf, boxing.Tensor):
-        capturing.bring(leaf)
+        leaf = capturing.as_read(leaf)
     if type(leaf) is boxing.Tensor:
         return "tensor", leaf._data
     if type(leaf) is boxing.BorrowedTensor:
@@ -329,7 +329,7 @@ class Segment(Packer):
             set_recording(True)
             packing.enter(recorder)
             try:
-                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves, compared=True)
+                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
                 with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
                     self._run.function(*args, **kwargs)
             finally:
