@@ -9,8 +9,9 @@ import pytest
 
 from tests.compile.product_samples import MARGIN, Native, Operand, operand
 from wengert.compile.kernels import Kernel
-from wengert.compile.llvm.attention import BLOCK, Attention, attention_kernel
+from wengert.compile.llvm.attention import attention_kernel
 from wengert.compile.llvm.attention_pull import pull_kernel, pull_keys_kernel, pull_queries_kernel
+from wengert.compile.llvm.attention_shape import BLOCK, Attention
 from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +28,11 @@ SHAPES = [
     ((1,), 1, 1, 16, False, (1, 1, 1)),
     ((2, 2), 2 * BLOCK, BLOCK, 16, False, (2, 1, 2 * BLOCK, BLOCK)),
     ((2, 2), 70, 2 * BLOCK, 16, True, (70, 1)),
+    ((2, 1), 2 * BLOCK + 7, 2 * BLOCK, 32, False, (1, 1, 2 * BLOCK + 7, 2 * BLOCK)),
+    ((3,), BLOCK, 2 * BLOCK, 16, False, (3, BLOCK, 2 * BLOCK)),
+    ((), 9, 3 * BLOCK, 16, True, (9, 3 * BLOCK)),
 ]
+MASKED = [sizes for sizes in SHAPES if sizes[-1] is not None]
 
 
 class Case(NamedTuple):
@@ -41,12 +46,16 @@ class Case(NamedTuple):
 
 
 def exact(
-    query: Array, key: Array, value: Array, bar: Array, allowed: Array
+    query: Array, key: Array, value: Array, bar: Array, allowed: Array, added: Array | None = None
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return what attention and its gradient are, in extended precision, and the sums of absolute terms."""
     q, k, v, y = [x.astype(np.longdouble) for x in (query, key, value, bar)]
     scores = q @ np.swapaxes(k, -1, -2)
     size = np.abs(q) @ np.swapaxes(np.abs(k), -1, -2)
+    if added is not None:
+        allowed = allowed & (added > -np.inf)
+        known = np.where(added > -np.inf, added, 0)
+        scores, size = scores + known, size + np.abs(known)
     largest = np.where(allowed, scores, -np.inf).max(-1, keepdims=True)
     powers = np.where(allowed, np.exp(np.where(allowed, scores - largest, 0)), 0)
     total = powers.sum(-1, keepdims=True)
@@ -90,21 +99,25 @@ def rows(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Operan
             return found
 
 
-def case(rng: np.random.Generator, sizes: Any, dtype: str) -> Case:
+def case(rng: np.random.Generator, sizes: Any, dtype: str, *, is_added: bool = False) -> Case:
     heads, queries, keys, features, causal, extents = sizes
     of_queries, of_keys = (*heads, queries, features), (*heads, keys, features)
     q, k, v = [rows(rng, shape, dtype) for shape in (of_queries, of_keys, of_keys)]
     y = rows(rng, of_queries, dtype)
     allowed = np.tri(queries, keys, dtype=bool) if causal else np.ones((queries, keys), bool)
-    mask = None
-    if extents is not None:
+    mask = added = None
+    if extents is not None and is_added:
+        mask = (rows if extents[-1] > 1 and rng.random() < 0.7 else operand)(rng, extents, dtype)
+        mask.array[...] = np.where(masking(rng, extents).array, mask.array, -np.inf)
+        added = mask.array
+    elif extents is not None:
         mask = masking(rng, extents)
         allowed = allowed & mask.array
     with np.errstate(invalid="ignore"):
-        wanted, scale = exact(q.array, k.array, v.array, y.array, allowed)
+        wanted, scale = exact(q.array, k.array, v.array, y.array, allowed, added)
     known = [rows(rng, (*heads, queries), dtype) for _ in range(2)]
     known[0].array[...], known[1].array[...] = wanted["logarithm"], wanted["delta"]
-    shape = Attention(heads, queries, keys, features, np.dtype(dtype), causal, ())
+    shape = Attention(heads, queries, keys, features, np.dtype(dtype), causal, (), is_added=added is not None)
     masks = [] if mask is None else [mask]
     return Case(shape, [q, k, v, *masks], [y, *known, q, k, v, *masks], wanted, scale)
 
@@ -118,9 +131,9 @@ def masking(rng: np.random.Generator, extents: tuple[int, ...]) -> Operand:
 
 
 def laid_out(shape: Attention, operands: list[Operand]) -> Attention:
-    """Return attention of operands, the last of which is a mask if it is of booleans."""
+    """Return attention of operands, the last of which is a mask if it is of booleans, or added."""
     strides = [operand.access[1] for operand in operands]
-    if operands[-1].array.dtype != bool:
+    if operands[-1].array.dtype != bool and not shape.is_added:
         return shape._replace(strides=tuple(strides))
     extents, steps = operands[-1].array.shape, strides.pop()
     steps = tuple([0 if extent == 1 else step for extent, step in zip(extents, steps)])
@@ -149,10 +162,11 @@ def check(found: Array, name: str, one: Case) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_attention(machine: str, dtype: str) -> None:
+@pytest.mark.parametrize("is_added", [False, True])
+def test_attention(machine: str, dtype: str, is_added: bool) -> None:
     rng = np.random.default_rng(5)
-    for sizes in SHAPES:
-        one = case(rng, sizes, dtype)
+    for sizes in MASKED * 2 if is_added else SHAPES:
+        one = case(rng, sizes, dtype, is_added=is_added)
         shape = laid_out(one.shape, one.forward)
         out = np.empty((*shape.batch, shape.queries + shape.extra, shape.features), dtype)
         kernel = attention_kernel(shape, MACHINES[machine])
@@ -166,10 +180,11 @@ def test_attention(machine: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_gradient(machine: str, dtype: str) -> None:
+@pytest.mark.parametrize("is_added", [False, True])
+def test_gradient(machine: str, dtype: str, is_added: bool) -> None:
     rng = np.random.default_rng(6)
-    for sizes in SHAPES:
-        one = case(rng, sizes, dtype)
+    for sizes in MASKED * 2 if is_added else SHAPES:
+        one = case(rng, sizes, dtype, is_added=is_added)
         found = gradients(one, MACHINES[machine], dtype)
         queries, keys = one.shape.queries, one.shape.keys
         check(found[..., :queries, :], "query", one)

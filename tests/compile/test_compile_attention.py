@@ -93,13 +93,16 @@ def test_gradients_of_a_backward_pass(causal: bool, features: int) -> None:
 
 @pytest.mark.parametrize("extents", [(520,), (2, 1, 1, 520), (520, 1), (2, 2, 520, 520)])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_masks(extents: tuple[int, ...], compiled: bool) -> None:
-    """Masks for keys, as those of padding; for queries; and for pairs of them."""
+@pytest.mark.parametrize("added", ["", "f4", "f8"])
+def test_masks(extents: tuple[int, ...], compiled: bool, added: str) -> None:
+    """Masks for keys, as those of padding; for queries; and for pairs of them; booleans, or numbers that are added."""
     rng = np.random.default_rng(len(extents))
     q, k, v, w = of_heads(rng, 520, 16)
     mask = rng.random(extents) < 0.7
     if len(extents) > 1:
         mask[..., :3, :] = False  # who may attend to nothing gets zeros
+    if added:
+        mask = np.where(mask, rng.standard_normal(extents), -np.inf).astype(added)
 
     def loss(q: Any, k: Any, v: Any, mask: Any) -> Any:
         return wg.sum(wg.scaled_dot_product_attention(q, k, v, mask) * w)
@@ -109,6 +112,63 @@ def test_masks(extents: tuple[int, ...], compiled: bool) -> None:
     wanted = plainly(transformed, q, k, v, mask)
     for _ in range(2):
         demand_close(function(q, k, v, mask), wanted)
+    if compiled:
+        assert "attend_pull" in str(function.explain())
+
+
+LEARNED: dict[str, Callable[[Any, Any], Any]] = {
+    "grad": lambda loss, bias: wg.grad(loss)(bias),
+    "grad of vmap": lambda loss, bias: wg.grad(lambda x: wg.vmap(loss)(wg.stack([x, 2 * x])).sum())(bias),
+    "vmap of grad": lambda loss, bias: wg.vmap(wg.grad(loss))(wg.stack([bias, 2 * bias])),
+    "jvp": lambda loss, bias: wg.jvp(loss, (bias,), (wg.sin(bias),)),
+    "jvp of vmap": lambda loss, bias: wg.jvp(
+        wg.vmap(loss), (wg.stack([bias, bias * 2]),), (wg.stack([bias, bias * 3]),)
+    ),
+    "tape": lambda loss, bias: _by_tape(loss, bias),
+    "vmap": lambda loss, bias: wg.vmap(loss)(wg.stack([bias, 2 * bias])),
+}
+
+
+def _by_tape(loss: Callable[[Any], Any], bias: Any) -> Any:
+    with wg.GradientTape() as tape:
+        tape.watch(bias)
+        value = loss(bias)
+    return tape.gradient(value, bias)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", LEARNED)
+def test_an_added_mask_that_is_differentiated_has_its_derivative(name: str, compiled: bool) -> None:
+    rng = np.random.default_rng(8)
+    q, k, v, w = [wg.tensor(x) for x in of_heads(rng, 520, 16)]
+    bias = wg.tensor(rng.standard_normal(1039))
+    distances = np.arange(520)[:, None] - np.arange(520) + 519
+
+    def loss(bias: Any) -> Any:
+        return wg.sum(wg.scaled_dot_product_attention(q, k, v, bias[distances]) * w)
+
+    transformed = lambda bias: LEARNED[name](loss, bias)  # noqa: E731
+    wanted = plainly(transformed, bias)
+    function = wg.compile(transformed) if compiled else transformed
+    for _ in range(2):
+        demand_close(function(bias), wanted)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_mask_of_slopes_is_added_without_scores_in_memory(compiled: bool) -> None:
+    """As in O. Press et al., "Train Short, Test Long" (2022): each head has a slope by which far keys count less."""
+    q, k, v, w = of_heads(np.random.default_rng(9), 520, 16)
+
+    def loss(q: Any, k: Any, v: Any) -> Any:
+        distance = wg.minimum(wg.arange(520)[None, :] - wg.arange(520)[:, None], 0)
+        bias = wg.tensor([0.5, 0.25], dtype="float64")[:, None, None] * distance
+        return wg.sum(wg.scaled_dot_product_attention(q, k, v, bias) * w)
+
+    transformed = wg.value_and_grad(loss, argnums=(0, 1, 2))
+    function = wg.compile(transformed) if compiled else transformed
+    wanted = plainly(transformed, q, k, v)
+    for _ in range(2):
+        demand_close(function(q, k, v), wanted)
     if compiled:
         assert "attend_pull" in str(function.explain())
 

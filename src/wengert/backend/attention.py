@@ -1,7 +1,8 @@
 """Attention in NumPy, some queries at a time: scores never stand in memory as a whole.
 
 Queries, keys and values have shapes (heads..., length, features), with the same heads and features. A mask says which
-query may attend to which key, and broadcasts to the scores; all may attend to all if it has no element.
+query may attend to which key, or has numbers that are added to scores, to which it broadcasts; all may attend to all if
+it has no element.
 """
 
 from __future__ import annotations
@@ -94,5 +95,8 @@ def _scores(query: Array, key: Array, mask: Array, rows: slice, seen: slice, is_
         down = rows if mask.ndim > 1 and mask.shape[-2] > 1 else slice(None)
         across = seen if mask.shape[-1] > 1 else slice(None)
         part = mask[..., across] if mask.ndim == 1 else mask[..., down, across]
-        np.copyto(scores, -np.inf, where=np.logical_not(part))
+        if part.dtype == np.bool_:
+            np.copyto(scores, -np.inf, where=np.logical_not(part))
+        else:
+            scores += part
     return scores

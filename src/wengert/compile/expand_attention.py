@@ -8,7 +8,7 @@ import numpy as np
 
 from .expand_builder import Builder
 from .graph import Value
-from .llvm.attention import FEATURES
+from .llvm.attention_shape import FEATURES
 from .scalar_ir import FLOAT32, FLOAT64
 
 ATTENTION = frozenset(("attend", "attend_pull"))
@@ -81,7 +81,7 @@ def attend_pull(
 
 def _is_plain(*values: Value) -> bool:
     """Whether arrays, of which the last is a mask, are of one dtype that there are kernels for, and have elements."""
-    dtypes = {value.dtype for value in values[:-1]}
+    dtypes = {value.dtype for value in values[: -1 if values[-1].dtype.kind == "b" else None]}
     return len(dtypes) == 1 and not dtypes.isdisjoint((FLOAT32, FLOAT64)) and all([v.size for v in values[:-1]])
 
 
@@ -90,4 +90,6 @@ def _scores(b: Builder, query: Value, key: Value, mask: Value, is_causal: bool) 
     if is_causal:
         allowed = np.tri(*scores.shape[-2:], dtype=np.bool_)
         scores = b.call("where", Value(allowed.shape, allowed.dtype, allowed), scores, -math.inf)
-    return b.call("where", mask, scores, -math.inf) if mask.size else scores
+    if not mask.size:
+        return scores
+    return b.call("where", mask, scores, -math.inf) if mask.dtype.kind == "b" else b.call("add", scores, mask)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from .expand_attention import ATTENTION, has_kernel
 from .graph import Equation
 from .kernels import Kernel
-from .llvm.attention import Attention, attention_kernel
+from .llvm.attention import attention_kernel
 from .llvm.attention_pull import pull_kernel, pull_keys_kernel, pull_queries_kernel
+from .llvm.attention_shape import Attention
 from .llvm.machine import Machine
 from .llvm.recipes import Recipe
 from .llvm.target import available_cores
@@ -39,7 +40,8 @@ def attention_steps(layouts: Layouts, equation: Equation) -> list[Step]:
         of_mask = (0,) * (len(query.shape) - len(of_mask)) + of_mask
         found.append(seen)
     causal = equation.params["is_causal"]
-    shape = Attention(tuple(batch), queries, key.shape[-2], features, out.dtype, causal, strides, of_mask)
+    added = mask.dtype == out.dtype
+    shape = Attention(tuple(batch), queries, key.shape[-2], features, out.dtype, causal, strides, of_mask, added)
     memory = (*[place.base for place in found], out)
     offsets = (*[place.offset for place in found], 0)
     kernels = [attention_kernel] if equation.primitive.name == "attend" else _pulling(shape)

@@ -1,9 +1,10 @@
 """Attention without its matrix of scores: the operation that long sequences use, and its gradient.
 
 Arrays have shapes (heads..., length, features), with the same heads and features; queries come scaled. A mask says
-which query may attend to which key, and broadcasts to the scores; if it has no element, there is none. Each operation
-has one result, whose rows are those of several arrays, one behind the other: rows of features, and numbers for each
-query, as many to a row as there are features, with zeros at the end.
+which query may attend to which key, or has numbers that are added to scores (constants: their gradient would be as
+large as the scores), and broadcasts to these; if it has no element, there is none. Each operation has one result, whose
+rows are those of several arrays, one behind the other: rows of features, and numbers for each query, as many to a row
+as there are features, with zeros at the end.
 
 Of two orders of derivative, scores are not in memory; from the second on they are.
 """
@@ -36,12 +37,17 @@ def _of_pairs(rng: np.random.Generator) -> np.ndarray:
     return np.array([[[True, True, False, True], [False, False, False, False], [False, True, True, False]]])
 
 
+def _added(rng: np.random.Generator) -> np.ndarray:
+    return np.where(_of_pairs(rng), rng.standard_normal((2, 3, 4)), -np.inf)
+
+
 @opaque(
     samples=[
         Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), _no_mask, is_causal=False),
         Sample((1, 2, 4, 3), (1, 2, 3, 3), (1, 2, 3, 3), _no_mask, is_causal=True),
         Sample((2, 2), (4, 2), (4, 2), _of_keys, is_causal=True),
         Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), _of_pairs, is_causal=False),
+        Sample((2, 3, 2), (2, 4, 2), (2, 4, 2), _added, is_causal=False),
     ],
     fixed=("mask",),
 )
@@ -100,6 +106,7 @@ def attend_batched(xp: Namespace, *args: Array, is_causal: bool) -> Array:
         Sample((1, 4, 3), (1, 4), (1, 4), (1, 4, 3), (1, 3, 3), (1, 3, 3), _no_mask, is_causal=True),
         Sample((2, 2), (2,), (2,), (2, 2), (4, 2), (4, 2), _of_keys, is_causal=True),
         Sample((2, 3, 2), (2, 3), (2, 3), (2, 3, 2), (2, 4, 2), (2, 4, 2), _of_pairs, is_causal=False),
+        Sample((2, 3, 2), (2, 3), (2, 3), (2, 3, 2), (2, 4, 2), (2, 4, 2), _added, is_causal=False),
     ],
     fixed=("mask",),
 )
@@ -223,7 +230,9 @@ def _weights(xp: Namespace, query: Array, key: Array, mask: Array, logarithm: Ar
     scores = xp.matmul(query, _turned(xp, key)) - xp.expand_dims(logarithm, -1)
     if is_causal:
         scores = xp.where(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_), scores, -math.inf)
-    return xp.exp(xp.where(mask, scores, -math.inf) if mask.size else scores)
+    if not mask.size:
+        return xp.exp(scores)
+    return xp.exp(xp.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask)
 
 
 def _unpacked(xp: Namespace, packed: Array, query: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import boxing
 from ..core.dispatch import bind
+from ..core.tracing import comes_of_something_tracked, is_followed, is_tracer
 from ..declare import Sample, composite
 from ..errors import DTypeError, ShapeError
 from ..typing import ArrayLike
@@ -134,7 +135,11 @@ def _of_length(query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool
         return asarray(_NO_MASK)
     mask = asarray(attn_mask)
     extents = zip(reversed(mask.shape), reversed(scores))
-    fits = mask.dtype.kind == "b" and 0 < mask.ndim <= len(scores) and all([n in (1, extent) for n, extent in extents])
+    fits = mask.dtype.kind in "bf" and 0 < mask.ndim <= len(scores) and all([n in (1, extent) for n, extent in extents])
     if is_causal or not fits:
         return None  # and it will be said what does not fit
+    if mask.dtype.kind == "f":
+        if is_followed(mask) or (is_tracer(mask) and comes_of_something_tracked(mask)):
+            return None  # its gradient is as large as the scores
+        mask = boxing.operations.astype(mask, query.dtype, copy=False)
     return mask.reshape((*(1,) * (len(scores) - mask.ndim), *mask.shape))

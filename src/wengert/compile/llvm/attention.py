@@ -11,76 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from math import prod
 from typing import NamedTuple
 
 from ...typing import Shape
 from ..kernels import Kernel
 from ..scalar_ir import DType, ScalarFunction, apply, input_scalar, topological
 from ..scalar_math import lower
+from .attention_shape import BLOCK, Attention
 from .convolution_code import Index, Parts, PlaneCode, Work, grain_for
 from .machine import Machine
 from .products_packing import MARGIN, Packed, Source, pack_function
 from .products_tiles import Tile, tile_function
 from .vectors import SYMBOL, spelled, vector, write
 
-BLOCK = 64
-"""Queries, and keys, of a block of scores: its products with values and with cotangents fit into the first cache."""
 HEIGHT = 4
 """Rows of a register tile. It divides blocks; of four vectors' width, it measured as fast as any."""
 LEAST = "0xFFF0000000000000"
 """Minus infinity."""
-FEATURES = 16
-"""Features are a multiple of this: a whole number of vectors on every machine."""
-
-
-class Attention(NamedTuple):
-    """Attention of many heads.
-
-    Attributes:
-        batch: extents of the leading axes, whose elements are heads.
-        queries, keys, features: of each head.
-        dtype: float32 or float64.
-        is_causal: whether query i attends to the keys up to the i-th alone.
-        strides: of the kernel's inputs, for each of their axes, in elements; along the last axis 1.
-        mask: strides of a further input that says which query may attend to which key, in bytes; None if all may.
-    """
-
-    batch: Shape
-    queries: int
-    keys: int
-    features: int
-    dtype: DType
-    is_causal: bool
-    strides: tuple[Shape, ...]
-    mask: Shape | None = None
-
-    @property
-    def heads(self) -> int:
-        """How many there are."""
-        return prod(self.batch)
-
-    @property
-    def extra(self) -> int:
-        """Rows that hold a number for each query, behind as many rows as there are queries."""
-        return -(-self.queries // self.features)
-
-    @property
-    def query_blocks(self) -> int:
-        """How many blocks of queries a head has."""
-        return -(-self.queries // BLOCK)
-
-    @property
-    def key_blocks(self) -> int:
-        """How many blocks of keys a head has."""
-        return -(-self.keys // BLOCK)
-
-    def flops(self, products: int) -> int:
-        """Return how many operations some products of scores with features take, of what is not masked."""
-        seen = self.queries * self.keys
-        if self.is_causal:
-            seen = sum([min(query + 1, self.keys) for query in range(self.queries)])
-        return 2 * products * self.heads * seen * self.features
 
 
 class Form(NamedTuple):
@@ -114,6 +61,10 @@ class Generator:
         self.packs: dict[Source, str] = {}
         self.inputs = len(shape.strides)
         self.result = self.inputs + (shape.mask is not None)
+        self.mask_kind = self.kind if shape.is_added else "i8"
+        # Numbers for pairs are turned over a block at a time where vectors lie along queries.
+        self.turns = shape.is_added and shape.mask is not None and shape.mask[-1] == 1 and shape.mask[-2] > 1
+        self.turns = self.turns and shape.keys % BLOCK == 0
 
     def code(self) -> PlaneCode:
         """Return the code of a function in the making."""
@@ -135,44 +86,69 @@ class Generator:
     def mask_of(self, code: PlaneCode, head: str) -> str:
         """Return the address of what a head has of the mask, or null."""
         mask = self.shape.mask
-        return "null" if mask is None else code.element("i8", code.operand(self.inputs), *self._terms(code, head, mask))
+        if mask is None:
+            return "null"
+        return code.element(self.mask_kind, code.operand(self.inputs), *self._terms(code, head, mask))
 
     def mask_at(self, code: PlaneCode, mask: str, query: Index, key: Index) -> str:
         """Return the address of a part of a head's mask."""
         strides = self.shape.mask
-        return mask if strides is None else code.element("i8", mask, (query, strides[-2]), (key, strides[-1]))
+        return mask if strides is None else code.element(self.mask_kind, mask, (query, strides[-2]), (key, strides[-1]))
 
-    def allowed(self, code: PlaneCode, row: str, group: range, *, along_keys: bool) -> list[str] | None:
-        """Return flags of a group's vectors in a row of a block, whose mask begins at `%mask`; None if all may attend.
+    def turned_mask(self, code: PlaneCode, mask: str, query: Index, key: Index, target: str) -> str:
+        """Return the address of a part of a head's mask as functions whose vectors lie along queries read it."""
+        if not self.turns or self.shape.mask is None:
+            return self.mask_at(code, mask, query, key)
+        form = Source(self.kind, BLOCK, self.shape.queries, 1, self.shape.mask[-2])
+        self._pack(code, form, code.at(mask, (key, 1)), target, query)
+        return target
+
+    def masked(self, code: PlaneCode, scores: list[str], row: str, group: range, *, along_keys: bool) -> list[str]:
+        """Return a group's vectors of scores with the mask, whose block begins at `%mask`: minus infinity for a no.
 
         As many lanes as `%last` says, and one more, are within the mask.
         """
-        strides = self.shape.mask
-        if strides is None:
-            return None
+        if self.shape.mask is None:
+            return scores
+        read = self._read_mask(code, row, group, self.shape.mask, along_keys=along_keys)
+        if self.shape.is_added:
+            return [code.value(f"fadd {code.of} {score}, {more}") for score, more in zip(scores, read)]
+        least = code.splat(LEAST, code.kind, code.lanes)
+        bytes_, flags = vector("i8", code.lanes), vector("i1", code.lanes)
+        allowed = [code.value(f"icmp ne {bytes_} {each}, zeroinitializer") for each in read]
+        return [
+            code.value(f"select {flags} {flag}, {code.of} {score}, {code.of} {least}")
+            for score, flag in zip(scores, allowed)
+        ]
+
+    def _read_mask(self, code: PlaneCode, row: str, group: range, strides: Shape, *, along_keys: bool) -> list[str]:
+        kind, lanes = self.mask_kind, code.lanes
         across, down = (strides[-1], strides[-2]) if along_keys else (strides[-2], strides[-1])
-        line = code.element("i8", "%mask", (row, down))
+        if self.turns and not along_keys:
+            across, down = 1, BLOCK
+        line = code.element(kind, "%mask", (row, down))
         if across == 0:
-            flag = code.value(f"icmp ne i8 {code.load('i8', 1, line)}, 0")
-            return [code.splat(flag, "i1", code.lanes)] * len(group)
+            return [code.splat(code.load(kind, 1, line), kind, lanes)] * len(group)
         extent = self.shape.keys if along_keys else self.shape.queries
-        found = []
+        found: list[str] = []
         for n in group:
-            if across == 1 and extent % BLOCK == 0:
-                loaded = code.load("i8", code.lanes, code.element("i8", line, (n, code.lanes)))
+            begin = code.element(kind, line, (n, lanes))
+            if across == 1 and (extent % BLOCK == 0 or (self.turns and not along_keys)):
+                found.append(code.load(kind, lanes, begin))
+            elif across == 1 and self.shape.is_added:
+                found.append(code.load(kind, lanes, begin, code.lane_mask(lanes, code.add("%last", 1 - n * lanes))))
             else:
-                loaded = self._picked(code, line, n, across)
-            found.append(code.value(f"icmp ne {vector('i8', code.lanes)} {loaded}, zeroinitializer"))
+                found.append(self._picked(code, line, n, across))
         return found
 
     def _picked(self, code: PlaneCode, line: str, number: int, stride: int) -> str:
-        """Return a vector of bytes that lie apart; beyond the last one, that again."""
-        found = "poison"
-        kind = vector("i8", code.lanes)
+        """Return a vector of a mask's elements that lie apart; beyond the last one, that again."""
+        found, each = "poison", self.mask_kind
+        kind = vector(each, code.lanes)
         for lane in range(code.lanes):
             place = code.least("%last", number * code.lanes + lane)
-            byte = code.load("i8", 1, code.element("i8", line, (place, stride)))
-            found = byte if code.lanes == 1 else code.value(f"insertelement {kind} {found}, i8 {byte}, i64 {lane}")
+            one = code.load(each, 1, code.element(each, line, (place, stride)))
+            found = one if code.lanes == 1 else code.value(f"insertelement {kind} {found}, {each} {one}, i64 {lane}")
         return found
 
     def row(self, operand: int) -> int:
@@ -181,13 +157,15 @@ class Generator:
 
     def pack_rows(self, code: PlaneCode, source: str, stride: int, extent: int, target: str, first: Index) -> None:
         """Write the packing of a block of rows."""
-        form = Source(self.kind, self.shape.features, extent, 1, stride)
+        self._pack(code, Source(self.kind, self.shape.features, extent, 1, stride), source, target, first)
+
+    def _pack(self, code: PlaneCode, form: Source, source: str, target: str, first: Index) -> None:
         if form not in self.packs:
             name = self.packs[form] = f"{SYMBOL}.pack{len(self.packs)}"
             lines, helper = pack_function(name, form, Packed(self.lanes, BLOCK // self.lanes, BLOCK))
             self.parts.lines += lines
             self.parts.declarations.update(helper.text.declarations)
-        given = f"ptr {source}, ptr {target}, i64 {first}, i64 {self.shape.features}"
+        given = f"ptr {source}, ptr {target}, i64 {first}, i64 {form.depth}"
         code.write(f"call void {self.packs[form]}({given})")
 
     def multiply(
@@ -301,6 +279,7 @@ class _Forward(Generator):
         scores = code.at(packed, (shape.features, BLOCK))
         sums = code.at(scores, (BLOCK, BLOCK))
         state = code.at(sums, (BLOCK, shape.features))
+        turned = code.at(state, (3, BLOCK), (MARGIN // shape.dtype.itemsize, 1))
         self._soften()
         if shape.mask is not None:
             self._forbid()
@@ -315,16 +294,17 @@ class _Forward(Generator):
             if shape.is_causal:
                 last = code.least(code.add(block, 1), last)
             with code.loop(0, last) as number:
-                self._block(code, (packed, scores, sums, state), sources, number, block)
+                self._block(code, (packed, scores, sums, state, turned), sources, number, block)
             self._finish(code, (sums, state), head, block)
         scratch = (shape.features + BLOCK) * BLOCK + BLOCK * shape.features + 3 * BLOCK
+        scratch += self.turns * (BLOCK * BLOCK + 2 * MARGIN // shape.dtype.itemsize)
         moved = shape.heads * (2 * shape.queries + 2 * shape.keys) * shape.features
         return self.kernel("attend", code, shape.heads * shape.query_blocks, scratch, 2, moved)
 
     def _block(self, code: PlaneCode, places: Sequence[str], sources: list[str], number: str, block: str) -> None:
         """Write what a block of keys brings."""
         shape = self.shape
-        packed, scores, sums, state = places
+        packed, scores, sums, state, turned = places
         first = code.multiply(number, BLOCK)
         rows = rows_of(code, first, shape.keys)
         keys = code.at(sources[1], (first, self.row(1)))
@@ -333,7 +313,7 @@ class _Forward(Generator):
             with code.when(code.compare(number, "eq", block)):
                 self._mask(code, scores, rows)
         if shape.mask is not None:
-            place = self.mask_at(code, sources[3], code.multiply(block, BLOCK), first)
+            place = self.turned_mask(code, sources[3], code.multiply(block, BLOCK), first, turned)
             last = code.value(f"sub i64 {shape.queries - 1}, {code.multiply(block, BLOCK)}")
             code.write(f"call void {SYMBOL}.forbid(ptr {scores}, ptr {place}, i64 {rows}, i64 {last})")
         code.write(f"call void {SYMBOL}.soften(ptr {scores}, ptr {state}, ptr {sums}, i64 {rows})")
@@ -357,16 +337,14 @@ class _Forward(Generator):
                     code.store(code.kind, code.lanes, kept, code.at(line, (n, code.lanes)))
 
     def _forbid(self) -> None:
-        """Write the function that puts minus infinity where a query may not attend to a key."""
+        """Write the function that puts the mask upon scores."""
         code = self.code()
-        least = code.splat(LEAST, code.kind, code.lanes)
         for group in self.groups:
             with code.loop(0, "%rows") as row:
                 line = code.at("%scores", (row, BLOCK))
-                flags = self.allowed(code, row, group, along_keys=False) or []
-                for n, flag, seen in zip(group, flags, self.vectors(code, line, group)):
-                    kept = code.value(f"select {vector('i1', code.lanes)} {flag}, {code.of} {seen}, {code.of} {least}")
-                    code.store(code.kind, code.lanes, kept, code.at(line, (n, code.lanes)))
+                kept = self.masked(code, self.vectors(code, line, group), row, group, along_keys=False)
+                for n, score in zip(group, kept):
+                    code.store(code.kind, code.lanes, score, code.at(line, (n, code.lanes)))
         head = f"private void {SYMBOL}.forbid(ptr %scores, ptr %mask, i64 %rows, i64 %last)"
         self.parts.add(f"{head} noinline nounwind", code)
 

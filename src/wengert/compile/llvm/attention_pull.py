@@ -11,7 +11,8 @@ comes to the queries is summed as well; else a second kernel does that for block
 from __future__ import annotations
 
 from ..kernels import Kernel
-from .attention import BLOCK, Attention, Form, Generator, rows_of
+from .attention import Form, Generator, rows_of
+from .attention_shape import BLOCK, Attention
 from .convolution_code import Index, PlaneCode
 from .machine import Machine
 from .products_packing import MARGIN
@@ -100,7 +101,7 @@ class _Pull(Generator):
                     known = [[code.splat(number, code.kind, code.lanes)] * len(group) for number in numbers]
                 bound = self._number(code, code.add(row, "%off") if along_keys else code.value(f"sub i64 {row}, %off"))
                 seen, given = self.vectors(code, line, group), self.vectors(code, other, group)
-                flags = self.allowed(code, row, group, along_keys=along_keys)
+                seen = self.masked(code, seen, row, group, along_keys=along_keys)
                 for n, place, score, product, logarithm, delta in zip(group, places, seen, given, *known):
                     weight = self.function(code, "exp", code.value(f"fsub {code.of} {score}, {logarithm}"))
                     if self.shape.is_causal:
@@ -108,9 +109,6 @@ class _Pull(Generator):
                         allowed = code.value(f"icmp {relation} {vector('i32', code.lanes)} {place}, {bound}")
                         chosen = f"{code.of} {weight}, {code.of} zeroinitializer"
                         weight = code.value(f"select {vector('i1', code.lanes)} {allowed}, {chosen}")
-                    if flags is not None:
-                        chosen = f"{code.of} {weight}, {code.of} zeroinitializer"
-                        weight = code.value(f"select {vector('i1', code.lanes)} {flags[n - group[0]]}, {chosen}")
                     slope = code.value(f"fsub {code.of} {product}, {delta}")
                     slope = code.value(f"fmul {code.of} {weight}, {slope}")
                     code.store(code.kind, code.lanes, weight, code.at(line, (n, code.lanes)))
@@ -226,6 +224,7 @@ class _OfQueries(_Pull):
             sources = [self.head(code, head, n) for n in range(self.inputs)]
             places = self.places(code)
             known = [code.at(places[3], (BLOCK, BLOCK)), code.at(places[3], (BLOCK + 1, BLOCK))]
+            turned = code.at(places[3], (BLOCK + 2, BLOCK), (2 * margin, 1))
             first = code.multiply(block, BLOCK)
             count = rows_of(code, first, shape.queries)
             self.pack_rows(code, sources[QUERY], self.row(QUERY), shape.queries, places[0], first)
@@ -236,10 +235,11 @@ class _OfQueries(_Pull):
             if shape.is_causal:
                 last = code.least(code.add(block, 1), last)
             with code.loop(0, last) as number:
-                self._block(code, sources, places, (known[0], known[1]), head, (block, first, count), number)
+                self._block(code, sources, places, (known[0], known[1], turned), head, (block, first, count), number)
         moved = shape.heads * (3 * shape.queries + 2 * shape.keys) * shape.features
         units = shape.heads * shape.query_blocks
-        return self.kernel("attend_pull_queries", code, units, self.scratch + 2 * BLOCK + margin, 3, moved)
+        scratch = self.scratch + 2 * BLOCK + margin + self.turns * (BLOCK * BLOCK + 3 * margin)
+        return self.kernel("attend_pull_queries", code, units, scratch, 3, moved)
 
     def _copy(self, code: PlaneCode, source: str, target: str, count: Index) -> None:
         """Write the copy of numbers of a block's queries to scratch, where whole vectors can be read."""
@@ -253,7 +253,7 @@ class _OfQueries(_Pull):
         code: PlaneCode,
         sources: list[str],
         places: tuple[str, str, str, str],
-        known: tuple[str, str],
+        known: tuple[str, str, str],
         head: str,
         queries: tuple[str, Index, Index],
         number: str,
@@ -265,9 +265,9 @@ class _OfQueries(_Pull):
         first = code.multiply(number, BLOCK)
         rows = rows_of(code, first, shape.keys)
         keys, _ = self.met(code, sources, places, (KEY, VALUE), first, rows)
-        mask = self.mask_at(code, self.mask_of(code, head), first_query, first)
+        mask = self.turned_mask(code, self.mask_of(code, head), first_query, first, known[2])
         last = code.value(f"sub i64 {shape.queries - 1}, {first_query}")
-        self.slopes(code, scores, known, rows, self.off(code, block, number), mask, last)
+        self.slopes(code, scores, known[:2], rows, self.off(code, block, number), mask, last)
         form = Form(1, BLOCK, self.row(KEY), width, width)
         target = code.at(self.result_of(code, head), (first_query, width))
         self.multiply(code, form, products, keys, target, count, rows, number)
