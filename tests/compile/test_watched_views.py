@@ -164,3 +164,22 @@ def test_an_array_that_is_lent_is_read_by_loops_and_checkpoints_though_views_are
         return [see(run(scale * np.arange(12.0).reshape(4, 3))) for scale in (1.0, 0.1)]
 
     play(scenario)
+
+
+def test_a_number_that_is_written_off_the_tape_stays_a_number() -> None:
+    """NumPy's reductions return numbers, which `-=` rebinds; what was kept of it does not change."""
+
+    def scenario(c: Compiler) -> Any:
+        kept = wg.zeros(3, dtype="float64")
+
+        @c
+        def run(x: Any) -> Any:
+            largest = held = x.max()
+            with wg.no_grad():
+                kept[...] = largest
+            largest -= 0.5
+            return largest * 1, held * 1
+
+        return [see(run(wg.tensor(np.arange(4.0) + k)), kept) for k in range(3)]
+
+    play(scenario)

@@ -41,7 +41,7 @@ def write_traced(target: Any, key: Any, value: Any, name: str) -> None:
                 f"{name}: a detached view of the Tensor made at {location(base._node)} cannot be written while a "
                 "transform follows the value; write to the Tensor itself under no_grad(), or to a clone()"
             )
-        _rewrite(base, base_steps, key, boxing.operations.detach(value))
+        _rewrite(base, base_steps, key, _constant(value))
         _rewrite(root, steps, key, value)
     before = is_recording()
     if before is False:
@@ -59,7 +59,7 @@ def _rewrite(tensor: Any, steps: Steps, key: Any, value: Any) -> None:
     former = snapshot(tensor)
     if before is False and leaf is None:
         # Off the tape a write is one of a constant; what stays unwritten keeps its history.
-        value = boxing.operations.detach(value)
+        value = _constant(value)
         set_recording(True)
     try:
         written = bind(boxing.operations.write_region.primitive, (former, value), {"steps": steps, "key": key})
@@ -68,6 +68,11 @@ def _rewrite(tensor: Any, steps: Steps, key: Any, value: Any) -> None:
     _become(tensor, former, written)
     if before is False and leaf is not None:
         _stay_leaf(tensor, leaf)
+
+
+def _constant(value: Any) -> Any:
+    """Return what a value is off the tape; it is not made the base of a view: a number of NumPy's stays one."""
+    return boxing.operations.detach(snapshot(value))
 
 
 def _become(tensor: Any, former: Any, value: Any) -> None:
