@@ -99,12 +99,17 @@ BINARY: list[Function] = [
     lambda x, y: wg.grad(lambda z: wg.sum(wg.sin(z) * y.sum()))(x),
     lambda x, y: wg.maximum(x, y),
     lambda x, y: (x @ y) * 0.3,
+    lambda x, y: wg.cond(y.sum() > 0.1, lambda a: a * 0.5, wg.sin, x),
+    lambda x, y: wg.cond(y.sum() > 0.1, wg.sqrt, lambda a: a * y.sum(), wg.abs(x)),
+    lambda x, y: wg.checkpoint(wg.sin)(x) + y,
+    lambda x, y: wg.checkpoint(lambda a, b: wg.tanh(a * b.sum()) * wg.sin(a) + wg.exp(-b * b).sum())(x, y),
+    lambda x, y: wg.checkpoint(lambda a: wg.fori_loop(0, 9, lambda i, c: wg.sin(c) * 0.5 + y.sum() * 0.1 / (i + 1), a))(
+        x
+    ),
     lambda x, y: wg.fori_loop(0, 3, lambda i, c: wg.sin(c) * 0.5 + y.sum() * 0.1, x),
     lambda x, y: wg.scan(lambda c, r: (wg.tanh(c + r.sum()), c * r), y.sum(), x)[1] if x.ndim else x * y.sum(),
 ]
 HINDERING: list[Function] = [
-    lambda x, y: wg.cond(y.sum() > 0.1, lambda a: a * 0.5, wg.sin, x),
-    lambda x, y: wg.checkpoint(wg.sin)(x) + y,
     lambda x, y: x[wg.argmax(y)] if x.ndim and not y.ndim else x * y,
 ]
 """What a step may do, but not as one of a loop that is captured as one."""

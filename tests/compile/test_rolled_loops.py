@@ -220,6 +220,73 @@ def number_not_asked_for(w: World) -> Any:
     return wg.fori_loop(3, 3 + w.length, lambda _, c: wg.tanh(c @ w.weight), w.state)
 
 
+def _damped(c: Any) -> Any:
+    return wg.cond(c.sum() > 0.2, lambda a: 0.5 * a, lambda a: wg.sqrt(a * a + 1), c)
+
+
+@rolled
+def branched_by_functions(w: World) -> Any:
+    return wg.scan(lambda c, x: (_damped(wg.tanh(c @ w.weight + x)), _damped(x)), w.state, w.inputs)
+
+
+@rolled
+def gradient_of_branches(w: World) -> Any:
+    def loss(weight: Any, state: Any) -> Any:
+        def step(c: Any, x: Any) -> Any:
+            root = wg.cond(c[0, 0] > 0, lambda a: wg.sqrt(wg.abs(a[0, 0])), lambda a: 0 * a[0, 0] + 1, c)
+            return _damped(wg.tanh(c @ weight + x)) * root, None
+
+        return squares(wg.scan(step, state, w.inputs)[0])
+
+    return wg.value_and_grad(loss, (0, 1))(w.weight, w.state)
+
+
+@rolled
+def gradient_of_checkpoints(w: World) -> Any:
+    def loss(weight: Any, state: Any) -> Any:
+        @wg.checkpoint
+        def step(c: Any, x: Any) -> Any:
+            return wg.tanh(wg.sin(c @ weight) * wg.exp(-x * x)), wg.cos(c).sum()
+
+        inner = lambda i, c: wg.checkpoint(wg.tanh)(c @ weight + 0.1 * i)  # noqa: E731
+        around = wg.checkpoint(lambda c: wg.fori_loop(0, 9, inner, c))
+        end, seen = wg.scan(step, state, w.inputs)
+        return squares(end, seen, wg.scan(lambda c, x: (around(c) + x, None), state, w.inputs)[0])
+
+    return wg.value_and_grad(loss, (0, 1))(w.weight, w.state)
+
+
+def _many(w: World, more: int = 0) -> Any:
+    """Return what is read in so many steps that stretches of them are loops, with so many left over."""
+    whole = 64 if w.length < LONG else 6 * w.length // 80 * 80
+    return wg.concatenate([w.inputs] * 6, axis=0)[: whole + more]
+
+
+@rolled
+def few_states(w: World) -> Any:
+    step = lambda c, x: (wg.tanh(c @ w.weight + x), (c * x).sum(0))  # noqa: E731
+    inputs = _many(w)
+    there = wg.scan(step, w.state, inputs, checkpoints=3)
+    back = wg.scan(step, w.state, inputs, checkpoints=20, reverse=True)
+    counted = wg.fori_loop(0, len(inputs), lambda i, c: wg.tanh(c + inputs[i] / (i + 1)), w.state, checkpoints=10)
+    return there, back, counted
+
+
+@rolled
+def gradient_with_few_states(w: World) -> Any:
+    inputs = _many(w)
+
+    def loss(weight: Any, state: Any, inputs: Any) -> Any:
+        step = lambda c, x: (wg.tanh(wg.sin(c @ weight) * wg.exp(-x * x)), (c * x).sum(0))  # noqa: E731
+        there = wg.scan(step, state, inputs, checkpoints=3)
+        back = wg.scan(step, state, inputs, checkpoints=20, reverse=True)
+        last = len(inputs) - 1
+        counted = lambda i, c: wg.tanh(c @ weight + inputs[last - i] * (0.1 * i))  # noqa: E731
+        return squares(*there, *back, wg.fori_loop(0, last + 1, counted, state, checkpoints=10))
+
+    return wg.value_and_grad(loss, (0, 1, 2))(w.weight, w.state, inputs)
+
+
 @rolled
 def read_by_number(w: World) -> Any:
     last = w.length - 1
@@ -420,6 +487,19 @@ def counted_in_python(w: World) -> Any:
 
 
 @step_by_step
+def counted_in_what_is_wrapped(w: World) -> Any:
+    counts: list[int] = []
+
+    def step(c: Any, _: Any) -> Any:
+        counts.append(len(counts))
+        return c / 2 + len(counts), None
+
+    checkpointed = wg.scan(wg.checkpoint(step), w.state, None, w.length)[0]
+    mapped = wg.scan(wg.vmap(step, (0, None)), w.state, None, w.length)[0]
+    return checkpointed, mapped, len(counts)
+
+
+@step_by_step
 def counted_in_a_list(w: World) -> Any:
     counts = [1.0]
 
@@ -573,6 +653,7 @@ PLAIN = [
     *("exchanged", "emitted_as_it_is", "from_the_end", "constant_carry", "positions_that_are_carried"),
     *("number_not_asked_for", "methods_called_as_what_changes_things", "without_kernels", "read_by_number"),
     *("windows_by_number", "numbers_that_meet_tensors", "numbers_of_loops_in_loops"),
+    *("branched_by_functions", "few_states"),
 ]
 """Loops that take no derivatives themselves."""
 
@@ -604,6 +685,23 @@ SECOND: dict[str, Callable[[Any, World], Any]] = {
     "vmap of vjp": lambda f, w: wg.jacrev(lambda s: wg.grad(f, 0)(w.weight, s[0], w.inputs))(wg.stack([w.state] * 12)),
     "tape in jvp": lambda f, w: wg.jvp(lambda s: _by_tape(f, w, s), (w.state,), (w.state * 2,)),
 }
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_steps_that_stretches_leave_over(more: int) -> None:
+    def scenario(c: Compiler) -> Any:
+        w = World()
+        inputs = _many(w, more)
+
+        def loss(weight: Any, inputs: Any) -> Any:
+            step = lambda c, x: (wg.tanh(c @ weight + x), (c * x).sum(0))  # noqa: E731
+            there, back = [wg.scan(step, w.state, inputs, checkpoints=3, reverse=r) for r in (False, True)]
+            return squares(*there, *back)
+
+        gradient = c(wg.value_and_grad(loss, (0, 1)))
+        return [see(gradient(w.weight * k, inputs)) for k in (1.0, 0.5)]
+
+    play(scenario)
 
 
 def _by_tape(f: Any, w: World, state: Any) -> Any:

@@ -71,6 +71,7 @@ class Entrance(Trace, capturing.Capture):
         taped: Values that were put onto the tape as results of operations.
         nodes: the Nodes of those.
         renewed: Values that leaves were given off the tape, with the leaves.
+        repeated: equations of steps that a sweep does again.
         cuts: where sweeps inside have met Tensors that were computed outside.
         origins: what was asked about where Tensors of outside come from.
         deeds: what it did that only its Python code can do again.
@@ -110,6 +111,7 @@ class Entrance(Trace, capturing.Capture):
         "origins",
         "raws",
         "renewed",
+        "repeated",
         "reports",
         "stand_ins",
         "states",
@@ -146,6 +148,7 @@ class Entrance(Trace, capturing.Capture):
         self.expected: list[Value] = []
         self._unguarded: list[list[Value] | None] = []
         self._rolled: list[int] = []
+        self.repeated: set[Equation] = set()
         self._observed = bool(observers())
         self._reached = reached
         self._reshaped: set[int] = set()
@@ -409,6 +412,18 @@ class Entrance(Trace, capturing.Capture):
             self._rolled.pop()
             self._unguarded = outside
             self._products = products
+
+    def is_in_step(self) -> bool:
+        """Return whether what is done now stands for every step of a loop."""
+        return bool(self._rolled)
+
+    def done_again(self, run: Callable[[], Any]) -> Any:
+        """Return what `run()` returns, in a step; a sweep rather does it again than to have what it needs kept."""
+        begin = len(self.equations)
+        try:
+            return run()
+        finally:
+            self.repeated.update(self.equations[begin:])
 
     def only_step_by_step(self) -> None:
         """Refuse to let a step that does something now stand for others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from .graph import Equation, Value
 from .lower_layout import VIEWERS
@@ -12,9 +12,12 @@ CHEAP = frozenset((*VIEWERS, "cast", "take_slices"))
 
 
 def parted(
-    forward: Sequence[Equation], backward: Sequence[Equation], ends: Sequence[Value]
+    forward: Sequence[Equation],
+    backward: Sequence[Equation],
+    ends: Sequence[Value],
+    repeated: Container[Equation] = (),
 ) -> tuple[list[Value], list[Equation]]:
-    """Return the values to be kept for a sweep, and its equations, cheap ones of the run's own included."""
+    """Return the values to be kept for a sweep, and its equations, with cheap and `repeated` ones of the run's own."""
     makers = {value: equation for equation in forward for value in equation.outputs}
     made = {value for equation in backward for value in equation.outputs}
     kept: dict[Value, None] = {}
@@ -25,7 +28,7 @@ def parted(
         maker = makers.get(value)
         if maker is None or value in made or value in kept or maker in again:
             continue
-        if maker.primitive.name in CHEAP:
+        if maker.primitive.name in CHEAP or maker in repeated:
             again[maker] = None
             waiting.extend(maker.values())
         else:

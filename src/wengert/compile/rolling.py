@@ -80,7 +80,7 @@ class OperationLoop:
 
 def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
     """Capture a loop as one equation; return what `bounded.run` returns, or None: it is to be run step by step."""
-    if not can_be_rolled(loop):
+    if loop.checkpoints is not None or not can_be_rolled(loop):
         return None
     outside = list(trace.arguments((*loop.init, *loop.xs), loop.name))
     if not all([_fits(tensor, trace) for tensor in outside]):
@@ -91,9 +91,7 @@ def roll(trace: CaptureTrace, loop: Any) -> tuple[list[Any], list[Any]] | None:
 
 def can_be_rolled(loop: Any) -> bool:
     """Return whether a loop's step may be run to see whether it stands for all."""
-    if loop.length is None or loop.length < FEW or loop.checkpoints is not None:
-        return False
-    return is_steady(loop.function)
+    return loop.length is not None and loop.length >= FEW and is_steady(loop.function)
 
 
 def tried(trace: CaptureTrace, run: Callable[[], Any]) -> Any:

@@ -187,7 +187,7 @@ class _Sweep:
         ends = [*[out for _, out in carried.values()], *self.emitted.values()]
         if not ends:
             return (None,) * len(self.wanted)
-        kept, steps = parted(rolled.equations, equations, ends)
+        kept, steps = parted(rolled.equations, equations, ends, trace.repeated)
         own = {value for value, _ in carried.values()} | set(self.read.values())
         of_steps = {tensor._state.value for tensor in self.trial.entered} | set(kept)
         fixed, varying = split(steps, own | of_steps)

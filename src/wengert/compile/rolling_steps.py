@@ -23,6 +23,7 @@ _CHANGING = frozenset(
 )
 """Who names one of these may do something that each step has to do, unless it is a function that can be read."""
 _CONTAINERS = (list, dict, set, bytearray, deque, np.ndarray)
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 _DEPTH = 6
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "numpy", "scipy", __name__.partition(".")[0]))
 
@@ -58,14 +59,15 @@ class _Search:
 
     def _in_function(self, function: types.FunctionType, owner: tuple[Any, ...], depth: int) -> bool:
         """Look through a function; `owner` holds the object that it is a method of, if it is one."""
-        if function.__code__.co_filename.startswith(PACKAGE):
-            return False
-        found: set[str] = set()
         cells = {
             name: cell.cell_contents
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ())
             if _is_full(cell) and type(cell.cell_contents) is not StepNumber
         }
+        if function.__code__.co_filename.startswith(PACKAGE):  # one of the user's is wrapped, say
+            wrapped = [value for value in cells.values() if isinstance(value, _FUNCTIONS)]
+            return any([self.changes(value, frozenset(), depth) for value in wrapped])
+        found: set[str] = set()
         if _is_changing(function.__code__, found, ChainMap(cells, function.__globals__), owner):
             return True
         names = frozenset(found)

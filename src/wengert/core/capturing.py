@@ -107,6 +107,14 @@ class Capture:
         """Run a loop as one; return what it carries in the end and what it emits, or None: it is to be run by steps."""
         raise NotImplementedError
 
+    def is_in_step(self) -> bool:
+        """Return whether what is done now stands for every step of a loop."""
+        raise NotImplementedError
+
+    def done_again(self, run: Callable[[], Any]) -> Any:
+        """Return what `run()` returns, in a step; a sweep rather does it again than to have what it needs kept."""
+        raise NotImplementedError
+
     def try_steps(self, loop: Any, run: Callable[[], Any]) -> Any:
         """Return what `run()` returns, which runs steps of a loop; None if one cannot stand for all."""
         raise NotImplementedError
@@ -226,6 +234,11 @@ def told(tensor: Any, question: Callable[[Any], Any]) -> Any:
     """Return the answer to a question about a Tensor's Node; before another run it is asked again."""
     capture = _current.get()
     return question(tensor._node if capture is None else capture.origin(tensor, question))
+
+
+def is_in_step() -> bool:
+    """Return whether what is done now stands for every step of a loop that a capture makes one of."""
+    return bool(engaged) and (capture := _current.get()) is not None and capture.is_in_step()
 
 
 def any_holds(tensor: Any) -> bool:

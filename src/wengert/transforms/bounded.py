@@ -32,6 +32,7 @@ from .looping import Emitted, Loop, unrolled
 from .replay import Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling
 from .revolve import Online, positions
 from .rolled_sweeps import as_one
+from .stretches import in_stretches
 from .trail import trail_of
 
 CHAINED = 8
@@ -129,7 +130,13 @@ class Course:
             return values
         parts, forms = apart(values, self.level)
         nodes = [part._node and argument_node(part._node, part) for part in parts]
-        return together(forms, _with_nodes(parts, nodes))
+        return together(forms, self.on_nodes(parts, nodes))
+
+    def on_nodes(self, parts: Sequence[Any], nodes: Sequence[Node | None]) -> list[Any]:
+        """Return parts on Nodes of the tape; what was computed off it may have been so further out."""
+        tape = self.tape
+        lift = boxing.with_node if tape is None else tape.lift
+        return [part if node is None else lift(part, node) for part, node in zip(parts, nodes)]
 
     def _notice(self, values: Iterable[Any]) -> None:
         """See which tape values are on; this can deal with one only."""
@@ -256,9 +263,8 @@ class Course:
         x_parts, x_forms = apart(x, self.level)
         nodes = _entries(parts, tracked or (False,) * len(parts))
         x_nodes = _entries(x_parts, self.x_tracked)
-        return Entered(
-            together(forms, _with_nodes(parts, nodes)), nodes, together(x_forms, _with_nodes(x_parts, x_nodes)), x_nodes
-        )
+        entered, x = together(forms, self.on_nodes(parts, nodes)), together(x_forms, self.on_nodes(x_parts, x_nodes))
+        return Entered(entered, nodes, x, x_nodes)
 
     # ------------------------------------------------------------------ the Node
 
@@ -309,10 +315,6 @@ def _entries(parts: Sequence[Any], tracked: Sequence[bool]) -> list[Node | None]
     return [make_node(ENTRY, (), (), part, {}) if wanted else None for part, wanted in zip(parts, tracked, strict=True)]
 
 
-def _with_nodes(parts: Sequence[Any], nodes: Sequence[Node | None]) -> list[Any]:
-    return [part if node is None else boxing.with_node(part, node) for part, node in zip(parts, nodes)]
-
-
 def _loop_primitive(name: str) -> Primitive:
     primitive = Primitive(name, OPAQUE, _not_computed)
     primitive.multiple = True
@@ -347,8 +349,7 @@ LOOPS = {name: _loop_primitive(name) for name in ("scan", "fori_loop", "while_lo
 def run(loop: Loop) -> tuple[list[Any], list[Any]]:
     """Run a loop; return (the leaves of what is carried in the end, the leaves of what was emitted)."""
     if capturing.engaged and (capture := capturing.current()) is not None:
-        reading = loop.as_read(capture)
-        found = None if reading is None else as_one(capture, reading)
+        found = _as_one(capture, loop)
         if found is not None:
             return found
     if loop.checkpoints is not None and is_recording() is True:
@@ -361,6 +362,17 @@ def run(loop: Loop) -> tuple[list[Any], list[Any]]:
             except Unfit:
                 streams.rewind(before)
     return unrolled(loop, loop.init, loop.xs)[:2]
+
+
+def _as_one(capture: capturing.Capture, loop: Loop) -> tuple[list[Any], list[Any]] | None:
+    reading = loop.as_read(capture)
+    if reading is None:
+        return None
+    if loop.checkpoints is not None:
+        found = in_stretches(capture, reading, as_one, run)
+        loop.y_structure = loop.y_structure or reading.y_structure
+        return found
+    return as_one(capture, reading)
 
 
 __all__ = ["Course", "Entered", "run"]

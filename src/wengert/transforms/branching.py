@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..core import boxing, pytree
+from ..core import boxing, capturing, pytree
+from ..core.step_numbers import Unrollable
 from ..core.tracing import snapshot
 from ..errors import DTypeError, ShapeError, StructureError
 from ..typing import PyTree
@@ -50,8 +51,18 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
             f"cond: the predicate must be one truth value, of shape (), not of shape {shape}; reduce it, for example "
             "with .any() or .all(), or choose element by element with wg.where"
         )
+    if type(pred) is boxing.Tracer and capturing.is_in_step():
+        try:
+            return _of_both(pred, true_fun, false_fun, operands)
+        except Exception as error:  # the step that takes the other one may have none
+            raise Unrollable("functions of which only one may be run") from error
     if not differs(pred):
         return (true_fun if pred else false_fun)(*pytree.map_leaves(_of_its_own, operands))
+    return _of_both(pred, true_fun, false_fun, operands)
+
+
+def _of_both(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], operands: Sequence[Any]) -> PyTree:
+    """Run both functions, and select among their results."""
     chosen = boxing.operations.not_equal(pred, 0)
     with np.errstate(
         all="ignore"

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core import capturing
 from ..core.recording import is_recording
 from ..core.streams import is_stream
 from .segment import Run, Segment
@@ -79,6 +80,8 @@ def checkpoint(
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         if not is_recording():
             return called(*args, **kwargs)
+        if capturing.is_in_step() and (capture := capturing.current()) is not None:
+            return capture.done_again(functools.partial(called, *args, **kwargs))
         segment = Segment(Run(called, args, kwargs), preserve_random_state, generators, check_values)
         return segment.run(args, kwargs)
 

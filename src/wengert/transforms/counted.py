@@ -24,6 +24,7 @@ class Counted(Loop):
 
     lower = 0
     requests: Sequence[Request] | None = None
+    _numbers: range
 
     def call(self, step: Any, carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
         """Call the function of a step; return (what it carries on, None)."""
@@ -32,15 +33,15 @@ class Counted(Loop):
         elif self.requests is None:
             number = self.lower + step
         else:
-            number = StepNumber(self._numbers(), Told(self.requests, x))
+            number = StepNumber(self._numbers, Told(self.requests, x))
         return self.function(number, carry), None
-
-    def _numbers(self) -> range:
-        assert self.length is not None
-        return range(self.lower, self.lower + self.length)
 
     def as_read(self, capture: Any) -> Loop | None:
         """Return a loop like this one that reads what depends on a step's number; None: its steps have to be told."""
+        if self.requests is not None:
+            return self
+        assert self.length is not None
+        self._numbers = range(self.lower, self.lower + self.length)
         first = capture.try_steps(self, self._asked)
         if first is None:
             return None
@@ -59,7 +60,7 @@ class Counted(Loop):
         asking = Asking()
         before = set_recording(UNTAPED)
         try:
-            number: Any = StepNumber(self._numbers(), asking)
+            number: Any = StepNumber(self._numbers, asking)
             self.step(number, self.init, None, [])
         finally:
             set_recording(before)

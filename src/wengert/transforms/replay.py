@@ -288,8 +288,8 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
         streams.rewind(course.kept[0].streams)
         with as_leaves(course.closures), _scene(course, True):
             inputs = iter(whole.inputs)
-            init, init_nodes = _hung(course.kept[0].leaves, level, inputs)
-            xs, x_nodes = _hung(loop.xs, level, inputs)
+            init, init_nodes = _hung(course, course.kept[0].leaves, level, inputs)
+            xs, x_nodes = _hung(course, loop.xs, level, inputs)
             leaves, ys, steps = unrolled(loop, init, xs, course.compared)
     finally:
         streams.rewind(before)
@@ -308,13 +308,12 @@ def pull_by_unrolling(course: Course, node: Any, out_bar: Any, masked: bool) -> 
     return tuple([None if entry is None else found.get(entry) for entry in entries])
 
 
-def _hung(values: list[Any], level: int, inputs: Any) -> tuple[list[Any], list[Node | None]]:
+def _hung(course: Course, values: list[Any], level: int, inputs: Any) -> tuple[list[Any], list[Node | None]]:
     """Return values whose parts hang on the Nodes of a loop's inputs, and these parts' own Nodes."""
     parts, forms = apart(values, level)
     outer = [next(inputs) for _ in parts]
     nodes = [None if node is None else argument_node(node, part) for node, part in zip(outer, parts)]
-    hung = [part if node is None else boxing.with_node(part, node) for part, node in zip(parts, nodes)]
-    return together(forms, hung), nodes
+    return together(forms, course.on_nodes(parts, nodes)), nodes
 
 
 __all__ = ["Stage", "Unfit", "came_out_otherwise", "pull_by_replay", "pull_by_unrolling"]
