@@ -7,13 +7,15 @@ each product becomes a batch of products, one for each panel, of factors that ne
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import collections
+from collections.abc import Hashable, Mapping
 
 from .graph import Value
 from .llvm.products import Product
 from .lower import Step
 from .lower_nests import finished
 from .nests import Access, Counter, Nest, Operand, Phase, Store
+from .plan import Part
 from .scalar_ir import input_scalar
 
 PANEL_BYTES = 128
@@ -24,12 +26,24 @@ FEW_USES = 4
 """With fewer products, packing for each of them costs about as much."""
 
 
-def with_packed_factors(steps: list[Step]) -> list[Step]:
-    """Return steps in which right factors that many products share are packed once, before the first of them."""
+def with_packed_factors(steps: list[Step], parts: Mapping[Value, Part]) -> list[Step]:
+    """Return steps in which right factors that many products share are packed once, before the first of them.
+
+    Args:
+        steps: in order. Those of long loops write to the same arrays again: what is packed is then another factor.
+        parts: arrays that lie in the memory of others.
+    """
+
+    def owner(value: Value) -> Value:
+        return parts[value].whole if value in parts else value
+
     users: dict[Hashable, list[int]] = {}
+    written: collections.Counter[Value] = collections.Counter()
     for place, step in enumerate(steps):
         if isinstance(step.kernel, Product) and _gains(step.kernel):
-            users.setdefault(_factor_key(step, step.kernel), []).append(place)
+            key = _factor_key(step, step.kernel)
+            users.setdefault((key, written[owner(key[0])]), []).append(place)
+        written.update(map(owner, step.writes))
     packed: dict[int, Value] = {}
     before: dict[int, Step] = {}
     for places in users.values():
@@ -61,9 +75,9 @@ def _gains(product: Product) -> bool:
     return 1 < product.m <= MOST_ROWS and product.n % width == 0 and product.n > width and product.k >= width
 
 
-def _factor_key(step: Step, product: Product) -> Hashable:
-    """Return what equal right factors have in common."""
-    return step.memory[product.b.operand], _start(step, product), product.b.strides, product.k, product.n
+def _factor_key(step: Step, product: Product) -> tuple[Value, Hashable]:
+    """Return what equal right factors have in common: their array, and how they lie in it."""
+    return step.memory[product.b.operand], (_start(step, product), product.b.strides, product.k, product.n)
 
 
 def _start(step: Step, product: Product) -> int:

@@ -92,7 +92,7 @@ class Program:
         loops = LoopWriter(self.layouts, self.move)
         steps = [step for step in loops.written_out(steps) if not isinstance(step.kernel, Gathered)]
         self.parts.update(loops.parts)
-        self.steps = with_packed_factors(steps) if whole else steps
+        self.steps = with_packed_factors(steps, self.parts) if whole else steps
 
     def _of_body(self, body: Graph) -> Program:
         return Program(body, self.effort, narrow=self.narrow, whole=False)
