@@ -226,7 +226,7 @@ def _below(nodes: Sequence[Node], route: Route | None) -> set[Node]:
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        for parent in node.inputs if route is None else route.get(node, ()):
+        for parent in inputs_of(node, route) or ():
             if parent is not None and parent not in met:
                 met.add(parent)
                 stack.append(parent)
