@@ -119,7 +119,7 @@ NUMBERED: list[Function] = [
     lambda i, x, n: wg.where(i % 2 == 0, x, 0.5 * x),
     lambda i, x, n: x[n - 1 - i] if x.shape[:1] == (n,) else x * (i % 3),
     lambda i, x, n: x[(2 * i) % len(x)] - x[-1] if x.ndim else x + 0.01 * i,
-    lambda i, x, n: x[..., i % x.shape[-1]] if x.ndim else wg.sin(0.3 * i) * x,
+    lambda i, x, n: x[..., i % x.shape[-1]] if x.ndim else wg.sin(0.3 * i * x) * x,
     lambda i, x, n: x[i : i + 2].sum(0) if x.shape[:1] == (n,) else x,
     lambda i, x, n: (wg.abs(x) + 0.2) ** (i % 3),
     lambda i, x, n: x * 2 if i >= 0 else x,

@@ -155,6 +155,8 @@ def swept_again(
             made = run(nodes)
     finally:
         set_recording(before)
+    entered = {node for node in nodes if node is not None}
+    _demand_all(closures, walk_back([node for node in made if node is not None], entered, floor)[1])
     seeds = [(node, bar) for i, bar in bars.items() if (node := made[i]) is not None]
     met, strays = walk_back([node for node, _ in seeds], {node for node in nodes if node is not None}, floor)
     led_through(met, proxies)
@@ -166,6 +168,17 @@ def swept_again(
     finally:
         set_recording(before)
     return [None if node is None else found.get(node) for node in [*nodes, *proxies.values()]]
+
+
+def _demand_all(closures: Iterable[Node], seen: Collection[Node]) -> None:
+    """Refuse to sweep what has not come of all that it came of before."""
+    lost = [closure for closure in closures if closure not in seen]
+    if lost:
+        raise GradientError(
+            f"a loop was run again for its gradient, and did not come of the value made at {location(lost[0])} as "
+            "before: inside of a transform or a compiled function, it is a view of a Tensor that a tape watched which "
+            "has stopped. Take the view in the loop, or the gradient before the tape stops"
+        )
 
 
 @contextmanager

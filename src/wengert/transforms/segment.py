@@ -327,13 +327,13 @@ class Segment(Packer):
             if self._states is not None:
                 streams.rewind(self._states)
             set_recording(True)
-            packing.enter(recorder)
-            try:
-                scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
-                with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
+            scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
+            with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
+                packing.enter(recorder)  # what leaves and their views are made of again is not the function's
+                try:
                     self._run.function(*args, **kwargs)
-            finally:
-                packing.leave()
+                finally:
+                    packing.leave()
         except Exception as error:
             if not isinstance(error, RecomputationError):
                 error.add_note(f"while a checkpoint ran {self._run.name}, called at {location(self._entry)}, again")
