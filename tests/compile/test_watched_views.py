@@ -183,3 +183,30 @@ def test_a_number_that_is_written_off_the_tape_stays_a_number() -> None:
         return [see(run(wg.tensor(np.arange(4.0) + k)), kept) for k in range(3)]
 
     play(scenario)
+
+
+def test_a_view_that_a_loop_was_made_of_is_missed_when_the_tape_has_stopped() -> None:
+    """What is pulled back after the tape has stopped runs the loop again, with a view that is off the tape by then."""
+    taken: dict[str, Callable[[Any], Any]] = {
+        "view": lambda x: x.T,
+        "clone": lambda x: x.T.clone(),
+        "none": lambda x: x,
+    }
+
+    def slope(weight: Any, kind: str) -> Any:
+        def inner(w: Any) -> Any:
+            base = wg.tensor(np.arange(6.0).reshape(2, 3) / 6)
+            with wg.GradientTape() as tape:
+                tape.watch(base)
+                turned = taken[kind](base)
+                y = wg.scan(lambda c, _: (wg.tanh(c * w + turned.T.sum()), None), w * 0.5, None, 12)[0].sum()
+            return (tape.gradient(y, base) ** 2).sum() + turned.sum() * 0
+
+        return wg.grad(inner)(weight)
+
+    weight = wg.tensor(np.array([0.3, 0.7]))
+    wanted = slope(weight, "view").numpy()
+    for kind in ("clone", "none"):
+        np.testing.assert_allclose(wg.compile(slope)(weight, kind).numpy(), wanted, rtol=1e-12)
+    with pytest.raises(wg.errors.GradientError, match=r"Take the view in the loop, or its clone\(\) outside"):
+        wg.compile(slope)(weight, "view")

@@ -177,7 +177,7 @@ def _demand_all(closures: Iterable[Node], seen: Collection[Node]) -> None:
         raise GradientError(
             f"a loop was run again for its gradient, and did not come of the value made at {location(lost[0])} as "
             "before: inside of a transform or a compiled function, it is a view of a Tensor that a tape watched which "
-            "has stopped. Take the view in the loop, or the gradient before the tape stops"
+            "has stopped. Take the view in the loop, or its clone() outside"
         )
 
 
