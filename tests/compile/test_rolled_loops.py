@@ -457,6 +457,18 @@ def branched_on_numbers(w: World) -> Any:
     return wg.fori_loop(0, w.length, lambda i, c: c + 1 if i % 2 else c * 2, w.state)
 
 
+def _inverse(number: Any) -> Any:
+    try:
+        return 1 / number
+    except ZeroDivisionError:
+        return 0.5
+
+
+@step_by_step
+def numbers_of_which_one_fails(w: World) -> Any:
+    return wg.fori_loop(0, w.length, lambda i, c: wg.tanh(c * w.shift) + _inverse(i - 2), w.state)
+
+
 @step_by_step
 def slices_of_other_lengths(w: World) -> Any:
     return wg.fori_loop(0, w.length, lambda i, c: wg.tanh(c + w.inputs[: i + 1].sum(0) + w.inputs[i:].sum(0)), w.state)

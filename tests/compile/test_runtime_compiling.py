@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -32,6 +32,15 @@ define void @NAME(ptr %operands, i64 %begin, i64 %end, ptr %scratch) {
 """
 
 
+def at_once(work: Callable[[], object]) -> None:
+    """Do something in four threads at the same time."""
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 @pytest.fixture(autouse=True)
 def no_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """See that code is compiled, and not found on disk."""
@@ -47,22 +56,14 @@ def test_code_made_beside_other_threads_is_the_same() -> None:
     def work() -> None:
         found.append([compile_object(source, EXPLICIT) for source in sources])
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert found == [alone] * 4
 
 
 def test_callers_at_the_same_time_get_the_same_addresses() -> None:
     kernels = [gather(size, 0.25, 1) for size in range(6000, 6012)]
     found: list[dict[str, Code]] = []
-    threads = [threading.Thread(target=lambda: found.append(compile_kernels(kernels))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda: found.append(compile_kernels(kernels)))
     assert len(found) == 4
     assert all([each == found[0] for each in found])
     assert len({code.address for code in found[0].values()}) == len(kernels)
@@ -133,11 +134,7 @@ def test_threads_that_compile_and_drop_the_same_kernels() -> None:
     def work() -> None:
         found.extend([compile_kernels(kernels).keys() == names for _ in range(25)])
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert found == [True] * 100
 
 

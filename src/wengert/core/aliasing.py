@@ -419,7 +419,6 @@ __all__ = [
     "Viewed",
     "alias_of",
     "begin_history",
-    "renew_history",
     "editable_region",
     "enter",
     "extent_of",
@@ -436,5 +435,6 @@ __all__ = [
     "record_write",
     "region_of",
     "register",
+    "renew_history",
     "shares_memory",
 ]

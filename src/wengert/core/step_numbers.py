@@ -177,20 +177,23 @@ def _operation(operation: Callable[..., Any], is_reflected: bool = False) -> Cal
             return NotImplemented
         else:
             raise Unrollable("the number of a step")
-        pairs = zip(others, self.values) if is_reflected else zip(self.values, others)
-        return _made(self, [operation(x, y) for x, y in pairs])
+        return _made(self, operation, *((others, self.values) if is_reflected else (self.values, others)))
 
     return method
 
 
 def _of_one(operation: Callable[[Any], Any]) -> Callable[[StepNumber], Any]:
     def method(self: StepNumber) -> Any:
-        return _made(self, [operation(value) for value in self.values])
+        return _made(self, operation, self.values)
 
     return method
 
 
-def _made(number: StepNumber, values: list[Any]) -> StepNumber:
+def _made(number: StepNumber, operation: Callable[..., Any], *operands: Sequence[Any]) -> StepNumber:
+    try:
+        values = list(map(operation, *operands))
+    except (ArithmeticError, ValueError, TypeError) as error:  # of one step, which may catch it
+        raise Unrollable("arithmetic that fails") from error
     if len(set(map(type, values))) != 1 or type(values[0]) not in _NUMBERS:
         raise Unrollable("numbers of several kinds")
     return StepNumber(values, number.answers)

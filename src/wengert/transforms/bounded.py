@@ -32,7 +32,7 @@ from .looping import Emitted, Loop, unrolled
 from .replay import Stage, Unfit, came_out_otherwise, pull_by_replay, pull_by_unrolling
 from .revolve import Online, positions
 from .rolled_sweeps import as_one
-from .stretches import in_stretches
+from .stretches import has_stretches, in_stretches
 from .trail import trail_of
 
 CHAINED = 8
@@ -365,6 +365,8 @@ def run(loop: Loop) -> tuple[list[Any], list[Any]]:
 
 
 def _as_one(capture: capturing.Capture, loop: Loop) -> tuple[list[Any], list[Any]] | None:
+    if loop.checkpoints is not None and not has_stretches(loop):
+        return None
     reading = loop.as_read(capture)
     if reading is None:
         return None

@@ -71,10 +71,14 @@ class Stretches:
         return [boxing.operations.reshape(y, (self.whole, *y.shape[2:])) for y in stacks]
 
 
+def has_stretches(loop: Loop) -> bool:
+    """Return whether a loop with checkpoints is long enough for stretches that are loops, as it is itself."""
+    return loop.length is not None and loop.length >= FEWEST**2
+
+
 def in_stretches(capture: Any, loop: Loop, as_one: Callable[..., Any], run: Runner) -> Any:
     """Return what `bounded.run` returns for a loop with checkpoints; None: it is to be run by steps."""
-    if loop.length is None or loop.checkpoints is None or loop.length < FEWEST**2:
-        return None
+    assert loop.length is not None and loop.checkpoints is not None
     length = min(max(loop.checkpoints, FEWEST), loop.length // FEWEST)
     outer = Stretches(capture, loop, length, run)
     found = as_one(capture, outer)
@@ -89,4 +93,4 @@ def in_stretches(capture: Any, loop: Loop, as_one: Callable[..., Any], run: Runn
     return carried, emitted
 
 
-__all__ = ["in_stretches"]
+__all__ = ["has_stretches", "in_stretches"]
