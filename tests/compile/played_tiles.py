@@ -1,4 +1,7 @@
-"""Tile registers of AMX, which few processors have, played by NumPy: kernels call Python for each instruction."""
+"""Instructions on bfloat16 numbers that a processor may lack: tiles are played by NumPy, pairs by those on float32.
+
+Tile registers of AMX are Python's: kernels call it for each instruction.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy as np
 
 from tests.compile.product_samples import Array, Native
 from wengert.compile.llvm.compiling import EXPLICIT, compile_object, link, module_of
+from wengert.compile.llvm.machine import host_machine
 
 NUMBERS = {"i8": ctypes.c_uint8, "i64": ctypes.c_int64, "ptr": ctypes.c_void_p}
 
@@ -65,19 +69,48 @@ class Registers:
         return (self.tiles[register].view("<u2").astype("<u4") << 16).view("<f4")
 
 
+PAIRS = r"declare <(\d+) x float> @llvm\.x86\.avx512bf16\.dpbf16ps\.(\d+)\("
+
+
+def played_pairs(lanes: int, bits: str) -> str:
+    """Return a function in the place of the instruction that multiplies pairs: products of two such are exact."""
+    of, wide, narrow = f"<{lanes} x float>", f"<{2 * lanes} x float>", f"<{2 * lanes} x bfloat>"
+
+    def chosen(first: int) -> str:
+        return f"<{lanes} x i32> <{', '.join([f'i32 {place}' for place in range(first, 2 * lanes, 2)])}>"
+
+    return f"""define private {of} @played.dpbf16ps.{bits}({of} %total, {narrow} %left, {narrow} %right) {{
+  %l = fpext {narrow} %left to {wide}
+  %r = fpext {narrow} %right to {wide}
+  %products = fmul {wide} %l, %r
+  %odd = shufflevector {wide} %products, {wide} poison, {chosen(1)}
+  %even = shufflevector {wide} %products, {wide} poison, {chosen(0)}
+  %some = fadd {of} %total, %odd
+  %all = fadd {of} %some, %even
+  ret {of} %all
+}}"""
+
+
 class Emulated(Native):
-    """Kernels whose instructions on tiles are calls of Python."""
+    """Kernels whose instructions on tiles are calls of Python; those on pairs are played where there are none."""
+
+    has_pairs = host_machine().bfloat16
 
     def __init__(self, kernels: Any) -> None:
         module = module_of(kernels)
         registers, self._callbacks = Registers(), []
         lines = [self._line(line, registers) for line in module.source.splitlines()]
         source = "\n".join(lines).replace("@llvm.x86.t", "@played.t").replace("@llvm.x86.ld", "@played.ld")
+        if not self.has_pairs:
+            source = source.replace("@llvm.x86.avx512bf16.", "@played.")
         self._library, addresses = link(compile_object(source, EXPLICIT), module.exports)
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._functions = {name: kind(address) for name, address in addresses.items()}
 
     def _line(self, line: str, registers: Registers) -> str:
+        pairs = re.match(PAIRS, line)
+        if pairs is not None and not self.has_pairs:
+            return played_pairs(int(pairs[1]), pairs[2])
         found = re.match(r"declare void @llvm\.x86\.(t\w+|ldtilecfg)\((.*)\)", line)
         if found is None:
             return line

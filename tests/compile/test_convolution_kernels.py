@@ -24,7 +24,7 @@ from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.compiling import module_of
 from wengert.compile.llvm.convolution_product import After
 from wengert.compile.llvm.convolution_steps import Steps, fused_convolution, steps_for
-from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine, host_machine
+from wengert.compile.llvm.machine import AVX2, AVX512, NEON, SSE2, Machine
 from wengert.compile.llvm.recipes import Recipe
 from wengert.compile.nests import Access, Counter, Store
 from wengert.compile.scalar_ir import INT64, apply, input_scalar
@@ -189,17 +189,13 @@ def narrow_cases(rng: np.random.Generator, dtype: str = "f4") -> list[Case]:
 
 @pytest.mark.parametrize("machine", NARROW_MACHINES.values(), ids=NARROW_MACHINES)
 def test_rounded_factors(machine: Machine) -> None:
-    if machine.bfloat16 and not host_machine().bfloat16:
-        pytest.skip("this processor does not multiply bfloat16 numbers")
-    rng = np.random.default_rng(41)
-    check(narrow_cases(rng), machine, rng, narrow=True)
-    check(narrow_cases(rng)[:5], machine._replace(level1=4096, level2=16384), rng, narrow=True)
+    rng, native = np.random.default_rng(41), Emulated if machine.bfloat16 else Native
+    check(narrow_cases(rng), machine, rng, narrow=True, native=native)
+    check(narrow_cases(rng)[:5], machine._replace(level1=4096, level2=16384), rng, narrow=True, native=native)
     check(narrow_cases(rng, "f8")[2:3], machine, rng)
 
 
 def test_rounded_factors_in_played_tiles() -> None:
-    if not host_machine().bfloat16:
-        pytest.skip("this processor does not multiply bfloat16 numbers, as gradients by weights do beside tiles")
     rng = np.random.default_rng(47)
     cases = [
         case(rng, Moves((3, 3), padding=((1, 1), (1, 1))), (5, 6), (2, 1, 16, 32), "f4"),
@@ -234,16 +230,14 @@ def test_a_whole_convolution_compiles_for_a_processor_with_tiles() -> None:
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("machine", NARROW_MACHINES.values(), ids=NARROW_MACHINES)
 def test_rounded_factors_keep_apart_what_is_not_finite(machine: Machine, rank: int) -> None:
-    if machine.bfloat16 and not host_machine().bfloat16:
-        pytest.skip("this processor does not multiply bfloat16 numbers")
-    rng = np.random.default_rng(43)
+    rng, native = np.random.default_rng(43), Emulated if machine.bfloat16 else Native
     moves = Moves((1, 3)) if rank == 1 else Moves((2, 3), (1, 2), ((1, 0), (0, 2)))
     for image in ((4, 21), (3, 70)):
         one = case(rng, moves, image, (2, 1, 16, 16), "f4")
         one.x[:, 1, 1, 0] = np.nan
         one.x[0, 2, -1, -1] = np.inf
         one.y[1, 3, 1, 2] = -np.inf
-        compiled = Compiled([make(one, True) for make in (forward, back_to_input, back_to_weight)], machine)
+        compiled = Compiled([make(one, True) for make in (forward, back_to_input, back_to_weight)], machine, native)
         x, weight, y = factors(True, one.x, one.weight, one.y)
         for number, given, want in [
             (0, [one.x, one.weight], convolved(x, weight, moves, 1)),
