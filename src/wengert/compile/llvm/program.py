@@ -337,9 +337,7 @@ class NativeProgram:
             for row, owner in enumerate(owners.tolist()):
                 code = codes.get(self.jobs[owner].kernel.name) if owner != CHAINED else None
                 if code is not None:
-                    rows[row, 0] = (
-                        code.address
-                    )  # one aligned word: who runs at this moment finds the old one or the new
+                    rows[row, 0] = code.address  # one aligned word: who runs now finds the old one or the new
         self._makeshift = []
 
     def _new_frame(self) -> _Frame:
