@@ -91,6 +91,23 @@ def played_pairs(lanes: int, bits: str) -> str:
 }}"""
 
 
+ROUNDING = """define bfloat @__truncsfbf2(float %x) {
+  %bits = bitcast float %x to i32
+  %above = lshr i32 %bits, 16
+  %odd = and i32 %above, 1
+  %half = add i32 %odd, 32767
+  %up = add i32 %bits, %half
+  %quiet = or i32 %bits, 4194304
+  %is_nan = fcmp uno float %x, %x
+  %chosen = select i1 %is_nan, i32 %quiet, i32 %up
+  %high = lshr i32 %chosen, 16
+  %short = trunc i32 %high to i16
+  %out = bitcast i16 %short to bfloat
+  ret bfloat %out
+}"""
+"""What LLVM calls to round to bfloat16, nearest and ties to even, where there is no instruction that does."""
+
+
 class Emulated(Native):
     """Kernels whose instructions on tiles are calls of Python; those on pairs are played where there are none."""
 
@@ -102,7 +119,7 @@ class Emulated(Native):
         lines = [self._line(line, registers) for line in module.source.splitlines()]
         source = "\n".join(lines).replace("@llvm.x86.t", "@played.t").replace("@llvm.x86.ld", "@played.ld")
         if not self.has_pairs:
-            source = source.replace("@llvm.x86.avx512bf16.", "@played.")
+            source = source.replace("@llvm.x86.avx512bf16.", "@played.") + "\n" + ROUNDING
         self._library, addresses = link(compile_object(source, EXPLICIT), module.exports)
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._functions = {name: kind(address) for name, address in addresses.items()}
