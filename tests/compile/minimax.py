@@ -125,6 +125,22 @@ def _scaled_complement(q: Any) -> Any:
     return (x + 2) * mp.exp(x * x) * mp.erfc(x)
 
 
+def _normal_middle(z: Any) -> Any:
+    """(ndtr(x) - 1/2) / x where z = -x^2 / 2."""
+    x = mp.sqrt(-2 * z)
+    return (mp.ncdf(x) - mpf("0.5")) / x if x else 1 / mp.sqrt(2 * mp.pi)
+
+
+def _middle_weight(z: Any) -> Any:
+    return 2 * mp.sqrt(-2 * z) if z else mpf(1)
+
+
+def _normal_tail(q: Any) -> Any:
+    """(x + 4) exp(x^2 / 2) ndtr(-x) where q = (x - 4) / (x + 4)."""
+    x = 4 * (1 + q) / (1 - q)
+    return (x + 4) * mp.exp(x * x / 2) * mp.ncdf(-x)
+
+
 def _relative(q: Any) -> Any:
     return 1 / _scaled_complement(q)
 
@@ -151,6 +167,9 @@ FITS: dict[str, Fit] = {
     "cube root": Fit(mp.cbrt, 1, 8, lambda m: 1 / mp.cbrt(m), dict(float64=4)),
     "scaled complement": Fit(_scaled_complement, "-0.6", "0.864", _relative, dict(float64=23)),
     "scaled complement to 10.1": Fit(_scaled_complement, "-0.6", "0.67", _relative, dict(float32=10)),
+    "normal middle": Fit(_normal_middle, "-0.246", 0, _middle_weight, dict(float32=5, float64=9)),
+    "normal tail": Fit(_normal_tail, "-0.7022", "0.8122", lambda q: 1 / _normal_tail(q), dict(float64=21)),
+    "normal tail to 14.3": Fit(_normal_tail, "-0.7022", "0.5628", lambda q: 1 / _normal_tail(q), dict(float32=9)),
 }
 
 

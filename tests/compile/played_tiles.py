@@ -60,9 +60,9 @@ class Registers:
         assert self.heights[out] == self.heights[left] and self.widths[out] == self.widths[right]
         a, b = (self._wide(register) for register in (left, right))
         # Pairs along k are neighbours in both factors' rows.
-        sums = np.einsum("mkp,knp->mn", a.reshape(16, 16, 2), b.reshape(16, 16, 2))
         total = self.tiles[out].view("<f4")
-        total += sums
+        with np.errstate(invalid="ignore"):
+            total += np.einsum("mkp,knp->mn", a.reshape(16, 16, 2), b.reshape(16, 16, 2))
         total[self.heights[out] :] = 0
 
     def _wide(self, register: int) -> Array:

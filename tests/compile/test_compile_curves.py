@@ -51,6 +51,8 @@ def curve(name: str, compiled: bool, nudge: float = 0.0) -> np.ndarray:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compiled_curves_are_eager_ones(name: str) -> None:
     eager, compiled = curve(name, False), curve(name, True)
-    # How fast training drives nearby weights apart is found out by nudging them by one rounding.
-    drift = np.maximum.accumulate(np.abs(curve(name, False, EPS) - eager))
+    # How fast training drives nearby weights apart is found out by nudging them by one rounding: both ways, for one of
+    # them may leave all maxima and signs as they are, where the other changes one that is nearly a tie.
+    apart = np.maximum(*[np.abs(curve(name, False, nudge) - eager) for nudge in (EPS, -EPS)])
+    drift = np.maximum.accumulate(apart)
     assert (np.abs(compiled - eager) <= ROUNDINGS * (drift + EPS * eager.max())).all()

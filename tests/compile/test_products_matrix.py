@@ -11,7 +11,7 @@ from tests.compile.played_tiles import Emulated
 from tests.compile.product_samples import EPILOGUES, Array, Epilogue, check, narrow_samples, nearest_bfloat16
 from wengert.compile.llvm import matrix_tiles
 from wengert.compile.llvm.compiling import module_of
-from wengert.compile.llvm.machine import AVX512, host_machine
+from wengert.compile.llvm.machine import AVX2, AVX512, host_machine
 from wengert.compile.llvm.matrix_tiles import is_right, with_tiles
 from wengert.compile.llvm.products import plain_product, product_kernel
 from wengert.compile.llvm.products_layout import normalised
@@ -19,7 +19,7 @@ from wengert.compile.llvm.products_matrix import matrix_function
 from wengert.compile.llvm.target import Target
 from wengert.compile.nests import Access
 
-MACHINE = AVX512._replace(bfloat16=True, tiles=True)
+MACHINE = AVX512._replace(tiles=True)
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -110,10 +110,11 @@ def test_a_whole_kernel_compiles_for_a_processor_with_tiles() -> None:
 @pytest.mark.parametrize(
     ("features", "permitted", "right", "expected"),
     [
-        ("+amx-tile,+amx-bf16", True, True, True),
-        ("+amx-tile,+amx-bf16", True, False, False),
-        ("+amx-tile,+amx-bf16", False, True, False),
-        ("+amx-tile,-amx-bf16", True, True, False),
+        ("+amx-tile,+amx-bf16,+avx512bf16", True, True, True),
+        ("+amx-tile,+amx-bf16,+avx512bf16", True, False, False),
+        ("+amx-tile,+amx-bf16,+avx512bf16", False, True, False),
+        ("+amx-tile,-amx-bf16,+avx512bf16", True, True, False),
+        ("+amx-tile,+amx-bf16,-avx512bf16", True, True, False),
         ("", True, True, False),
     ],
 )
@@ -123,10 +124,9 @@ def test_tiles_are_used_where_they_are_there_permitted_and_right(
     monkeypatch.setattr(matrix_tiles, "_is_permitted", lambda: permitted)
     monkeypatch.setattr(matrix_tiles, "is_right", lambda machine: right and machine.tiles)
     target = Target("x86_64-unknown-linux-gnu", "sapphirerapids", features, "")
-    before = AVX512._replace(bfloat16=True)
-    assert with_tiles(before, target) == before._replace(tiles=expected)
-    assert not with_tiles(before, target._replace(triple="aarch64-unknown-linux-gnu")).tiles
-    assert not with_tiles(AVX512, target).tiles
+    assert with_tiles(AVX512, target) == AVX512._replace(tiles=expected)
+    assert not with_tiles(AVX512, target._replace(triple="aarch64-unknown-linux-gnu")).tiles
+    assert not with_tiles(AVX2, target).tiles
 
 
 def test_the_trial_tells_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,10 +212,15 @@ def test_a_container_s_share_of_cores_is_kept(files: dict[str, str], cores: int,
     assert target._quota(tmp_path) == cores
 
 
+WIDE = "+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512dq"
+
+
 @pytest.mark.parametrize(
     ("triple", "features", "machine"),
     [
-        ("x86_64-pc-linux-gnu", "+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512dq", AVX512),
+        ("x86_64-pc-linux-gnu", WIDE, AVX512),
+        ("x86_64-pc-linux-gnu", f"{WIDE},+avx512bf16", AVX512._replace(bfloat16=True)),
+        ("x86_64-pc-linux-gnu", f"{WIDE},+avx512bf16,+amx-tile,+amx-bf16", AVX512),
         ("x86_64-pc-windows-msvc", "+avx2,+fma,+avx512f,-avx512vl", AVX2),
         ("x86_64-apple-darwin", "+avx,-avx2", SSE2),
         ("arm64-apple-darwin", "+neon", NEON),

@@ -18,6 +18,7 @@ from .convolution_geometry import Convolution
 from .convolution_planes import Line, write_copy, write_line
 from .convolution_rounding import form_of_weights, rounds_weight_gradient
 from .convolution_weights_plan import divide_weights
+from .convolution_weights_tiles import suits_tiles, tiled_weight_gradient_kernel
 from .machine import Machine
 from .products_code import SIZES
 from .products_packing import SHORT
@@ -32,6 +33,8 @@ def weight_gradient_kernel(shape: Convolution, machine: Machine) -> Kernel:
 
     If there is more than one chunk (`weight_chunks`), the gradient of each is written, one after the other.
     """
+    if machine.tiles and rounds_weight_gradient(shape) and suits_tiles(shape):
+        return tiled_weight_gradient_kernel(shape, machine)
     return _Generator(shape, machine).kernel()
 
 

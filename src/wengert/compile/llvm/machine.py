@@ -18,7 +18,8 @@ class Machine(NamedTuple):
         vector_registers: how many of them there are.
         fma: whether it multiplies and adds in one instruction, rounding once.
         masks: whether loads and stores of some lanes of a vector cost no more than of all.
-        bfloat16: whether it multiplies pairs of bfloat16 numbers and adds both products to a float32 number.
+        bfloat16: whether it multiplies pairs of bfloat16 numbers and adds both products to a float32 number, in less
+            time than two float32 numbers.
         tiles: whether it multiplies tiles of bfloat16 numbers (AMX), and this process may use them.
         level1, level2: bytes of cache of one core.
     """
@@ -60,7 +61,8 @@ def machine_of(target: Target) -> Machine:
     if target.architecture == "aarch64":
         return NEON
     if all([target.has(feature) for feature in ("avx512f", "avx512vl", "avx512bw", "avx512dq")]):
-        return AVX512._replace(bfloat16=target.has("avx512bf16"))
+        # Processors with tiles have the instruction on pairs, too, and do half as much with it as in float32.
+        return AVX512._replace(bfloat16=target.has("avx512bf16") and not target.has("amx-bf16"))
     return AVX2 if target.has("avx2") and target.has("fma") else SSE2
 
 

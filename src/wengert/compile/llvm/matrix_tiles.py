@@ -18,7 +18,7 @@ from .products import plain_product, product_kernel
 from .products_layout import normalised
 from .target import Target
 
-FEATURES = ("amx-tile", "amx-bf16")
+FEATURES = ("amx-tile", "amx-bf16", "avx512bf16")
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 _EXTENTS = 33, 40, 98
 
@@ -26,7 +26,7 @@ _EXTENTS = 33, 40, 98
 def with_tiles(machine: Machine, target: Target) -> Machine:
     """Return what is known of this machine, with its tile registers if it has any that can be used."""
     has_them = target.architecture == "x86_64" and all([target.has(feature) for feature in FEATURES])
-    if not has_them or not machine.bfloat16 or not _is_permitted():
+    if not has_them or not machine.masks or not _is_permitted():
         return machine
     found = machine._replace(tiles=True)
     return found if is_right(found) else machine

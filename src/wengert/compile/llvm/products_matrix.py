@@ -76,25 +76,44 @@ def add_step(code: Code, left: list[str], right: list[str], left_apart: int, rig
 
 def store_sums(code: Code, down: int, across: int, target: str, stride: str | int) -> None:
     """Write that sums are stored, in rows so many elements apart."""
-    bytes_apart = code.multiply(stride, 4)
-    for row in range(down):
-        for column in range(across):
-            at = code.element("float", target, (code.multiply(stride, row * SIDE), 1), (column, SIDE))
+    places = [
+        [
+            code.element("float", target, (code.multiply(stride, row * SIDE), 1), (column, SIDE))
+            for column in range(across)
+        ]
+        for row in range(down)
+    ]
+    move_sums(code, "tilestored64", places, stride)
+
+
+def move_sums(code: Code, instruction: str, places: list[list[str]], elements_apart: str | int) -> None:
+    """Write that sums are loaded or stored.
+
+    Args:
+        code: where to write.
+        instruction: "tileloadd64" or "tilestored64".
+        places: addresses of registers, above and beside each other.
+        elements_apart: from one row of a register to the next.
+    """
+    bytes_apart = code.multiply(elements_apart, 4)
+    for row, line in enumerate(places):
+        for column, at in enumerate(line):
             given = [*_registers(_SUMS[row][column]), ("ptr", at), ("i64", str(bytes_apart))]
-            code.call("x86.tilestored64", "void", given)
+            code.call(f"x86.{instruction}", "void", given)
 
 
-def configure(code: Code, rows: int, pairs: int = SIDE) -> None:
+def configure(code: Code, rows: int, pairs: int = SIDE, side: int = SIDE) -> None:
     """Write the configuration of the registers: it takes long beside a step of k.
 
     Args:
         code: where to write.
         rows: of the left factor and the sums, in all registers that lie above each other.
         pairs: of a step.
+        side: rows of one of these registers, but for the last one.
     """
     content = [0] * _MEMORY_ROW
     content[0] = 1
-    heights = [min(SIDE, rows - first) for first in range(0, rows, SIDE)]
+    heights = [min(side, rows - first) for first in range(0, rows, side)]
     used = {register: (pairs, SIDE) for register in _RIGHT}
     for height, left, sums in zip(heights, _LEFT, _SUMS):
         used |= {left: (height, pairs)} | dict.fromkeys(sums, (height, SIDE))
