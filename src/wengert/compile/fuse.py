@@ -151,7 +151,7 @@ class Fusion(Storage):
     def _merge_all(self) -> None:
         for root in self.roots.values():
             for leaf, index, inside in root.leaves:
-                if leaf in self.roots and not inside:
+                if leaf in self.roots and leaf not in self.early and not inside:
                     self._try_merge(self.group_of[leaf], leaf, self.group_of[root.value], root, index)
         self._merge_siblings()
 

@@ -8,6 +8,7 @@ from . import lower_picks, lower_views
 from .expand_attention import ATTENTION
 from .fuse_forms import Forms
 from .fuse_groups import is_reduction
+from .fuse_slopes import early_factors
 from .graph import Equation, Graph, Value
 from .loops import is_loop
 from .lower_elements import can_be_computed
@@ -28,7 +29,7 @@ CHEAP = 2.5
 """What computing an element may cost, in simple operations, to be done again rather than kept in memory."""
 COSTS: dict[str, float] = dict.fromkeys(
     """exp exp2 expm1 log log2 log10 log1p tanh sin cos tan erf erfc ndtr power sinh cosh
-    sigmoid sigmoid_slope sech_squared""".split(),
+    sigmoid sigmoid_slope sech_squared softplus log_sigmoid gelu gelu_tanh silu""".split(),
     12.0,
 )
 COSTS.update({"divide": 4.0, "sqrt": 4.0, "constant": 0.0, "convert": 0.5})
@@ -57,6 +58,7 @@ class Storage:
         others: equations that no nest computes.
         stored: the arrays that have to be in memory.
         flat: those of them that are not computed row by row, though their readers are.
+        early: those of them that are not computed with their readers, but with what comes of the same elements.
         forms: of what computes the same of other arrays.
         placed: for equations whose result is a view of an array that is made from it: that array.
     """
@@ -76,6 +78,7 @@ class Storage:
         self.others = [e for e in graph.equations if e not in self.mapped and e not in self.reductions]
         self.stored: set[Value] = set()
         self.flat: set[Value] = set()
+        self.early: set[Value] = set()
         self.placed: dict[Equation, Value] = {}
         self.layouts = Layouts(self.maker, self.is_leaf)
         self._store(graph.outputs)
@@ -90,6 +93,8 @@ class Storage:
             return
         self._place_products()
         self._place_reshaped()
+        self.early.update(early_factors(self, COSTS))
+        self.stored |= self.early
         self._store_early()
 
     def _store_early(self) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import GradientError
+from .aliasing import alias_of, family, history
 from .primitive import OPAQUE, Primitive
 from .recording import set_recording
 from .tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
@@ -183,8 +184,13 @@ def _demand_all(closures: Iterable[Node], seen: Collection[Node]) -> None:
 
 @contextmanager
 def as_leaves(closures: Iterable[Node]) -> Generator[None]:
-    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped."""
-    found = [(leaf.tensor_reference(), leaf) for leaf in closures if isinstance(leaf, Leaf)]
+    """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped.
+
+    Args:
+        closures: leaves, and Nodes that views of such had: the views have these again, too.
+    """
+    taken = [(closure, *_origin(closure)) for closure in closures]
+    found = [(leaf.tensor_reference(), leaf) for leaf in dict.fromkeys([leaf for _, leaf, _ in taken if leaf])]
     changed = [
         (tensor, tensor._node, leaf)
         for tensor, leaf in found
@@ -193,11 +199,36 @@ def as_leaves(closures: Iterable[Node]) -> Generator[None]:
     try:
         for tensor, _, leaf in changed:
             _put(tensor, leaf)
+            for closure, origin, steps in taken:
+                if origin is leaf and steps:
+                    _give_back(tensor, steps, closure)
         yield
     finally:
         for tensor, now, leaf in changed:
             if tensor._node is leaf:  # and nothing was written to it meanwhile
                 _put(tensor, now)
+
+
+def _origin(node: Node) -> tuple[Leaf | None, list[Any]]:
+    """Return the leaf that a Node comes of by operations on one value, and their parameters; or no leaf."""
+    steps: list[Any] = []
+    while not isinstance(node, Leaf):
+        parent = node.inputs[0] if len(node.inputs) == 1 else None
+        params = getattr(node, "params", None)  # that of an operation without any is not set
+        if parent is None or params is None:
+            return None, []
+        steps.append(params)
+        node = parent
+    return node, steps[::-1]
+
+
+def _give_back(tensor: Any, steps: Sequence[Any], node: Node) -> None:
+    """Let the view that was taken of a Tensor in some steps have the Node that it had."""
+    viewed: Any = alias_of(family(tensor)[0])
+    for view in viewed.live() if viewed is not None else ():
+        root, taken = history(view)
+        if root is tensor and len(taken) == len(steps) and all([own is its for (_, own), its in zip(taken, steps)]):
+            view._node = node
 
 
 def _put(tensor: Any, leaf: Any) -> None:

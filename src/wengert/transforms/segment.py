@@ -26,7 +26,7 @@ from ..core.dispatch import here
 from ..core.primitive import Primitive
 from ..core.recording import observers, set_observers, set_recording
 from ..core.step_sweeps import as_leaves
-from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence
+from ..core.tape import Node, argument_node, location, make_node, next_sequence
 from ..core.tracing import is_tracer, open_traces, plain_parts, snapshot
 from ..core.watching import lent_leaves
 from ..declare import packing
@@ -201,7 +201,7 @@ class Segment(Packer):
         self._primitives: list[Any] = []
         self._slots: list[weakref.ref[Placeholder] | None] = []
         self._full: list[int] = []
-        self._leaves: dict[Node, None] = {}
+        self._closures: dict[Node, None] = {}
         self._writes: list[Node] = []
         self._lock = threading.RLock()
         self._open = True
@@ -223,7 +223,7 @@ class Segment(Packer):
         finally:
             packing.leave()
         # Operations without residuals are not met here, so that it is not known which leaves they took.
-        self._leaves.update(dict.fromkeys([leaf for leaf in lent_leaves() if leaf not in self._run.nodes]))
+        self._closures.update(dict.fromkeys([leaf for leaf in lent_leaves() if leaf not in self._run.nodes]))
         self._close()
         return out
 
@@ -233,8 +233,8 @@ class Segment(Packer):
         self._primitives.append(node.primitive)
         self._slots.append(None)
         for parent in node.inputs:
-            if isinstance(parent, Leaf) and parent not in self._run.nodes:
-                self._leaves[parent] = None
+            if parent is not None and parent.sequence < self._start and parent not in self._run.nodes:
+                self._closures[parent] = None
         if self._is_write(node) and _writes_to_older(node, self._start) and node.inputs[0] not in self._run.nodes:
             self._writes.append(node)
         values = without_spares(saved)
@@ -327,7 +327,7 @@ class Segment(Packer):
             if self._states is not None:
                 streams.rewind(self._states)
             set_recording(True)
-            scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._leaves)
+            scene = _traces_reopened(), native.as_of(self._programs), as_leaves(self._closures)
             with np.errstate(all="ignore"), scene[0], scene[1], scene[2]:
                 packing.enter(recorder)  # what leaves and their views are made of again is not the function's
                 try:

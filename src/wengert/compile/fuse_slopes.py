@@ -1,0 +1,112 @@
+"""Factors of a sweep that are computed on the way forward, where what they have in common with it is computed.
+
+gelu and its derivative both take an exponential and a division of the same elements. If the sweep needs nothing else of
+these, it is the derivative that is best kept in memory for it, and not the elements: no more memory, and what costs
+most is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .graph import Equation, Value
+
+if TYPE_CHECKING:
+    from .fuse_storage import Storage
+
+LEAST_COST = 12.0
+"""What a function must cost, in simple operations, for this to be worth it."""
+MOST_STEPS = 48
+"""Elementwise operations that are followed from elements on, or back from what is computed of them."""
+
+
+def early_factors(storage: Storage, costs: dict[str, float]) -> Iterator[Value]:
+    """Yield arrays to keep in memory instead of those that they are computed from."""
+    outputs, tried = set(storage.graph.outputs), set[Value]()
+    for equation in storage.graph.equations:
+        if equation not in storage.mapped or costs.get(equation.primitive.name, 0.0) < LEAST_COST:
+            continue
+        for elements in dict.fromkeys(equation.values()):
+            can_be_left = elements not in outputs and _is_never_stored(storage, elements)
+            if elements in tried or not can_be_left or len(storage.consumers[elements]) < 2:
+                continue
+            tried.add(elements)
+            factor = _factor_of(storage, elements)
+            if factor is not None and _has_costly(storage, factor, elements, costs):
+                yield factor
+
+
+def _is_never_stored(storage: Storage, value: Value) -> bool:
+    """Return whether an array is only computed where it is used; a product's result can be, in its epilogue."""
+    maker = storage.maker.get(value)
+    if maker is None or maker in storage.reductions:
+        return False
+    return value not in storage.stored or maker.primitive.name == "matrix_product"
+
+
+def _factor_of(storage: Storage, elements: Value) -> Value | None:
+    """Return the one array that the sweep needs of what is computed from elements; None if it is not so simple."""
+    users = _followed(storage, elements)
+    made = [storage.order[user] for user in users if user.outputs[0] in storage.stored]
+    if not made:
+        return None
+    forward = min(made)  # what is wanted in memory first is what is computed on the way forward
+    early = {elements} | {user.outputs[0] for user in users if _is_early(storage, user, forward)}
+    wanted = []
+    for value in early:
+        if value is elements or value not in storage.stored:
+            wanted += [value for user in storage.consumers.get(value, []) if user.outputs[0] not in early][:1]
+    if len(wanted) != 1 or wanted[0] is elements:
+        return None
+    factor = wanted[0]
+    return factor if factor.shape == elements.shape and factor.dtype == elements.dtype else None
+
+
+def _followed(storage: Storage, elements: Value) -> list[Equation]:
+    """Return the elementwise operations from an array on, up to arrays in memory; none if there are too many."""
+    seen: dict[Equation, None] = {}
+    pending = [elements]
+    while pending:
+        for user in storage.consumers.get(pending.pop(), []):
+            if user in seen:
+                continue
+            if user not in storage.mapped or len(seen) == MOST_STEPS:
+                return []
+            seen[user] = None
+            if user.outputs[0] not in storage.stored:
+                pending.append(user.outputs[0])
+    return list(seen)
+
+
+def _is_early(storage: Storage, equation: Equation, forward: int) -> bool:
+    """Return whether all that an equation's result is computed from is there before an equation of that order."""
+    pending, seen = [equation], {equation}
+    while pending:
+        for value in pending.pop().values():
+            maker = storage.maker.get(value)
+            if maker is None or maker in seen:
+                continue
+            seen.add(maker)
+            if storage.is_leaf(value):
+                if storage.order[maker] > forward:
+                    return False
+            elif len(seen) > MOST_STEPS:
+                return False
+            else:
+                pending.append(maker)
+    return True
+
+
+def _has_costly(storage: Storage, factor: Value, elements: Value, costs: dict[str, float]) -> bool:
+    """Return whether a function that costs much is on the way from elements to a factor."""
+    pending, seen = [factor], {factor, elements}
+    while pending:
+        equation = storage.maker[pending.pop()]
+        if costs.get(equation.primitive.name, 0.0) >= LEAST_COST:
+            return True
+        for value in equation.values():
+            if value not in seen and not storage.is_leaf(value):
+                seen.add(value)
+                pending.append(value)
+    return False
