@@ -21,6 +21,8 @@ from wengert.compile.kernels import Kernel
 from wengert.compile.llvm.compiling import compile_for_good, module_of
 from wengert.compile.llvm.convolution_steps import steps_for
 from wengert.compile.llvm.machine import host_machine
+from wengert.compile.llvm.matrix_tiles import with_tiles
+from wengert.compile.llvm.target import host_target
 
 Array = np.ndarray
 Call = Callable[[], object]
@@ -56,7 +58,8 @@ def call_of(name: str, inputs: list[Array], out: tuple[int, ...], params: dict[s
     """Return what runs a primitive's kernels on one thread."""
     steps = steps_for(name, [x.shape for x in inputs], inputs[0].dtype, params, narrow)
     assert steps is not None
-    kernels = [recipe.kernel(host_machine()) for recipe in steps.recipes]
+    machine = with_tiles(host_machine(), host_target()) if narrow else host_machine()
+    kernels = [recipe.kernel(machine) for recipe in steps.recipes]
     addresses = {name: place for made in kernels for name, place in compile_for_good(module_of([made])).items()}
     arrays = [*inputs, empty(out), empty((steps.temporary,))]
     memory = empty((max([kernel.scratch for kernel in kernels]) // 4 + 16,))
