@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import wengert as wg
+from tests.compile import loop_programs
+from wengert.compile import lower_steps
+from wengert.compile.loops import is_loop
 from wengert.compile.lower_loops import LONG
 from wengert.core.pytree import flatten
 
 STEPS = LONG + 2
+LONG_PROFILE = settings.get_current_profile_name() == "long"
 
 
 def compare(found: Any, wanted: Any, growth: float) -> None:
@@ -39,15 +45,15 @@ def test_a_weight_that_is_used_several_times_in_a_step(features: int, rows: int,
     compare(wg.compile(wg.grad(loss))(weight), wg.grad(loss)(weight), 1e5)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_random_recurrences(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def loss_of(rng: np.random.Generator) -> tuple[Callable[..., Any], list[Any]]:
+    """Return a function of two weights, a state and the inputs of all steps, and these: wide products, many steps."""
     features, rows = int(rng.choice([16, 32, 48, 96])), int(rng.choice([2, 8, 16, 64]))
     order, turned, squared = rng.integers(0, 2, 4), rng.random(4) < 0.3, rng.random(4) < 0.3
     emits, checkpointed, checkpoints = rng.random() < 0.5, rng.random() < 0.3, int(rng.choice([0, 0, 10])) or None
-    weights = [wg.tensor(rng.normal(size=(features, features)) / np.sqrt(features)) for _ in range(2)]
-    begin = wg.tensor(rng.normal(size=(rows, features)))
-    inputs = wg.tensor(rng.normal(size=(STEPS + int(rng.integers(0, 9)), rows, features)))
+    numbered = rng.random() < 0.25
+    weights = [rng.normal(size=(features, features)) / np.sqrt(features) for _ in range(2)]
+    begin = rng.normal(size=(rows, features))
+    inputs = rng.normal(size=(STEPS + int(rng.integers(0, 9)), rows, features))
 
     def moved(c: Any, x: Any, weights: Any) -> Any:
         for which, is_turned, is_squared in zip(order, turned, squared):
@@ -57,11 +63,56 @@ def test_random_recurrences(seed: int) -> None:
                 c = c + c @ (c.T @ c) / (1 + wg.sum(c * c))
         return c
 
-    def loss(weights: Any, inputs: Any) -> Any:
-        move = wg.checkpoint(moved) if checkpointed else moved
+    move = wg.checkpoint(moved) if checkpointed else moved
+
+    def loss(first: Any, second: Any, begin: Any, inputs: Any) -> Any:
+        weights = [first, second]
+        if numbered:
+            steps = len(inputs)
+            return wg.fori_loop(0, steps, lambda i, c: move(c, inputs[steps - 1 - i], weights), begin).sum()
         step = lambda c, x: (move(c, x, weights), c.sum(0) if emits else None)  # noqa: E731
         end, seen = wg.scan(step, begin, inputs, checkpoints=checkpoints)
         return end.sum() + (wg.sum(wg.sin(seen) * seen) if emits else 0)
 
-    gradient = wg.value_and_grad(loss, (0, 1))
-    compare(wg.compile(gradient)(weights, inputs), gradient(weights, inputs), 1e6)
+    return loss, [wg.tensor(array) for array in (*weights, begin, inputs)]
+
+
+def along(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *xs: wg.jvp(function, xs, tuple([wg.sin(x + 1) for x in xs]))
+
+
+def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(first: Any, second: Any, begin: Any, inputs: Any) -> Any:
+        many = wg.stack([begin, begin * 0.5])
+        return wg.vmap(function, in_axes=(None, None, 0, None))(first, second, many, inputs)
+
+    return run
+
+
+ALL = (0, 1, 2, 3)
+TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "value_and_grad": lambda function: wg.value_and_grad(function, ALL),
+    "hvp": lambda function: along(wg.grad(function, ALL)),
+    "vmap of grad": lambda function: mapped(wg.grad(function, ALL)),
+    "vmap of hvp": lambda function: mapped(along(wg.grad(function, (0, 2)))),
+    "backward": loop_programs.swept,
+    "tape": loop_programs.taped,
+    "jvp of tape": lambda function: along(loop_programs.taped(function)),
+    "vmap of tape": lambda function: mapped(loop_programs.taped(function)),
+}
+
+
+@pytest.mark.parametrize("seed", range(2400 if LONG_PROFILE else 16))
+def test_random_recurrences(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, kept = lower_steps.prepared_loops, list[Any]()
+
+    def seen(*args: Any, **options: Any) -> Any:
+        found = prepared(*args, **options)
+        kept.extend(filter(is_loop, found[0].equations))
+        return found
+
+    monkeypatch.setattr(lower_steps, "prepared_loops", seen)
+    loss, given = loss_of(np.random.default_rng(seed))
+    transform = list(TRANSFORMS.values())[seed % len(TRANSFORMS)](loss)
+    compare(wg.compile(transform)(*given), transform(*given), 1e6)
+    assert kept, "steps were compiled one after the other"

@@ -17,8 +17,8 @@ from ..core import capturing
 from ..core.backward import zeros_for
 from ..core.primitive import OPAQUE, Primitive
 from ..core.recording import set_recording
-from ..core.step_sweeps import led_through, places_of, reached, swept_again, swept_between, walk_back
-from ..core.tape import Leaf, Node, argument_node, location, make_node, next_sequence, projection
+from ..core.step_sweeps import as_leaves, led_through, places_of, reached, swept_again, swept_between, walk_back
+from ..core.tape import Node, argument_node, location, make_node, next_sequence, projection
 from ..core.tracing import Several, Trace, is_tracer, open_traces, snapshot
 from ..core.vspace import added
 from ..errors import GradientError
@@ -99,7 +99,7 @@ class _Forward(_Aside):
     def step(self, number: Any, carried: Sequence[Any], _mask: None, read: Sequence[Any]) -> tuple[Any, Any]:
         """Run a step; return what is carried on, and what is emitted."""
         done = self._run(number, carried, read)
-        if any([isinstance(stray, Leaf) or stray.sequence > self.start for stray in done.strays]):
+        if any([stray.sequence > self.start for stray in done.strays]):
             raise OnTape
         self.strays = done.strays
         self.tracked = [node is not None for node in done.ends]
@@ -143,7 +143,8 @@ class _Backward(_Aside):
         count, x_end = self.count, len(read) - len(self.y_places)
         # A sweep takes Nodes by age, so what stands in for something older must be older than the step.
         proxies = {stray: argument_node(None, stray) for stray in self.strays}
-        done = self._run(number, read[:count], read[count:x_end])
+        with as_leaves(self.strays):
+            done = self._run(number, read[:count], read[count:x_end])
         if unknown := [stray for stray in done.strays if stray not in proxies]:
             raise GradientError(
                 f"{self.name}: a step of {self.described} was run again for the gradient, and used a value made at "
