@@ -23,8 +23,8 @@ LONG_PROFILE = settings.get_current_profile_name() == "long"
 def compare(found: Any, wanted: Any, growth: float) -> None:
     """Make sure that gradients agree but for rounding, which grows from step to step by no more than `growth`."""
     for one, other in zip(flatten(found)[0], flatten(wanted)[0], strict=True):
-        want = other.numpy()
-        np.testing.assert_allclose(one.numpy(), want, rtol=0, atol=growth * np.finfo("f8").eps * np.abs(want).max())
+        want = other.detach().numpy()
+        np.testing.assert_allclose(one.detach().numpy(), want, rtol=0, atol=growth * np.finfo("f8").eps * np.abs(want).max())
 
 
 @pytest.mark.parametrize(("features", "rows", "times"), [(32, 64, 2), (128, 16, 6), (64, 64, 4), (48, 8, 3)])
@@ -89,6 +89,21 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def pulled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the pullbacks of many cotangents at once, as `jacrev` has them."""
+
+    def run(*xs: Any) -> Any:
+        value, pull = wg.vjp(function, *xs)
+        return wg.vmap(pull)(wg.stack([value * 0 + 1, value * 0 - 2]))
+
+    return run
+
+
+def penalised(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the gradient of something that is made of a gradient."""
+    return wg.grad(lambda *xs: loop_programs.squares(gradient(*xs)), (0, 2))
+
+
 ALL = (0, 1, 2, 3)
 TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "value_and_grad": lambda function: wg.value_and_grad(function, ALL),
@@ -99,10 +114,13 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "tape": loop_programs.taped,
     "jvp of tape": lambda function: along(loop_programs.taped(function)),
     "vmap of tape": lambda function: mapped(loop_programs.taped(function)),
+    "grad of grad": lambda function: penalised(wg.grad(function, (0, 1))),
+    "grad of tape": lambda function: penalised(loop_programs.taped(function)),
+    "vmap of pullback": pulled,
 }
 
 
-@pytest.mark.parametrize("seed", range(2400 if LONG_PROFILE else 16))
+@pytest.mark.parametrize("seed", range(2400 if LONG_PROFILE else len(TRANSFORMS)))
 def test_random_recurrences(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, kept = lower_steps.prepared_loops, list[Any]()
 

@@ -24,6 +24,7 @@ from ..core.vspace import densify
 from .graph import Equation, Graph, Value
 from .loops import Form, free_values, loop_equation, stacked_shape
 from .residuals import parted
+from .rolling_again import pulled_as_loops, pulled_inside
 from .rolling_equations import split
 
 if TYPE_CHECKING:
@@ -238,7 +239,10 @@ def _pull(node: Any, out_bar: Any, masked: bool = False) -> tuple[Any, ...]:
             return rolled.pulled(rolled.connected(node.inputs, out_bar.bars), out_bar.bars, masked)
         except Unrollable:
             pass
-    return rolled.pulled_by_steps(node, out_bar.bars, masked)
+    found = None
+    if node.recorded == are_own:
+        found = (pulled_as_loops if are_own else pulled_inside)(rolled, node, out_bar.bars, masked)
+    return rolled.pulled_by_steps(node, out_bar.bars, masked) if found is None else found
 
 
 def _primitive(masks: bool) -> Primitive:

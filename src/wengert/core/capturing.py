@@ -137,6 +137,14 @@ current: Callable[[], Capture | None] = _current.get
 """The capture that is at work in this thread (or task), or None."""
 
 
+def _no_loop(_capture: Any, _loop: Any) -> None:
+    return None
+
+
+loop_inside: Callable[[Any, Any], Any] = _no_loop
+"""Has a capture make one loop of a loop on values of transforms further in, or returns None; these set it."""
+
+
 def on_engaging(switch: Callable[[bool], None]) -> None:
     """Have `switch(True)` called when the first capture of the process begins, `switch(False)` when the last ends."""
     _switches.append(switch)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..core import boxing
+from ..core import boxing, capturing
 from ..core.batching import BatchTrace
 from ..core.forward import ForwardTrace
 from ..core.tracing import is_tracer, open_traces
@@ -104,6 +104,17 @@ def rolled(capture: Any, loop: Any) -> tuple[list[Any], list[Any]] | None:
             continue
         return None if found is None else lowered.put_together(*found)
     return None
+
+
+def rolled_if_possible(capture: Any, loop: Any) -> tuple[list[Any], list[Any]] | None:
+    """Return the same, or None where something is on a tape further in."""
+    try:
+        return None if capture is None else rolled(capture, loop)
+    except OnTape:
+        return None
+
+
+capturing.loop_inside = rolled_if_possible
 
 
 def _is_on_tape(value: Any, level: int) -> bool:

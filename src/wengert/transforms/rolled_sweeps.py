@@ -24,7 +24,7 @@ from ..core.vspace import added
 from ..errors import GradientError
 from ..typing import Shape
 from .looping import Loop, unrolled
-from .rolled import OnTape, rolled
+from .rolled import OnTape, rolled, rolled_if_possible
 
 
 class _Aside:
@@ -203,19 +203,12 @@ def _recorded(capture: Any, loop: Loop) -> tuple[list[Any], list[Any]] | None:
     return lifted[: len(loop.init)], lifted[len(loop.init) :]
 
 
-def _rolled_if_possible(capture: Any, loop: Any) -> tuple[list[Any], list[Any]] | None:
-    try:
-        return None if capture is None else rolled(capture, loop)
-    except OnTape:
-        return None
-
-
 def _pull_tracked(node: Any, out_bar: Any, masked: bool) -> tuple[Any, ...]:
     followed: Followed = node.whole.saved
     if node.recorded:
         return _pull_by_unrolling(followed, node, out_bar, masked)
     backward = _Backward(followed, out_bar.bars, masked)
-    found = _rolled_if_possible(capturing.current(), backward)
+    found = rolled_if_possible(capturing.current(), backward)
     bars, x_bars = unrolled(backward, backward.init, backward.xs)[:2] if found is None else found  # type: ignore[arg-type]
     inits: list[Any] = [None] * len(followed.init)
     for i, bar in zip(backward.floats, bars):
