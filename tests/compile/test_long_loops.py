@@ -24,7 +24,9 @@ def compare(found: Any, wanted: Any, growth: float) -> None:
     """Make sure that gradients agree but for rounding, which grows from step to step by no more than `growth`."""
     for one, other in zip(flatten(found)[0], flatten(wanted)[0], strict=True):
         want = other.detach().numpy()
-        np.testing.assert_allclose(one.detach().numpy(), want, rtol=0, atol=growth * np.finfo("f8").eps * np.abs(want).max())
+        np.testing.assert_allclose(
+            one.detach().numpy(), want, rtol=0, atol=growth * np.finfo("f8").eps * np.abs(want).max()
+        )
 
 
 @pytest.mark.parametrize(("features", "rows", "times"), [(32, 64, 2), (128, 16, 6), (64, 64, 4), (48, 8, 3)])
