@@ -74,6 +74,16 @@ def test_rows_are_kept_where_a_factor_has_another_shape() -> None:
     assert "product_gelu_add" not in "".join(lines_of(function))
 
 
+def test_elements_of_what_is_in_memory_are_computed_again() -> None:
+    def function(b: Any, *values: Any) -> Any:
+        elements = b.call("multiply", values[0], 0.5)
+        out = b.call("matrix_product", b.call("gelu", elements), values[1])
+        return b.call("multiply", slope(b, elements), b.call("matrix_product", out, b.swap(values[1])))
+
+    lines = lines_of(function)
+    assert not [line for line in lines if line.startswith("gelu_add")]
+
+
 def test_what_is_done_again_is_not_kept() -> None:
     weights = [wg.tensor(floats(16, 64), requires_grad=True), wg.tensor(floats(64, 16), requires_grad=True)]
 

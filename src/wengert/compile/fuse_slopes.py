@@ -7,7 +7,7 @@ most is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from .graph import Equation, Value
@@ -15,6 +15,8 @@ from .graph import Equation, Value
 if TYPE_CHECKING:
     from .fuse_storage import Storage
 
+WITH_EPILOGUES = frozenset(("matrix_product", "convolve"))
+"""Operations whose results are never in memory if all that reads them is computed with them."""
 LEAST_COST = 12.0
 """What a function must cost, in simple operations, for this to be worth it."""
 MOST_STEPS = 48
@@ -28,21 +30,34 @@ def early_factors(storage: Storage, costs: dict[str, float]) -> Iterator[Value]:
         if equation not in storage.mapped or costs.get(equation.primitive.name, 0.0) < LEAST_COST:
             continue
         for elements in dict.fromkeys(equation.values()):
-            can_be_left = elements not in outputs and _is_never_stored(storage, elements)
-            if elements in tried or not can_be_left or len(storage.consumers[elements]) < 2:
+            if elements in tried or len(storage.consumers[elements]) < 2:
                 continue
             tried.add(elements)
+            if not _comes_of_product(storage, elements, outputs):
+                continue
             factor = _factor_of(storage, elements)
             if factor is not None and _has_costly(storage, factor, elements, costs):
                 yield factor
 
 
-def _is_never_stored(storage: Storage, value: Value) -> bool:
-    """Return whether an array is only computed where it is used; a product's result can be, in its epilogue."""
-    maker = storage.maker.get(value)
-    if maker is None or maker in storage.reductions:
-        return False
-    return value not in storage.stored or maker.primitive.name == "matrix_product"
+def _comes_of_product(storage: Storage, elements: Value, outputs: Container[Value]) -> bool:
+    """Return whether elements are made in a product's epilogue, and nothing else needs that product.
+
+    Others are made of what is in memory anyway: to keep a factor, too, would take more of it.
+    """
+    found, pending = False, [elements]
+    while pending:
+        value = pending.pop()
+        maker = storage.maker.get(value)
+        if maker is None:
+            continue
+        if value in outputs or (value is not elements and len(storage.consumers[value]) > 1):
+            return False
+        if maker.primitive.name in WITH_EPILOGUES:
+            found = found or value.size == elements.size
+        elif not storage.is_leaf(value):
+            pending.extend(maker.values())
+    return found
 
 
 def _factor_of(storage: Storage, elements: Value) -> Value | None:
