@@ -227,3 +227,29 @@ def test_a_view_that_a_loop_was_made_of_is_found_when_the_tape_has_stopped(way: 
         np.testing.assert_allclose(numbers(wg.compile(slope), kind), wanted, rtol=1e-12)
     turned = numbers(slope, "view of a view")
     np.testing.assert_allclose(numbers(wg.compile(slope), "view of a view"), turned, rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_was_computed_of_a_leaf_makes_it_no_leaf_again(compiled: bool) -> None:
+    """A checkpoint reads what came of a Tensor while a tape watched it, and the Tensor itself, off the tape since."""
+
+    def slope(x: Any) -> Any:
+        def inner(x: Any) -> Any:
+            weight = wg.tensor(np.array([0.3, 0.7]))
+            with wg.GradientTape() as tape:
+                tape.watch(weight)
+                hidden = wg.sin(weight)
+
+            def step(x: Any) -> Any:
+                return wg.tanh(x * hidden * weight) * weight.reshape(2, 1).T[0]
+
+            return wg.checkpoint(step)(x).sum()
+
+        return wg.grad(inner)(x)
+
+    x = wg.tensor(np.array([0.4, -0.2]))
+    weight = np.array([0.3, 0.7])
+    product = np.sin(weight) * weight
+    wanted = product * weight / np.cosh(x.numpy() * product) ** 2
+    found = (wg.compile(slope) if compiled else slope)(x)
+    np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-13)

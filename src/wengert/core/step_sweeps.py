@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import GradientError
-from .aliasing import alias_of, family, history
+from .aliasing import Viewed, alias_of, family, history
 from .primitive import OPAQUE, Primitive
 from .recording import set_recording
 from .tape import Leaf, Node, argument_node, location, next_sequence, retained, sweep
@@ -183,14 +183,15 @@ def _demand_all(closures: Iterable[Node], seen: Collection[Node]) -> None:
 
 
 @contextmanager
-def as_leaves(closures: Iterable[Node]) -> Generator[None]:
+def as_leaves(closures: Collection[Node]) -> Generator[None]:
     """Let Tensors be leaves again that were while something ran, as those watched by a tape that has stopped.
 
     Args:
         closures: leaves, and Nodes that views of such had: the views have these again, too.
     """
-    taken = [(closure, *_origin(closure)) for closure in closures]
-    found = [(leaf.tensor_reference(), leaf) for leaf in dict.fromkeys([leaf for _, leaf, _ in taken if leaf])]
+    views = [(view, node) for node in closures if not isinstance(node, Leaf) for view in _views_on(node)]
+    leaves = [*[node for node in closures if isinstance(node, Leaf)], *[_origin(node)[0] for _, node in views]]
+    found = [(leaf.tensor_reference(), leaf) for leaf in dict.fromkeys(leaves)]
     changed = [
         (tensor, tensor._node, leaf)
         for tensor, leaf in found
@@ -199,9 +200,10 @@ def as_leaves(closures: Iterable[Node]) -> Generator[None]:
     try:
         for tensor, _, leaf in changed:
             _put(tensor, leaf)
-            for closure, origin, steps in taken:
-                if origin is leaf and steps:
-                    _give_back(tensor, steps, closure)
+        put = {leaf for _, _, leaf in changed}
+        for view, node in views:
+            if _origin(node)[0] in put:
+                view._node = node
         yield
     finally:
         for tensor, now, leaf in changed:
@@ -209,8 +211,8 @@ def as_leaves(closures: Iterable[Node]) -> Generator[None]:
                 _put(tensor, now)
 
 
-def _origin(node: Node) -> tuple[Leaf | None, list[Any]]:
-    """Return the leaf that a Node comes of by operations on one value, and their parameters; or no leaf."""
+def _origin(node: Node) -> tuple[Any, list[Any]]:
+    """Return the leaf that a Node comes of by operations on one value, and their parameters; None if by others."""
     steps: list[Any] = []
     while not isinstance(node, Leaf):
         parent = node.inputs[0] if len(node.inputs) == 1 else None
@@ -222,13 +224,17 @@ def _origin(node: Node) -> tuple[Leaf | None, list[Any]]:
     return node, steps[::-1]
 
 
-def _give_back(tensor: Any, steps: Sequence[Any], node: Node) -> None:
-    """Let the view that was taken of a Tensor in some steps have the Node that it had."""
-    viewed: Any = alias_of(family(tensor)[0])
-    for view in viewed.live() if viewed is not None else ():
+def _views_on(node: Node) -> list[Any]:
+    """Return the views that a Node is of: of a leaf's Tensor, taken in the very same steps."""
+    leaf, steps = _origin(node)
+    tensor = None if leaf is None else leaf.tensor_reference()
+    viewed: Any = None if tensor is None else alias_of(family(tensor)[0])
+    found: list[Any] = []
+    for view in viewed.live() if isinstance(viewed, Viewed) else ():
         root, taken = history(view)
         if root is tensor and len(taken) == len(steps) and all([own is its for (_, own), its in zip(taken, steps)]):
-            view._node = node
+            found.append(view)
+    return found
 
 
 def _put(tensor: Any, leaf: Any) -> None:
