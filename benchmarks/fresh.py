@@ -91,7 +91,8 @@ def measure(engine: Engine, work: str) -> FirstRun:
         start = time.perf_counter()
         job.run()
         times.append(time.perf_counter() - start)
-    seconds = sum(times[:FIRST]) - (FIRST - 1) * statistics.median(times[FIRST:])
+    # Where nothing is made at first, noise alone is left, of either sign.
+    seconds = max(0.0, sum(times[:FIRST]) - (FIRST - 1) * statistics.median(times[FIRST:]))
     return FirstRun(seconds, resident_bytes("VmHWM"), library)
 
 
