@@ -36,7 +36,7 @@ def early_factors(storage: Storage, costs: dict[str, float]) -> Iterator[Value]:
             if not _comes_of_product(storage, elements, outputs):
                 continue
             factor = _factor_of(storage, elements)
-            if factor is not None and _has_costly(storage, factor, elements, costs):
+            if factor is not None and storage.is_costly(factor):
                 yield factor
 
 
@@ -111,17 +111,3 @@ def _is_early(storage: Storage, equation: Equation, forward: int) -> bool:
             else:
                 pending.append(maker)
     return True
-
-
-def _has_costly(storage: Storage, factor: Value, elements: Value, costs: dict[str, float]) -> bool:
-    """Return whether a function that costs much is on the way from elements to a factor."""
-    pending, seen = [factor], {factor, elements}
-    while pending:
-        equation = storage.maker[pending.pop()]
-        if costs.get(equation.primitive.name, 0.0) >= LEAST_COST:
-            return True
-        for value in equation.values():
-            if value not in seen and not storage.is_leaf(value):
-                seen.add(value)
-                pending.append(value)
-    return False

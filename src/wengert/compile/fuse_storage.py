@@ -114,9 +114,9 @@ class Storage:
             if len(found) > MOST_SINKS or shifted:
                 if self.cost(value) > CHEAP:
                     self._store_origin(value)
-            elif any([_is_repeated(value, consumer) for consumer in consumers]) and self._is_costly(value):
+            elif any([_is_repeated(value, consumer) for consumer in consumers]) and self.is_costly(value):
                 self.stored.add(value)
-            elif any([self._wastes_lanes(value, consumer) for consumer in consumers]) and self._is_costly(value):
+            elif any([self._wastes_lanes(value, consumer) for consumer in consumers]) and self.is_costly(value):
                 self.stored.add(value)
                 self.flat.add(value)
             sinks[value] = found if len(found) <= MOST_SINKS else frozenset(list(found)[: MOST_SINKS + 1])
@@ -217,7 +217,7 @@ class Storage:
             return False
         return consumer.params["axis"] == (len(value.shape) - 1,) and 1 < value.shape[-1] < SHORT
 
-    def _is_costly(self, value: Value) -> bool:
+    def is_costly(self, value: Value) -> bool:
         """Whether a function like exp or tanh is computed on the way from arrays in memory to a value."""
         pending, seen = [value], set[Value]()
         while pending:

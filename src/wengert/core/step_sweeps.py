@@ -189,8 +189,8 @@ def as_leaves(closures: Collection[Node]) -> Generator[None]:
     Args:
         closures: leaves, and Nodes that views of such had: the views have these again, too.
     """
-    views = [(view, node) for node in closures if not isinstance(node, Leaf) for view in _views_on(node)]
-    leaves = [*[node for node in closures if isinstance(node, Leaf)], *[_origin(node)[0] for _, node in views]]
+    views = [(view, node, leaf) for node in closures if not isinstance(node, Leaf) for view, leaf in _views_on(node)]
+    leaves = [*[node for node in closures if isinstance(node, Leaf)], *[leaf for _, _, leaf in views]]
     found = [(leaf.tensor_reference(), leaf) for leaf in dict.fromkeys(leaves)]
     changed = [
         (tensor, tensor._node, leaf)
@@ -201,8 +201,8 @@ def as_leaves(closures: Collection[Node]) -> Generator[None]:
         for tensor, _, leaf in changed:
             _put(tensor, leaf)
         put = {leaf for _, _, leaf in changed}
-        for view, node in views:
-            if _origin(node)[0] in put:
+        for view, node, leaf in views:
+            if leaf in put:
                 view._node = node
         yield
     finally:
@@ -224,16 +224,16 @@ def _origin(node: Node) -> tuple[Any, list[Any]]:
     return node, steps[::-1]
 
 
-def _views_on(node: Node) -> list[Any]:
-    """Return the views that a Node is of: of a leaf's Tensor, taken in the very same steps."""
+def _views_on(node: Node) -> list[tuple[Any, Any]]:
+    """Return the views that a Node is of, taken of a leaf's Tensor in the very same steps, with that leaf."""
     leaf, steps = _origin(node)
     tensor = None if leaf is None else leaf.tensor_reference()
     viewed: Any = None if tensor is None else alias_of(family(tensor)[0])
-    found: list[Any] = []
+    found: list[tuple[Any, Any]] = []
     for view in viewed.live() if isinstance(viewed, Viewed) else ():
         root, taken = history(view)
         if root is tensor and len(taken) == len(steps) and all([own is its for (_, own), its in zip(taken, steps)]):
-            found.append(view)
+            found.append((view, leaf))
     return found
 
 

@@ -17,7 +17,7 @@ from .convolution_code import Index, Parts, PlaneCode, Work, float_dtype, grain_
 from .convolution_geometry import Convolution
 from .convolution_planes import Line, write_copy, write_line
 from .convolution_rounding import form_of_weights, rounds_weight_gradient
-from .convolution_weights_plan import divide_weights
+from .convolution_weights_plan import UNIT, divide_weights, work_of_weights, write_bounds, write_units
 from .convolution_weights_tiles import suits_tiles, tiled_weight_gradient_kernel
 from .machine import Machine
 from .products_code import SIZES
@@ -76,24 +76,15 @@ class _Generator:
             for pairs in sorted(widths):
                 head = f"private void {SYMBOL}.tile{filters}x{pairs}({given}) noinline nounwind"
                 parts.add(head, self._tile_code(filters, pairs))
-        given = "ptr %operands, i64 %chunk, i64 %group, i64 %channels, i64 %block, ptr %scratch"
-        parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
+        parts.add(f"{UNIT} noinline nounwind", self._unit_code())
         code = PlaneCode(self.dtype, self.machine)
         with code.when(code.compare("%begin", "slt", "%end")):
             elements = self.dtype.itemsize // SIZES[self.stored]
             code.fill("%scratch", -(-division.together * division.item_size // elements))
-            with code.loop("%begin", "%end") as unit:
-                rest, block = code.divide(unit, division.blocks)
-                rest, channels = code.divide(str(rest), division.channel_blocks)
-                chunk, group = code.divide(str(rest), shape.groups)
-                given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {channels}, i64 {block}, ptr %scratch"
-                code.write(f"call void {SYMBOL}.unit({given})")
+            write_units(code, shape.groups, division.channel_blocks, division.blocks)
         parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
         units = shape.groups * division.units
-        elements = shape.batch * (
-            shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
-        )
-        work = Work(shape.flops, elements * self.dtype.itemsize)
+        work = work_of_weights(shape, self.dtype.itemsize)
         scratch = (division.vectors + division.filters * division.pairs * division.lanes) * SIZES[self.stored]
         name = "convolution_weights_bfloat16" if self.form else "convolution_weights"
         return parts.kernel(name, units, grain_for(units, work), scratch, work)
@@ -202,9 +193,7 @@ class _Generator:
         row = code.add(code.multiply("%group", shape.breadth), first_filter)
         sums = code.at(code.operand(2), ("%chunk", size), (row, self.pairs), (first_channel, len(self.taps)))
         filters = code.least(code.value(f"sub i64 {shape.breadth}, {first_filter}"), division.block)
-        begin = code.divide(str(code.multiply("%chunk", items)), division.chunks)[0]
-        last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
-        end = code.divide(last, division.chunks)[0]
+        begin, end = write_bounds(code, items, division.chunks)
         cotangents = code.element(self.stored, "%scratch", (division.together * division.plane_size, 1))
         if division.direct:
             cotangents = code.at(code.operand(1), (row, self.filter_step))  # as they are: not rounded

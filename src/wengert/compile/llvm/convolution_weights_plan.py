@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .convolution_code import round_up
+from .convolution_code import Index, PlaneCode, Work, round_up
 from .convolution_geometry import Convolution, Planes, planes_for
 from .convolution_tiles import WEIGHTS, register_tile
 from .machine import Machine
+from .vectors import SYMBOL
 
 PARTIAL_BYTES = 4 * 1024 * 1024
 """Most memory that chunks may take for sums of their own."""
@@ -91,6 +92,35 @@ def weight_chunks(shape: Convolution) -> int:
     lines = shape.batch * shape.grid[0][0]  # a chunk has one at least
     steps = lines * -(-shape.grid[0][1] // 16)  # whatever the vectors: no machine is known here
     return max(1, min(MOST_CHUNKS, lines, 2 * steps // STEPS, PARTIAL_BYTES // (weights * shape.dtype.itemsize)))
+
+
+UNIT = f"private void {SYMBOL}.unit(ptr %operands, i64 %chunk, i64 %group, i64 %channels, i64 %block, ptr %scratch)"
+"""What a unit of work is told: a chunk of items, a group, one of its blocks of channels, and one of filters."""
+
+
+def write_units(code: PlaneCode, groups: int, channel_blocks: int, blocks: int) -> None:
+    """Write the loop over the units of a kernel."""
+    with code.loop("%begin", "%end") as unit:
+        rest, block = code.divide(unit, blocks)
+        rest, channels = code.divide(str(rest), channel_blocks)
+        chunk, group = code.divide(str(rest), groups)
+        given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {channels}, i64 {block}, ptr %scratch"
+        code.write(f"call void {SYMBOL}.unit({given})")
+
+
+def write_bounds(code: PlaneCode, items: int, chunks: int) -> tuple[Index, Index]:
+    """Return the first item of a unit's chunk, and the one after its last."""
+    begin = code.divide(str(code.multiply("%chunk", items)), chunks)[0]
+    last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
+    return begin, code.divide(last, chunks)[0]
+
+
+def work_of_weights(shape: Convolution, itemsize: int) -> Work:
+    """Return what the gradient takes: both factors are read once, at least."""
+    elements = shape.batch * (
+        shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
+    )
+    return Work(shape.flops, elements * itemsize)
 
 
 def divide_weights(shape: Convolution, size: int, machine: Machine, form: str = "") -> Division:

@@ -14,10 +14,17 @@ from typing import NamedTuple
 
 from ..kernels import Kernel
 from ..scalar_ir import FLOAT32
-from .convolution_code import Index, Parts, PlaneCode, Work, grain_for, round_up
+from .convolution_code import Index, Parts, PlaneCode, grain_for, round_up
 from .convolution_geometry import Convolution, Planes, planes_for
 from .convolution_planes import write_copy
-from .convolution_weights_plan import WANTED_UNITS, weight_chunks
+from .convolution_weights_plan import (
+    UNIT,
+    WANTED_UNITS,
+    weight_chunks,
+    work_of_weights,
+    write_bounds,
+    write_units,
+)
 from .machine import Machine
 from .products_matrix import SIDE, STEPS, add_step, begin_sums, configure, move_sums, release
 from .products_packing import shortened, turned
@@ -150,25 +157,16 @@ class _Generator:
                 head = f"private void {self._tile(down, across)}({given}) noinline nounwind"
                 parts.add(head, self._tile_code(down, across))
         parts.add(f"private void {SYMBOL}.turn(ptr %from, ptr %to) noinline nounwind", self._turn_code())
-        given = "ptr %operands, i64 %chunk, i64 %group, i64 %channels, i64 %block, ptr %scratch"
-        parts.add(f"private void {SYMBOL}.unit({given}) noinline nounwind", self._unit_code())
+        parts.add(f"{UNIT} noinline nounwind", self._unit_code())
         code = PlaneCode(FLOAT32, self.machine)
         with code.when(code.compare("%begin", "slt", "%end")):
             code.fill("%scratch", self.turned)
             configure(code, 2 * division.height, division.step // 2, division.height)
-            with code.loop("%begin", "%end") as unit:
-                rest, block = code.divide(unit, division.blocks)
-                rest, channels = code.divide(str(rest), division.channel_blocks)
-                chunk, group = code.divide(str(rest), shape.groups)
-                given = f"ptr %operands, i64 {chunk}, i64 {group}, i64 {channels}, i64 {block}, ptr %scratch"
-                code.write(f"call void {SYMBOL}.unit({given})")
+            write_units(code, shape.groups, division.channel_blocks, division.blocks)
             release(code)
         parts.add(f"void {SYMBOL}(ptr %operands, i64 %begin, i64 %end, ptr %scratch)", code)
         units = shape.groups * division.chunks * division.blocks * division.channel_blocks
-        elements = shape.batch * (
-            shape.channels * shape.image[0] * shape.image[1] + shape.filters * shape.out[0] * shape.out[1]
-        )
-        work = Work(shape.flops, elements * FLOAT32.itemsize)
+        work = work_of_weights(shape, FLOAT32.itemsize)
         scratch = (self.sums + self.entries * division.tiles * self.sum_size) * FLOAT32.itemsize
         return parts.kernel("convolution_weights_bfloat16", units, grain_for(units, work), scratch, work)
 
@@ -240,9 +238,7 @@ class _Generator:
         first_filter = code.multiply("%block", division.block)
         first_channel = code.multiply("%channels", division.planes.channels)
         row = code.add(code.multiply("%group", shape.breadth), first_filter)
-        begin = code.divide(str(code.multiply("%chunk", items)), division.chunks)[0]
-        last = code.value(f"add nsw i64 {code.multiply('%chunk', items)}, {items}")
-        end = code.divide(last, division.chunks)[0]
+        begin, end = write_bounds(code, items, division.chunks)
         with code.loop(begin, end, division.together) as item:
             count = code.least(code.value(f"sub i64 {end}, {item}"), division.together)
             with code.loop(0, count) as place:
